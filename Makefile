@@ -1,0 +1,50 @@
+# Every target rests on `setup`, which does nothing when nothing is missing.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.14 python3; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= auto
+
+.PHONY: help setup run test e2e soak lint format bench lock wheel image image-test clean
+.DEFAULT_GOAL := help
+
+help: ## Show the targets
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: $(VENV)/.ready ## Make the virtual environment with the pinned packages
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "cubequeue needs Python 3.11 or newer" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup ## Start the server in the foreground
+	exec $(BIN)/cubequeue serve
+
+test: setup ## Run every test but the end-to-end and soak ones
+	$(BIN)/pytest -n $(JOBS) -m "not e2e and not soak"
+
+e2e: setup ## Two whole Cube API servers on one cubequeue
+	$(BIN)/pytest -m e2e
+
+soak: setup ## The long forms of the property and fault tests
+	$(BIN)/pytest -m soak
+
+lint: setup ## Formatting, lint, strict types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+lock: ## Resolve the pinned versions anew (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --group dev --no-header --no-annotate \
+	  --generate-hashes --no-emit-index-url --output-file requirements.lock pyproject.toml

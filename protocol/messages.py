@@ -1,0 +1,42 @@
+"""The request as data, after its frame was decoded and before its text was parsed (wire.md §3, §4)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from storage.vocabulary import Cell
+
+
+class ResponseFormat(enum.IntEnum):
+    """What the client asks its answer to be written as (wire.md §5)."""
+
+    LEGACY = 0
+    ARROW = 1
+
+
+@dataclass(slots=True)
+class InlineTable:
+    """A temporary table sent with a query; tolerated, used by no QUEUE or CACHE statement (wire.md §4)."""
+
+    name: bytes
+    columns: tuple[bytes, ...]
+    types: tuple[bytes, ...]
+    csv_rows: bytes
+
+
+@dataclass(slots=True)
+class Request:
+    """One HttpQuery.
+
+    `query` is valid UTF-8. `parameters` holds text as `bytes`, binary as `Binary`, and numbers, truth values and
+    None as themselves; it is None when the client sent no parameter vector at all.
+    """
+
+    message_id: int
+    connection_id: bytes | None
+    query: bytes
+    parameters: tuple[Cell, ...] | None = None
+    response_format: int = ResponseFormat.LEGACY
+    trace: bytes | None = None
+    inline_tables: tuple[InlineTable, ...] = ()

@@ -1,0 +1,33 @@
+"""The errors a statement can end in, and the texts that clients see (commands.md §8).
+
+StatementError          the statement had no effect; `wire_text` is the message of the HttpError
+├── UserError           the text goes to the client as it is
+└── InternalError       the text is prefixed `Internal: `
+"""
+
+from __future__ import annotations
+
+
+class StatementError(Exception):
+    """A statement that was refused. It changed nothing; neither the connection nor another request is affected."""
+
+    prefix = ""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    @property
+    def wire_text(self) -> str:
+        """The message of the HttpError, as upstream prints it."""
+        return f"{self.prefix}{self.text}"
+
+
+class UserError(StatementError):
+    """What the user asked cannot be done; upstream's *user* errors."""
+
+
+class InternalError(StatementError):
+    """Upstream's *internal* errors: a value that cannot be read as what the command needs."""
+
+    prefix = "Internal: "
