@@ -13,10 +13,10 @@ help: ## Show the targets
 
 setup: $(VENV)/.ready ## Make the virtual environment with the pinned packages
 
-$(VENV)/.ready: requirements.lock pyproject.toml
+$(VENV)/.ready: requirements-dev.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "cubequeue needs Python 3.11 or newer" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -45,6 +45,9 @@ format: setup ## Format the code
 clean: ## Remove what the targets made
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
+UV_LOCK = uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
+  --generate-hashes --no-emit-index-url pyproject.toml
+
 lock: ## Resolve the pinned versions anew (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --group dev --no-header --no-annotate \
-	  --generate-hashes --no-emit-index-url --output-file requirements.lock pyproject.toml
+	$(UV_LOCK) --output-file requirements.lock
+	$(UV_LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
