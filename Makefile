@@ -51,3 +51,6 @@ UV_LOCK = uv pip compile --quiet --universal --python-version 3.11 --no-header -
 lock: ## Resolve the pinned versions anew (needs uv)
 	$(UV_LOCK) --output-file requirements.lock
 	$(UV_LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+bench: setup ## Figures as ratios to a bare echo and to Redis (needs gcc and redis-server)
+	$(BIN)/python -m bench

@@ -1,0 +1,136 @@
+"""Starts the servers that the bench compares, each alone on the first core; the load has the second."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.plans import LUA
+
+HERE = Path(__file__).parent
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+START_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server under test."""
+
+    name: str
+    pid: int
+    port: int
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_mib(self) -> float:
+        """Resident memory now."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def pinned(core: int, command: list[str]) -> list[str]:
+    """The command, bound to one core."""
+    return ["taskset", "--cpu-list", str(core), *command]
+
+
+@contextlib.contextmanager
+def started(
+    name: str, command: list[str], pattern: str, environment: dict[str, str] | None = None
+) -> Iterator[Running]:
+    """Run a server until its first line names a port; end it by its process id."""
+    process = subprocess.Popen(
+        pinned(SERVER_CORE, command),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        match = re.search(pattern, line)
+        if match is None:
+            raise RuntimeError(f"{name} did not start: {line!r}")
+        yield Running(name, process.pid, int(match.group(1)))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def cubequeue(**settings: str) -> contextlib.AbstractContextManager[Running]:
+    """The server itself, on a free port."""
+    environment = {"CUBESTORE_HTTP_PORT": "auto", "CUBESTORE_STATUS_PORT": "0", "CUBESTORE_LOG_LEVEL": "error"}
+    return started(
+        "cubequeue",
+        [str(Path(sys.executable).with_name("cubequeue")), "serve"],
+        r"ws=\S*:(\d+)",
+        {**environment, **settings},
+    )
+
+
+def echo() -> contextlib.AbstractContextManager[Running]:
+    """The bare echo of the same WebSocket library."""
+    return started("echo", [sys.executable, str(HERE / "echo.py"), "0"], r"listening (\d+)")
+
+
+def sink(load: Path) -> contextlib.AbstractContextManager[Running]:
+    """A bare echo in C: what the load generator itself can reach."""
+    return started("sink", [str(load), "sink", "0"], r"listening (\d+)")
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def redis_call(port: int, *words: bytes) -> bytes:
+    """One command and the first line of its answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
+        return connection.recv(4096)
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[Running]:
+    """Redis in memory, with the scripts of the life cycle loaded."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        raise RuntimeError("redis-server is not installed: it is one of the two references of the bench")
+    port = free_port()
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(pinned(SERVER_CORE, command), stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            with contextlib.suppress(OSError):
+                if redis_call(port, b"PING").startswith(b"+PONG"):
+                    break
+            if time.monotonic() > deadline:
+                raise RuntimeError("redis did not start")
+            time.sleep(0.05)
+        for script in sorted(LUA.glob("*.lua")):
+            redis_call(port, b"SCRIPT", b"LOAD", script.read_bytes())
+        yield Running("redis", process.pid, port)
+    finally:
+        process.terminate()
+        process.wait(10)
