@@ -1,0 +1,66 @@
+"""The settings as a person reads them: flags for argparse with their help, and the effective values."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from cubequeue_server.settings import Loaded
+from cubequeue_server.settings_table import BY_NAME, CONFIG_VARIABLE, GROUPS, Setting
+
+CONFIG_FLAG = "--config"
+
+
+def add_setting_flags(parser: argparse.ArgumentParser) -> None:
+    """One flag a setting, grouped as in the table. Texts are taken as they are: the loader parses and checks them."""
+    parser.add_argument(
+        CONFIG_FLAG,
+        metavar="FILE",
+        help=f"a TOML file of settings, its keys as the flags with _ for - ({CONFIG_VARIABLE})",
+    )
+    for title, settings in GROUPS.items():
+        group = parser.add_argument_group(title)
+        for setting in settings:
+            group.add_argument(
+                setting.flag,
+                dest=setting.name,
+                metavar=setting.kind.placeholder,
+                default=argparse.SUPPRESS,
+                help=_help_line(setting).replace("%", "%%"),
+            )
+
+
+def given_flags(arguments: argparse.Namespace) -> dict[str, str]:
+    """The texts of the flags that were given, by setting name."""
+    return {name: text for name, text in vars(arguments).items() if name in BY_NAME}
+
+
+def effective_lines(loaded: Loaded) -> Iterator[str]:
+    """Each setting as a line of `name`, value and where it came from, in columns."""
+    for title, settings in GROUPS.items():
+        yield f"# {title}"
+        for setting in settings:
+            origin = loaded.origins[setting.name]
+            shown = setting.kind.show(loaded.values[setting.name])
+            yield f"{setting.name:<42} {shown:<22} {origin.label}"
+
+
+def _help_line(setting: Setting) -> str:
+    if setting.no_effect is not None:
+        return f"{setting.help} ({setting.main_variable})"
+    facts = [setting.main_variable, f"default {setting.kind.show(setting.default)}", *_range(setting)]
+    return f"{setting.help} ({'; '.join(facts)})"
+
+
+def _range(setting: Setting) -> Iterator[str]:
+    words = getattr(setting.kind, "words", ())
+    if words:
+        yield ", ".join(words)
+    if setting.minimum is not None and setting.maximum is not None:
+        yield f"{setting.kind.show(setting.minimum)} to {setting.kind.show(setting.maximum)}"
+    if setting.ceiling is not None:
+        yield f"at most that of {BY_NAME[setting.ceiling.setting].flag}" + (
+            f" less {setting.kind.show(setting.ceiling.less)}" if setting.ceiling.less else ""
+        )
+    if setting.memory_percent is not None:
+        yield f"at most {setting.memory_percent} % of the memory limit by default"

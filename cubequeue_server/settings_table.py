@@ -1,0 +1,282 @@
+"""The one table of settings: each described once, for parsing, checking, help and documentation (config.md §1).
+
+A setting can be given as a flag (`--cache-max-size`), as an environment variable (CubeStore's own name where there is
+one, always `CUBEQUEUE_` and its name), and as a key of the TOML file (`cache_max_size`).
+
+Adding a setting: one row here and one field of `Settings` (settings.py) of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cubequeue_server.settings_values import (
+    GIB,
+    KIB,
+    MIB,
+    PORT_OFF,
+    SECOND_MS,
+    Address,
+    Boolean,
+    Choice,
+    Duration,
+    Endpoint,
+    Integer,
+    Kind,
+    Port,
+    Size,
+    Text,
+)
+from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
+
+
+@dataclass(slots=True, frozen=True)
+class Ceiling:
+    """Another setting that bounds this one: at most `setting` minus `less`."""
+
+    setting: str
+    less: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Setting:
+    """One row of the table.
+
+    `minimum` and `maximum` are inclusive. `memory_percent` lowers the default to that share of the memory this
+    process may use. `no_effect` says why an explicitly given value changes nothing here; the start says so aloud.
+    """
+
+    name: str
+    kind: Kind
+    default: object
+    help: str
+    cubestore: tuple[str, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+    ceiling: Ceiling | None = None
+    memory_percent: int | None = None
+    no_effect: str | None = None
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def own_variable(self) -> str:
+        return "CUBEQUEUE_" + self.name.upper()
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that say it, the one that wins first."""
+        return (self.own_variable, *self.cubestore)
+
+    @property
+    def main_variable(self) -> str:
+        """The name to show: CubeStore's, where it has one."""
+        return self.cubestore[0] if self.cubestore else self.own_variable
+
+
+_QUEUE, _CACHE, _ANSWERS = QueueLimits(), CacheLimits(), AnswerLimits()
+_LOG_LEVELS = ("error", "warn", "info", "debug", "trace")
+
+_LISTENERS = (
+    Setting(
+        "http_bind", Address(may_be_off=False), Endpoint("0.0.0.0", 3030),  # noqa: S104  # a server is to be reached
+        "Where clients connect: the WebSocket at /ws.", ("CUBESTORE_HTTP_BIND_ADDR",),
+    ),
+    Setting("http_port", Port(may_be_off=False), 3030, "Only the port of it.", ("CUBESTORE_HTTP_PORT",)),
+    Setting(
+        "status_bind", Address(), Endpoint("0.0.0.0", 3031),  # noqa: S104
+        "Where the probes /livez and /readyz answer.", ("CUBESTORE_STATUS_BIND_ADDR",),
+    ),
+    Setting("status_port", Port(), 3031, "Only the port of it; 0 is off.", ("CUBESTORE_STATUS_PORT",)),
+    Setting(
+        "announce_version",
+        Text("VERSION", r"(?i)none|\d+\.\d+\.\d+(-[0-9a-z.-]+)?", "a version such as 1.6.65, or none"),
+        "1.6.65",
+        "The CubeStore version that clients are told: it decides which statements they send.",
+    ),
+)  # fmt: skip
+
+_CONNECTIONS = (
+    Setting(
+        "max_connections", Integer(), 10_000, "Open WebSocket connections at the same time.",
+        minimum=1, maximum=1_000_000,
+    ),
+    Setting(
+        "transport_max_message_size", Size(), 64 * MIB, "The largest message; up to twice that is refused politely.",
+        ("CUBESTORE_TRANSPORT_MAX_MESSAGE_SIZE",), 16 * MIB, 256 * MIB,
+    ),
+    Setting(
+        "transport_max_frame_size", Size(), 64 * MIB, "The largest frame of a message.",
+        ("CUBESTORE_TRANSPORT_MAX_FRAME_SIZE",), 4 * MIB, 256 * MIB,
+    ),
+    Setting(
+        "answers_keep", Duration(), _ANSWERS.keep_ms, "How long answers are kept for clients that ask again.",
+        minimum=0, maximum=3_600 * SECOND_MS,
+    ),
+    Setting(
+        "answers_keep_undelivered", Duration(), _ANSWERS.keep_undelivered_ms,
+        "The same for answers nobody could be given.", ("CUBESTORE_DROP_WS_COMPLETE_MESSAGES_AFTER",), 0, 86_400 * SECOND_MS,
+    ),
+    Setting(
+        "answers_max_size", Size(), _ANSWERS.max_bytes, "Bytes of all kept answers together.",
+        minimum=1 * MIB, maximum=64 * GIB, memory_percent=10,
+    ),
+)  # fmt: skip
+
+_QUEUE_SETTINGS = (
+    Setting(
+        "queue_max_items", Integer(), _QUEUE.max_items, "Items in all queues together; one more is refused.",
+        minimum=1, maximum=1_000_000_000,
+    ),
+    Setting(
+        "queue_max_size", Size(), _QUEUE.max_bytes, "Bytes of payloads and results together; more is refused.",
+        minimum=1 * MIB, maximum=1024 * GIB, memory_percent=30,
+    ),
+    Setting(
+        "queue_max_waiters", Integer(), _QUEUE.max_waiters, "Statements that wait for a result at the same time.",
+        minimum=1, maximum=100_000_000,
+    ),
+    Setting(
+        "queue_results_expire", Duration(), _QUEUE.results_expire_ms, "How long a result can be read.",
+        ("CUBESTORE_QUEUE_RESULTS_EXPIRE",), 1 * SECOND_MS, 300 * SECOND_MS,
+    ),
+)  # fmt: skip
+
+_CACHE_SETTINGS = (
+    Setting(
+        "cache_max_size", Size(), _CACHE.max_bytes, "Bytes of all cache values; beyond it entries are evicted.",
+        ("CUBESTORE_CACHE_MAX_SIZE",), 32 * MIB, 16 * GIB, memory_percent=30,
+    ),
+    Setting(
+        "cache_max_keys", Integer(), _CACHE.max_keys, "Cache entries; beyond it entries are evicted.",
+        ("CUBESTORE_CACHE_MAX_KEYS",), 1, 1_000_000_000,
+    ),
+    Setting(
+        "cache_max_entry_size", Size(), _CACHE.max_entry_bytes, "The largest cache value.",
+        ("CUBESTORE_CACHE_MAX_ENTRY_SIZE",), 1, None, Ceiling("transport_max_message_size", MIB),
+    ),
+    Setting(
+        "cache_policy", Choice(tuple(policy.value for policy in EvictionPolicy), "POLICY"), _CACHE.policy.value,
+        "Which entries are evicted first.", ("CUBESTORE_CACHE_POLICY",),
+    ),
+    Setting(
+        "cache_eviction_loop", Duration(), _CACHE.eviction_interval_ms,
+        "How often the limits of the cache are checked.", ("CUBESTORE_CACHE_EVICTION_LOOP",), 1 * SECOND_MS, 7_200 * SECOND_MS,
+    ),
+    Setting(
+        "cache_eviction_proactive_size_threshold", Size(), _CACHE.proactive_size_bytes,
+        "An entry larger than this is dropped early when it is about to expire.",
+        ("CUBESTORE_CACHE_EVICTION_PROACTIVE_SIZE_THRESHOLD",), 128 * KIB, None, Ceiling("cache_max_entry_size"),
+    ),
+    Setting(
+        "cache_eviction_proactive_ttl_threshold", Duration(), _CACHE.proactive_ttl_ms, "How early that is.",
+        ("CUBESTORE_CACHE_EVICTION_PROACTIVE_TTL_THRESHOLD",), 0, 300 * SECOND_MS,
+    ),
+    Setting(
+        "cache_lfu_log_factor", Integer(), _CACHE.lfu_log_factor, "How slowly the use counter of LFU grows.",
+        ("CUBESTORE_CACHE_LFU_LOG_FACTOR",), 0, 255,
+    ),
+    Setting(
+        "cache_lfu_decay_time", Duration(), _CACHE.lfu_decay_ms, "After how long without use it falls.",
+        ("CUBESTORE_CACHE_LFU_DECAY_TIME",), 1 * SECOND_MS, 86_400 * SECOND_MS,
+    ),
+)  # fmt: skip
+
+_PROCESS = (
+    Setting("log_level", Choice(_LOG_LEVELS, "LEVEL"), "info", "What is logged to stderr.", ("CUBESTORE_LOG_LEVEL",)),
+    Setting(
+        "log_format", Choice(("auto", "text", "json"), "FORMAT"), "auto",
+        "auto is text for a terminal and JSON otherwise.",
+    ),
+    Setting(
+        "telemetry", Boolean(), False, "Understood for CubeStore's sake: nothing is ever sent anywhere.",
+        ("CUBESTORE_TELEMETRY", "CUBEJS_TELEMETRY"),
+    ),
+    Setting("durability", Choice(("memory",), "MODE"), "memory", "What survives a stop: in this version nothing does."),
+)  # fmt: skip
+
+_IN_MEMORY = "everything is kept in memory in this version"
+_NO_REMOTE = "there is no remote storage here"
+_NO_STATSD = "statsd metrics are not sent in this version"
+_SELF_TUNED = "the store does this work continuously by itself"
+_ONE_NODE = "there is one node here, and no worker"
+
+
+def _without_effect(variable: str, why: str) -> Setting:
+    name = variable.removeprefix("CUBESTORE_").lower()
+    return Setting(name, Text("VALUE"), "", "No effect: " + why + ".", (variable,), no_effect=why)
+
+
+_WITHOUT_EFFECT = (
+    Setting(
+        "mysql_bind", Address(), Endpoint("0.0.0.0", PORT_OFF), "No effect: no MySQL listener yet.",  # noqa: S104
+        ("CUBESTORE_BIND_ADDR",), no_effect="there is no MySQL listener in this version",
+    ),
+    Setting(
+        "mysql_port", Port(), PORT_OFF, "No effect: no MySQL listener yet.", ("CUBESTORE_PORT",),
+        no_effect="there is no MySQL listener in this version",
+    ),
+    *(_without_effect("CUBESTORE_" + name, why) for name, why in (
+        ("DATA_DIR", _IN_MEMORY),
+        ("REMOTE_DIR", _NO_REMOTE),
+        ("NO_UPLOAD", _NO_REMOTE),
+        ("QUERY_TIMEOUT", "SQL outside QUEUE and CACHE ends within a fixed short time"),
+        ("MAX_WS_CONNECTIONS_PER_USER", "connections have no user in this version"),
+        ("CHECK_WS_ORPHANED_MESSAGES_INTERVAL", _SELF_TUNED),
+        ("DROP_WS_PROCESSING_MESSAGES_AFTER", "a statement in progress is never forgotten"),
+        ("CACHESTORE_GC_LOOP", _SELF_TUNED),
+        ("CACHE_EVICTION_BATCH_SIZE", _SELF_TUNED),
+        ("CACHE_TTL_PERSIST_LOOP", _SELF_TUNED),
+        ("CACHE_PERSIST_BATCH_SIZE", _SELF_TUNED),
+        ("CACHE_TTL_NOTIFY_CHANNEL", _SELF_TUNED),
+        ("CACHE_TTL_BUFFER_MAX_SIZE", _SELF_TUNED),
+        ("CACHE_COMPACTION_TRIGGER_SIZE", _SELF_TUNED),
+        ("CACHESTORE_LOG_ENABLED", _IN_MEMORY),
+        ("CACHESTORE_METRICS_LOOP", _NO_STATSD),
+        ("MINIMUM_CACHESTORE_SNAPSHOTS_COUNT", _IN_MEMORY),
+        ("CACHESTORE_SNAPSHOTS_LIFETIME", _IN_MEMORY),
+        ("SQL_PARSER_RECURSION_LIMIT", "the nesting of SQL has a fixed bound"),
+        ("METRICS_FORMAT", _NO_STATSD),
+        ("METRICS_ADDRESS", _NO_STATSD),
+        ("METRICS_PORT", _NO_STATSD),
+        ("METRICS_BIND_ADDRESS", _NO_STATSD),
+        ("SERVER_NAME", _ONE_NODE),
+        ("META_ADDR", _ONE_NODE),
+        ("META_PORT", _ONE_NODE),
+        ("WORKERS", _ONE_NODE),
+        ("WORKER_PORT", _ONE_NODE),
+        ("SELECT_WORKERS", _ONE_NODE),
+    )),
+)  # fmt: skip
+
+GROUPS: Mapping[str, tuple[Setting, ...]] = {
+    "listeners": _LISTENERS,
+    "connections and repeated requests": _CONNECTIONS,
+    "queue": _QUEUE_SETTINGS,
+    "cache": _CACHE_SETTINGS,
+    "process": _PROCESS,
+    "understood, without effect in this version": _WITHOUT_EFFECT,
+}
+TABLE: tuple[Setting, ...] = tuple(setting for group in GROUPS.values() for setting in group)
+BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in TABLE}
+
+# Families of CubeStore's variables that have no effect here, by prefix.
+FAMILIES_WITHOUT_EFFECT: Mapping[str, str] = {
+    "CUBESTORE_S3_": _NO_REMOTE,
+    "CUBESTORE_MINIO_": _NO_REMOTE,
+    "CUBESTORE_GCS_": _NO_REMOTE,
+    "CUBESTORE_AWS_": _NO_REMOTE,
+}
+
+# What a later version will do for safety's sake; to start without it would be to promise and not to keep.
+REFUSED: Mapping[str, str] = {
+    "CUBEQUEUE_USER": "this version cannot ask clients for a user and password",
+    "CUBEQUEUE_PASSWORD": "this version cannot ask clients for a user and password",
+    "CUBEQUEUE_PASSWORD_FILE": "this version cannot ask clients for a user and password",
+    "CUBEQUEUE_TLS_CERT": "this version cannot speak TLS",
+    "CUBEQUEUE_TLS_KEY": "this version cannot speak TLS",
+}
+CONFIG_VARIABLE = "CUBEQUEUE_CONFIG"
