@@ -24,7 +24,7 @@ run: setup ## Start the server in the foreground
 	exec $(BIN)/cubequeue serve
 
 test: setup ## Run every test but the end-to-end and soak ones
-	$(BIN)/pytest -n $(JOBS) -m "not e2e and not soak"
+	$(BIN)/pytest -n $(JOBS) -m "not e2e and not image and not soak"
 
 e2e: setup ## Two whole Cube API servers on one cubequeue
 	$(BIN)/pytest -m e2e
@@ -54,3 +54,9 @@ lock: ## Resolve the pinned versions anew (needs uv)
 
 bench: setup ## Figures as ratios to a bare echo and to Redis (needs gcc and redis-server)
 	$(BIN)/python -m bench
+
+image: ## Build the container image with docker, podman or buildah
+	deploy/build-image cubequeue:latest
+
+image-test: setup image ## Run the built image as process 1 on a read-only root (needs buildah and root)
+	$(BIN)/pytest -m image tests/image

@@ -1,0 +1,162 @@
+"""The built image from outside: what it contains, and its server as process 1 on a read-only root file system.
+
+The image is mounted with buildah and its own command runs in new PID and mount namespaces, as a container engine
+would run it, so no engine is needed. `make image-test` builds the image first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.server.client import Client
+
+pytestmark = [pytest.mark.image, pytest.mark.timeout(300)]
+
+IMAGE = "localhost/cubequeue:latest"
+BASE = "docker.io/library/python:3.13-slim"
+MAX_ADDED_BYTES = 60_000_000
+BUILDAH = {"STORAGE_DRIVER": os.environ.get("STORAGE_DRIVER", "vfs"), "BUILDAH_ISOLATION": "chroot"}
+
+
+def buildah(*arguments: str) -> str:
+    """Run buildah and give its output."""
+    done = subprocess.run(
+        ["buildah", *arguments], env={**os.environ, **BUILDAH}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Container:
+    """A mounted, unpacked image."""
+
+    root: Path
+    user: str
+    environment: dict[str, str]
+    entrypoint: list[str]
+    command: list[str]
+    config: dict[str, object]
+
+    def argv(self, command: list[str]) -> list[str]:
+        """The command in namespaces of its own, as process 1, with the root mounted read-only."""
+        inside = f'mount --bind "{self.root}" "{self.root}" && mount -o remount,bind,ro "{self.root}" && exec "$@"'
+        namespaces = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "sh", "-c", inside, "sh"]
+        return [*namespaces, "chroot", f"--userspec={self.user}", str(self.root), *command]
+
+
+@pytest.fixture(scope="module")
+def container() -> Iterator[Container]:
+    if shutil.which("buildah") is None or os.geteuid() != 0:
+        pytest.fail("image tests need buildah and root")
+    name = buildah("from", "--pull-never", IMAGE)
+    try:
+        root = Path(buildah("mount", name))
+        config = json.loads(buildah("inspect", "--type", "image", IMAGE))["Docker"]["config"]
+        environment = dict(pair.split("=", 1) for pair in config["Env"])
+        yield Container(root, config["User"], environment, config["Entrypoint"], config["Cmd"], config)
+    finally:
+        buildah("rm", name)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running server: the `unshare` in front of it, its own process id, its ports."""
+
+    process: subprocess.Popen[str]
+    pid: int
+    ws_port: int
+    status_port: int
+
+
+def child_of(pid: int) -> int:
+    """The process id, seen from here, of the only child."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+@pytest.fixture
+def served(container: Container) -> Iterator[Served]:
+    environment = {**container.environment, "CUBESTORE_HTTP_PORT": "auto", "CUBESTORE_STATUS_PORT": "auto"}
+    process = subprocess.Popen(
+        container.argv([*container.entrypoint, *container.command]),
+        stdout=subprocess.PIPE,
+        env={**environment, "PATH": f"{environment['PATH']}:{os.environ['PATH']}"},
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        match = re.search(r"listening ws=\S*:(\d+) status=\S*:(\d+)", line)
+        assert match, line
+        yield Served(process, child_of(process.pid), int(match[1]), int(match[2]))
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_the_image_says_how_it_wants_to_be_run(container: Container) -> None:
+    assert container.user == "10001:10001"
+    assert container.entrypoint == ["cubequeue"]
+    assert container.command == ["serve"]
+    assert container.config["StopSignal"] == "SIGTERM"
+    assert container.config["Volumes"] == {"/data": {}}
+    assert set(container.config["ExposedPorts"]) == {"3030/tcp", "3031/tcp"}  # type: ignore[call-overload]
+    health = json.loads(buildah("inspect", "--type", "image", IMAGE))["Docker"]["config"]["Healthcheck"]
+    assert health["Test"] == ["CMD", "cubequeue", "healthcheck"]
+
+
+def test_the_final_stage_has_no_tools(container: Container) -> None:
+    names = {"gcc", "cc", "g++", "make", "git"}
+    folders = [container.root / folder for folder in ("usr/bin", "usr/local/bin", "opt/cubequeue/bin")]
+    assert [p for folder in folders for p in folder.iterdir() if p.name in names] == []
+    assert list((container.root / "opt/cubequeue").rglob("pip")) == []
+
+
+def test_it_adds_less_than_60_mb_to_its_base(container: Container) -> None:
+    sizes = {name: int(json.loads(buildah("inspect", "--type", "image", name))["Docker"]["size"] or 0) for name in (IMAGE, BASE)}
+    added = sizes[IMAGE] - sizes[BASE] if all(sizes.values()) else tree_bytes(container.root / "opt/cubequeue")
+    print(f"added to the base: {added / 1e6:.1f} MB")
+    assert 0 < added < MAX_ADDED_BYTES
+
+
+def tree_bytes(folder: Path) -> int:
+    """What a folder takes."""
+    return sum(p.lstat().st_size for p in folder.rglob("*"))
+
+
+def test_it_serves_as_process_1_without_root_on_a_read_only_root(served: Served, container: Container) -> None:
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{served.pid}/status").read_text().splitlines() if ":\t" in line)
+    assert status["NSpid"].split()[-1] == "1"
+    assert status["Uid"].split()[0] == "10001"
+    assert status["CapEff"] == "0000000000000000"
+    assert " ro," in next(
+        line for line in Path(f"/proc/{served.pid}/mountinfo").read_text().splitlines() if line.split()[4] == "/"
+    )
+
+
+def test_its_own_health_check_tells_up_from_down(served: Served, container: Container) -> None:
+    environment = {**container.environment, "CUBESTORE_STATUS_PORT": str(served.status_port)}
+    health = container.config["Healthcheck"]["Test"][1:]  # type: ignore[index]
+    command = ["chroot", f"--userspec={container.user}", str(container.root), *health]
+    assert subprocess.run(command, env=environment, timeout=10, check=False).returncode == 0
+    os.kill(served.pid, signal.SIGTERM)
+    served.process.wait(10)
+    assert subprocess.run(command, env=environment, timeout=10, check=False).returncode == 1
+
+
+def test_sigterm_ends_process_1_in_order(served: Served) -> None:
+    start = time.monotonic()
+    os.kill(served.pid, signal.SIGTERM)
+    assert served.process.wait(10) == 0
+    assert time.monotonic() - start < 5
