@@ -58,3 +58,16 @@ class TokenizerError(StatementSyntaxError):
     """The text cannot be cut into tokens."""
 
     kind = "TokenizerError"
+
+
+class ReplyTooLargeError(ProtocolError):
+    """A result that no reply can hold: a FlatBuffers message ends at 2 GiB. Its text is a user error's."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"The result of {size_bytes} bytes is too large for one reply")
+        self.size_bytes = size_bytes
+
+    @property
+    def wire_text(self) -> str:
+        """The message of the HttpError."""
+        return self.text

@@ -1,0 +1,198 @@
+"""Results and errors to legacy reply bytes (wire.md §4, §5).
+
+A reply is a head that depends on the columns alone, a vector of offsets to the rows, and the rows. Rows and cells
+are position-independent, each with its vtable in front, so that all of them but the texts are constants:
+
+    cell    vtable 8 | to vtable 4 | to string 4 | length 4 | text | NUL and padding
+    NULL    vtable 8 | to vtable 4
+    row     vtable 8 | to vtable 4 | to vector 4 | count 4 | offsets to the cells | cells
+
+A reference is the distance from its own place to the table it means, `_TABLE` bytes into the block.
+
+Text cells are sent as they are: they are UTF-8 because the decoder let nothing else in, and a client would refuse a
+reply with other bytes in it. Binary cells become hexadecimal digits, and error texts are cleaned here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from protocol import schema
+from protocol.cells import cell_text, effective_types, float_text
+from protocol.errors import ReplyTooLargeError
+from protocol.flat import MAX_BUFFER_BYTES, Block, Scalar, message, pack_u32, string, table, vector
+from storage.vocabulary import Binary, Cell, Columns, ColumnType, Result
+
+_TABLE: Final = 8
+_ONE_FIELD = struct.pack("<4H", 6, 8, 4, 0)  # the vtable of a table with one reference, padded
+_NO_FIELD = struct.pack("<4H", 4, 4, 0, 0)
+_CELL_HEAD = _ONE_FIELD + struct.pack("<iI", _TABLE, 4)
+_CELL_BYTES: Final = len(_CELL_HEAD) + 4  # before the text
+_ROW_BYTES: Final = len(_CELL_HEAD) + 4  # before the offsets
+_NULL_CELL = _NO_FIELD + struct.pack("<i", _TABLE)
+
+_PADS = (b"\0\0\0\0", b"\0\0\0", b"\0\0", b"\0")  # after a text, by its length modulo 4
+_KNOWN_LENGTHS: Final = 512
+_CELL_HEADS = tuple(_CELL_HEAD + pack_u32(length) for length in range(_KNOWN_LENGTHS))
+
+_MAX_ROWS_BYTES: Final = MAX_BUFFER_BYTES - (1 << 20)  # leaves room for any head
+_MAX_LAYOUTS: Final = 256  # columns of SELECTs are made anew each time
+
+
+def _cell(text: bytes) -> bytes:
+    return b"".join((_CELL_HEAD, pack_u32(len(text)), text, _PADS[len(text) & 3]))
+
+
+_TRUE_CELL, _FALSE_CELL = _cell(b"true"), _cell(b"false")
+_SMALL_INTS = tuple(_cell(b"%d" % number) for number in range(1024))
+
+
+def _split_reply(command: int, body: Block, tail: Block) -> tuple[bytes, bytes]:
+    """A reply cut around its message id, without the `tail` that it ends in."""
+    root = table(Scalar("I", 0), Scalar("B", command), body)
+    whole = message(root)
+    id_at = len(whole) - len(root.data) + root.target + 4
+    return whole[:id_at], whole[id_at + 4 : len(whole) - len(tail.data)]
+
+
+_NO_TEXT = string(b"")
+# The bytes before the message id are the same in every reply.
+_BEFORE_ID, _ERROR_HEAD = _split_reply(schema.COMMAND_ERROR, table(_NO_TEXT), _NO_TEXT)
+
+
+class _Layout:
+    """What is constant in the replies with one set of columns."""
+
+    __slots__ = (
+        "empty",
+        "false",
+        "head",
+        "is_plain",
+        "is_single",
+        "null",
+        "one_row",
+        "pack_offsets",
+        "row_head",
+        "true",
+    )
+
+    def __init__(self, columns: Columns) -> None:
+        count = len(columns)
+        no_rows = vector(())
+        names = vector([string(name.encode()) for name in columns.names])
+        _, self.head = _split_reply(schema.COMMAND_RESULT_SET, table(names, no_rows, tail=1), no_rows)
+        self.empty = self.head + no_rows.data
+        self.row_head = _CELL_HEAD + pack_u32(count)
+        self.one_row = self.head + pack_u32(1) + pack_u32(4 + _TABLE) + self.row_head
+        self.pack_offsets = struct.Struct(f"<{count}I").pack
+        # Cells of these types read otherwise than their Python type says.
+        self.is_plain = not {ColumnType.BYTES, ColumnType.TIMESTAMP}.intersection(columns.types)
+        self.is_single = self.is_plain and count == 1
+        one_cell = self.one_row + pack_u32(4 + _TABLE)
+        self.null, self.true, self.false = one_cell + _NULL_CELL, one_cell + _TRUE_CELL, one_cell + _FALSE_CELL
+
+
+_layouts: dict[Columns, _Layout] = {}
+
+
+def _layout_of(columns: Columns) -> _Layout:
+    if len(_layouts) >= _MAX_LAYOUTS:
+        _layouts.clear()
+    return _layouts.setdefault(columns, _Layout(columns))
+
+
+def encode_error(message_id: int, text: str) -> bytes:
+    """The HttpError with this text; what cannot be written as UTF-8 becomes `?`. O(len(text))."""
+    error = string(text.encode(errors="replace"))
+    return b"".join((_BEFORE_ID, pack_u32(message_id), _ERROR_HEAD, error.data))
+
+
+def encode_result(message_id: int, result: Result) -> bytes:
+    """The HttpResultSet of a result (wire.md §5). O(cells + bytes); each value is copied once.
+
+    Raises `ReplyTooLargeError` past 2 GiB, before it takes the memory.
+    """
+    columns, rows = result.columns, result.rows
+    layout = _layouts.get(columns) or _layout_of(columns)
+    if not rows:
+        return b"".join((_BEFORE_ID, pack_u32(message_id), layout.empty))
+    if not layout.is_plain:
+        return _encode_rows(message_id, layout, _text_rows(result))
+    if layout.is_single and len(rows) == 1:
+        value = rows[0][0]
+        if value is None or value is True or value is False:
+            body = layout.null if value is None else layout.true if value else layout.false
+            return b"".join((_BEFORE_ID, pack_u32(message_id), body))
+    try:
+        return _encode_rows(message_id, layout, rows)
+    except _BinaryCellError:
+        return _encode_rows(message_id, layout, _text_rows(result))
+
+
+class _BinaryCellError(Exception):
+    """A cell is binary: the whole of its column has to be written as bytes."""
+
+
+def _text_rows(result: Result) -> list[tuple[bytes | None, ...]]:
+    types = effective_types(result)
+    return [tuple(map(cell_text, types, row)) for row in result.rows]
+
+
+def _encode_rows(message_id: int, layout: _Layout, rows: Sequence[Sequence[Cell]]) -> bytes:
+    if len(rows) == 1:
+        parts = [_BEFORE_ID, pack_u32(message_id), layout.one_row]
+        _append_cells(parts, layout, rows[0])
+        return b"".join(parts)
+    parts = [_BEFORE_ID, pack_u32(message_id), layout.head, b""]
+    references = []
+    reference = 4 * len(rows) + _TABLE
+    for row in rows:
+        references.append(reference)
+        parts.append(layout.row_head)
+        reference += _ROW_BYTES - 4 + _append_cells(parts, layout, row)
+        _check_size(reference)
+    parts[3] = struct.pack(f"<{len(rows) + 1}I", len(rows), *references)
+    return b"".join(parts)
+
+
+def _append_cells(parts: list[bytes], layout: _Layout, row: Sequence[Cell]) -> int:
+    """Append the offsets to the cells and the cells; the size of both in bytes."""
+    references = []
+    reference = 4 * len(row) + _TABLE
+    at = len(parts)
+    parts.append(b"")
+    for value in row:
+        references.append(reference)
+        if type(value) is bytes:
+            length = len(value)
+            head = _CELL_HEADS[length] if length < _KNOWN_LENGTHS else _CELL_HEAD + pack_u32(length)
+            parts += (head, value, _PADS[length & 3])
+            reference += _CELL_BYTES + (length & -4)  # with four bytes of padding, less those of the offset
+        else:
+            cell = _scalar_cell(value)
+            parts.append(cell)
+            reference += len(cell) - 4
+    _check_size(reference)
+    parts[at] = layout.pack_offsets(*references)
+    return reference - _TABLE + 4 * len(row)
+
+
+def _scalar_cell(value: Cell) -> bytes:
+    if value is None:
+        return _NULL_CELL
+    if isinstance(value, bool):
+        return _TRUE_CELL if value else _FALSE_CELL
+    if isinstance(value, int):
+        return _SMALL_INTS[value] if 0 <= value < len(_SMALL_INTS) else _cell(b"%d" % value)
+    if isinstance(value, float):
+        return _cell(float_text(value))
+    if isinstance(value, Binary):
+        raise _BinaryCellError
+    return _cell(value)
+
+
+def _check_size(size_bytes: int) -> None:
+    if size_bytes > _MAX_ROWS_BYTES:
+        raise ReplyTooLargeError(size_bytes)
