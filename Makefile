@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-.PHONY: help setup run test e2e soak lint format bench lock wheel image image-test clean
+.PHONY: help setup clients run test e2e soak lint format bench lock wheel image image-test clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -20,13 +20,17 @@ $(VENV)/.ready: requirements-dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+clients: setup ## Install the real Cube clients from npm that the tests drive
+	$(BIN)/python tests/clients/install.py clients
+
 run: setup ## Start the server in the foreground
 	exec $(BIN)/cubequeue serve
 
-test: setup ## Run every test but the end-to-end and soak ones
+test: clients ## Run every test but the end-to-end and soak ones
 	$(BIN)/pytest -n $(JOBS) -m "not e2e and not image and not soak"
 
 e2e: setup ## Two whole Cube API servers on one cubequeue
+	$(BIN)/python tests/clients/install.py e2e
 	$(BIN)/pytest -m e2e
 
 soak: setup ## The long forms of the property and fault tests
@@ -43,7 +47,8 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis \
+	  tests/*/packages/*/node_modules
 
 UV_LOCK = uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
   --generate-hashes --no-emit-index-url pyproject.toml
