@@ -5,7 +5,7 @@ Used by the command line, the load generator and the tests; the server itself ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,12 +16,15 @@ from protocol.flat import (
     Block,
     MalformedError,
     Scalar,
-    Table,
     View,
     byte_vector,
+    fields,
+    follow,
     message,
     pack_u32,
-    read_bytes,
+    read_span,
+    read_text,
+    read_u32,
     read_vector,
     string,
     table,
@@ -133,39 +136,64 @@ def decode_reply(buffer: bytes | bytearray | memoryview) -> Reply:
     """Read one message of the server. Raises `ProtocolError` for bytes that are no reply."""
     view: View = buffer if type(buffer) is bytes else memoryview(buffer)
     try:
-        root = Table.root(view)
-        message_id = root.u32(schema.MESSAGE_ID)
-        command = Table(view, root.required(schema.MESSAGE_COMMAND, "the command"))
-        kind = root.u8(schema.MESSAGE_COMMAND_TYPE)
-        if kind == schema.COMMAND_RESULT_SET:
-            return _read_rows(view, command, message_id)
-        if kind == schema.COMMAND_ERROR:
-            return ErrorReply(message_id, (command.text(schema.ONLY) or b"").decode())
-        if kind == schema.COMMAND_QUERY_RESULT:
-            return _read_arrow(view, command, message_id)
+        position = follow(view, 0)
+        id_, type_, command, _ = fields(view, position, 4)
+        message_id = read_u32(view, position + id_)[0] if id_ else 0
+        kind = view[position + type_] if type_ else schema.COMMAND_NONE
+        read = _READ_REPLY.get(kind)
+        if read is None:
+            raise MalformedError(f"command {kind}")
+        return read(view, _required(view, position, command), message_id)
     except READ_ERRORS as error:
         raise ProtocolError(f"not a reply: {error}") from error
-    raise ProtocolError(f"not a reply: command {kind}")
 
 
-def _read_rows(view: View, result: Table, message_id: int) -> Rows:
-    names = read_vector(view, result.required(schema.RESULT_COLUMNS, "the columns"), MAX_CELLS)
-    rows = read_vector(view, result.required(schema.RESULT_ROWS, "the rows"), MAX_CELLS)
-    columns = tuple(read_bytes(view, name).decode() for name in names)
-    return Rows(message_id, columns, [_read_row(view, row, len(columns)) for row in rows])
+def _required(view: View, position: int, offset: int) -> int:
+    if not offset:
+        raise MalformedError("a part of it is missing")
+    return follow(view, position + offset)
+
+
+def _read_rows(view: View, position: int, message_id: int) -> Rows:
+    names, rows = (_required(view, position, offset) for offset in fields(view, position, 2))
+    columns = tuple(read_text(view, name).decode() for name in read_vector(view, names, MAX_CELLS))
+    row_positions = read_vector(view, rows, MAX_CELLS)
+    return Rows(message_id, columns, [_read_row(view, row, len(columns)) for row in row_positions])
 
 
 def _read_row(view: View, position: int, count: int) -> tuple[bytes | None, ...]:
-    cells = read_vector(view, Table(view, position).required(schema.ONLY, "the values of a row"), count)
-    return tuple(Table(view, cell).text(schema.ONLY) for cell in cells)
+    (values,) = fields(view, position, 1)
+    cells = read_vector(view, _required(view, position, values), count)
+    return tuple(_read_cell(view, cell) for cell in cells)
 
 
-def _read_arrow(view: View, result: Table, message_id: int) -> ArrowReply:
-    kind = result.u8(schema.UNION_TYPE)
-    data = Table(view, result.required(schema.UNION_VALUE, "the data"))
+def _read_cell(view: View, position: int) -> bytes | None:
+    (text,) = fields(view, position, 1)
+    return read_text(view, follow(view, position + text)) if text else None
+
+
+def _read_error(view: View, position: int, message_id: int) -> ErrorReply:
+    return ErrorReply(message_id, (_read_cell(view, position) or b"").decode())
+
+
+def _read_arrow(view: View, position: int, message_id: int) -> ArrowReply:
+    type_, data = fields(view, position, 2)
+    kind = view[position + type_] if type_ else schema.DATA_NONE
+    table = _required(view, position, data)
     if kind == schema.DATA_COMPLETED:
         return ArrowReply(message_id, None)
     if kind != schema.DATA_ARROW:
         raise MalformedError(f"query result data of type {kind}")
-    stream = read_bytes(view, data.required(schema.ARROW_DATA, "the stream"))
-    return ArrowReply(message_id, stream, data.u8(schema.ARROW_IS_LAST) != 0)
+    stream, is_last = fields(view, table, 2)
+    return ArrowReply(
+        message_id,
+        bytes(read_span(view, _required(view, table, stream))),
+        view[table + is_last] != 0 if is_last else False,
+    )
+
+
+_READ_REPLY: dict[int, Callable[[View, int, int], Reply]] = {
+    schema.COMMAND_RESULT_SET: _read_rows,
+    schema.COMMAND_ERROR: _read_error,
+    schema.COMMAND_QUERY_RESULT: _read_arrow,
+}

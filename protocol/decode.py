@@ -22,7 +22,20 @@ from typing import NoReturn
 
 from protocol import schema
 from protocol.errors import DecodeError
-from protocol.flat import READ_ERRORS, MalformedError, Table, View, check_utf8, read_span, read_text, read_vector
+from protocol.flat import (
+    READ_ERRORS,
+    MalformedError,
+    View,
+    check_utf8,
+    fields,
+    follow,
+    read_f64,
+    read_i64,
+    read_span,
+    read_text,
+    read_u32,
+    read_vector,
+)
 from protocol.messages import InlineTable, Request, ResponseFormat
 from storage.vocabulary import Binary, Cell
 
@@ -33,6 +46,7 @@ MAX_INLINE_COLUMNS = 65_535
 # Builders may share a string between fields, so the texts of an honest message can exceed its size, a little.
 _TEXT_BYTES_PER_MESSAGE_BYTE = 2
 _TEXT_FRAME_BYTES = 8  # what even an empty string takes: its length, and its NUL padded
+_LAST_FORMAT = int(ResponseFormat.ARROW)
 
 _COLUMN_TYPE = re.compile(
     rb"text|int|int96|bigint|bytes|timestamp|float|boolean|decimal(96)?\(\d+(, *\d+)?\)|hyperloglog\w*|hll_\w+"
@@ -46,17 +60,19 @@ def decode_request(buffer: bytes | bytearray | memoryview) -> Request:
     """
     view: View = buffer if type(buffer) is bytes else memoryview(buffer)
     try:
-        message = Table.root(view)
-        message_id = message.u32(schema.MESSAGE_ID)
+        position = follow(view, 0)
+        id_, type_, command, connection = fields(view, position, 4)
+        message_id = read_u32(view, position + id_)[0] if id_ else 0
     except READ_ERRORS as error:
         raise DecodeError(_undecodable(error)) from None
     try:
-        command = message.u8(schema.MESSAGE_COMMAND_TYPE)
-        if command != schema.COMMAND_QUERY:
-            _refuse_command(command, message_id)
-        connection_id = message.text(schema.MESSAGE_CONNECTION_ID)
-        query = Table(view, message.required(schema.MESSAGE_COMMAND, "the command"))
-        return _read_query(view, query, message_id, connection_id)
+        kind = view[position + type_] if type_ else schema.COMMAND_NONE
+        if kind != schema.COMMAND_QUERY:
+            _refuse_command(kind, message_id)
+        if not command:
+            raise MalformedError("the command is missing")
+        connection_id = read_text(view, follow(view, position + connection)) if connection else None
+        return _read_query(view, follow(view, position + command), message_id, connection_id)
     except READ_ERRORS as error:
         raise DecodeError(_undecodable(error), message_id) from None
 
@@ -66,7 +82,7 @@ def response_format_refusal(request: Request) -> str | None:
 
     To be asked before the statement is executed.
     """
-    if request.response_format in (ResponseFormat.LEGACY, ResponseFormat.ARROW):
+    if request.response_format <= _LAST_FORMAT:
         return None
     return f"Unsupported response_format: {request.response_format}"
 
@@ -89,19 +105,23 @@ def _refuse_command(command: int, message_id: int) -> NoReturn:
     raise DecodeError(f"Internal: Unexpected command: {name}", message_id, closes=True)
 
 
-def _read_query(view: View, query: Table, message_id: int, connection_id: bytes | None) -> Request:
-    text = read_text(view, query.required(schema.QUERY_TEXT, "the query text"))
-    request = Request(message_id, connection_id, text)
-    request.trace = query.text(schema.QUERY_TRACE)
-    request.response_format = query.u8(schema.QUERY_RESPONSE_FORMAT)
-    parameters = query.reference(schema.QUERY_PARAMETERS)
-    inline_tables = query.reference(schema.QUERY_INLINE_TABLES)
+def _read_query(view: View, position: int, message_id: int, connection_id: bytes | None) -> Request:
+    text, trace, inline_tables, parameters, response_format = fields(view, position, 5)
+    if not text:
+        raise MalformedError("the query text is missing")
+    request = Request(message_id, connection_id, read_text(view, follow(view, position + text)))
+    if trace:
+        request.trace = read_text(view, follow(view, position + trace))
+    if response_format:
+        request.response_format = view[position + response_format]
     if parameters or inline_tables:
         texts = _Texts(view)
         if parameters:
-            request.parameters = _read_parameters(view, parameters, message_id, texts)
+            vector = follow(view, position + parameters)
+            request.parameters = _read_parameters(view, vector, message_id, texts)
         if inline_tables:
-            request.inline_tables = _read_inline_tables(view, inline_tables, message_id, texts)
+            vector = follow(view, position + inline_tables)
+            request.inline_tables = _read_inline_tables(view, vector, message_id, texts)
     return request
 
 
@@ -136,57 +156,82 @@ class _Texts:
 def _read_parameters(view: View, position: int, message_id: int, texts: _Texts) -> tuple[Cell, ...]:
     values: list[Cell] = []
     for each in read_vector(view, position, MAX_PARAMETERS):
-        parameter = Table(view, each)
-        kind = parameter.u8(schema.UNION_TYPE)
+        type_, value = fields(view, each, 2)
+        kind = view[each + type_] if type_ else schema.VALUE_NONE
         read = _READ_VALUE.get(kind)
         if read is None:
             name = _name(schema.VALUE_NAMES, kind)
             raise DecodeError(f"Internal: Unsupported parameter type: {name}", message_id, closes=True)
-        value = Table(view, parameter.required(schema.UNION_VALUE, "the value of a parameter"))
-        values.append(read(value, texts))
+        if not value:
+            raise MalformedError("the value of a parameter is missing")
+        table = follow(view, each + value)
+        (field,) = fields(view, table, 1)
+        values.append(read(view, table + field if field else 0, texts))
     return tuple(values)
 
 
-def _read_string(value: Table, texts: _Texts) -> bytes:
-    return texts.read_text(value.required(schema.ONLY, "the text of a string parameter"))
+# Readers of a value: `field` is where it is in the message, 0 when it is left out because it is the default.
 
 
-def _read_binary(value: Table, texts: _Texts) -> Binary:
-    return texts.read_binary(value.required(schema.ONLY, "the bytes of a binary parameter"))
+def _read_int64(view: View, field: int, _: _Texts) -> int:
+    return read_i64(view, field)[0] if field else 0
 
 
-_READ_VALUE: dict[int, Callable[[Table, _Texts], Cell]] = {
-    schema.VALUE_INT64: lambda value, _: value.i64(schema.ONLY),
-    schema.VALUE_BOOL: lambda value, _: value.u8(schema.ONLY) != 0,
+def _read_bool(view: View, field: int, _: _Texts) -> bool:
+    return view[field] != 0 if field else False
+
+
+def _read_float64(view: View, field: int, _: _Texts) -> float:
+    return read_f64(view, field)[0] if field else 0.0
+
+
+def _read_string(view: View, field: int, texts: _Texts) -> bytes:
+    if not field:
+        raise MalformedError("the text of a string parameter is missing")
+    return texts.read_text(follow(view, field))
+
+
+def _read_binary(view: View, field: int, texts: _Texts) -> Binary:
+    if not field:
+        raise MalformedError("the bytes of a binary parameter are missing")
+    return texts.read_binary(follow(view, field))
+
+
+def _read_null(_view: View, _field: int, _texts: _Texts) -> None:
+    return None
+
+
+_READ_VALUE: dict[int, Callable[[View, int, _Texts], Cell]] = {
+    schema.VALUE_INT64: _read_int64,
+    schema.VALUE_BOOL: _read_bool,
     schema.VALUE_STRING: _read_string,
     schema.VALUE_BINARY: _read_binary,
-    schema.VALUE_FLOAT64: lambda value, _: value.f64(schema.ONLY),
-    schema.VALUE_NULL: lambda value, _: None,
+    schema.VALUE_FLOAT64: _read_float64,
+    schema.VALUE_NULL: _read_null,
 }
 
 
 def _read_inline_tables(view: View, position: int, message_id: int, texts: _Texts) -> tuple[InlineTable, ...]:
-    return tuple(
-        _read_inline_table(Table(view, each), message_id, texts)
-        for each in read_vector(view, position, MAX_INLINE_TABLES)
+    tables = read_vector(view, position, MAX_INLINE_TABLES)
+    return tuple(_read_inline_table(view, each, message_id, texts) for each in tables)
+
+
+def _read_inline_table(view: View, position: int, message_id: int, texts: _Texts) -> InlineTable:
+    offsets = fields(view, position, 4)
+    for offset, part in zip(offsets, ("name", "columns", "types", "rows"), strict=True):
+        if not offset:
+            raise DecodeError(f"Internal: Inline table without {part}", message_id, closes=True)
+    name, columns, types, csv_rows = (follow(view, position + offset) for offset in offsets)
+    table = InlineTable(
+        texts.read_text(name),
+        texts.read_texts(columns, MAX_INLINE_COLUMNS),
+        texts.read_texts(types, MAX_INLINE_COLUMNS),
+        texts.read_text(csv_rows),
     )
-
-
-def _read_inline_table(table: Table, message_id: int, texts: _Texts) -> InlineTable:
-    def required(slot: int, name: str) -> int:
-        position = table.reference(slot)
-        if not position:
-            raise DecodeError(f"Internal: Inline table without {name}", message_id, closes=True)
-        return position
-
-    name = texts.read_text(required(schema.TABLE_NAME, "name"))
-    columns = texts.read_texts(required(schema.TABLE_COLUMNS, "columns"), MAX_INLINE_COLUMNS)
-    types = texts.read_texts(required(schema.TABLE_TYPES, "types"), MAX_INLINE_COLUMNS)
-    csv_rows = texts.read_text(required(schema.TABLE_CSV_ROWS, "rows"))
-    if len(columns) != len(types):
-        text = f"Internal: Inline table with {len(columns)} columns and {len(types)} types"
+    if len(table.columns) != len(table.types):
+        text = f"Internal: Inline table with {len(table.columns)} columns and {len(table.types)} types"
         raise DecodeError(text, message_id, closes=True)
-    for type_ in types:
+    for type_ in table.types:
         if not _COLUMN_TYPE.fullmatch(type_):
             raise DecodeError(f"Column type '{type_.decode()}' is not supported", message_id, closes=True)
-    return InlineTable(name, columns, types, csv_rows)
+    return table

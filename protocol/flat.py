@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import struct
 from codecs import utf_8_decode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import add
 from typing import NamedTuple, TypeAlias
 
 from protocol.errors import ProtocolError
@@ -23,15 +24,18 @@ View: TypeAlias = bytes | memoryview
 ALIGNMENT = 8
 MAX_BUFFER_BYTES = (1 << 31) - 1  # what a FlatBuffers verifier accepts
 
-read_u16 = struct.Struct("<H").unpack_from
-read_u32 = struct.Struct("<I").unpack_from
-read_i32 = struct.Struct("<i").unpack_from
-read_i64 = struct.Struct("<q").unpack_from
-read_f64 = struct.Struct("<d").unpack_from
+Reader: TypeAlias = Callable[[View, int], tuple[int, ...]]
+
+read_u16: Reader = struct.Struct("<H").unpack_from
+read_u32: Reader = struct.Struct("<I").unpack_from
+read_i32: Reader = struct.Struct("<i").unpack_from
+read_i64: Reader = struct.Struct("<q").unpack_from
+read_f64: Callable[[View, int], tuple[float]] = struct.Struct("<d").unpack_from
 pack_u32 = struct.Struct("<I").pack
 
 _UTF8_CHUNK_BYTES = 1 << 16
 _VTABLE_HEADER_BYTES = 4
+_READ_SLOTS: list[Reader] = [struct.Struct(f"<{count}H").unpack_from for count in range(6)]
 
 
 class MalformedError(ProtocolError):
@@ -51,102 +55,59 @@ def check_utf8(text: bytes) -> None:
         position += utf_8_decode(view[position:end], "strict", end >= size)[1]
 
 
+def fields(view: View, position: int, count: int) -> tuple[int, ...]:
+    """Where the first `count` fields of the table at `position` are, from its start; 0 for an absent one. O(1)."""
+    (distance,) = read_i32(view, position)
+    vtable = position - distance
+    if vtable < 0:
+        raise MalformedError("a vtable lies before the message")
+    (size,) = read_u16(view, vtable)
+    slots = (size - _VTABLE_HEADER_BYTES) >> 1
+    if slots >= count:
+        return _READ_SLOTS[count](view, vtable + _VTABLE_HEADER_BYTES)
+    if slots < 0:
+        raise MalformedError("a vtable shorter than its header")
+    return _READ_SLOTS[slots](view, vtable + _VTABLE_HEADER_BYTES) + (0,) * (count - slots)
+
+
+def follow(view: View, field: int) -> int:
+    """What the reference at `field` points to."""
+    (offset,) = read_u32(view, field)
+    return field + offset
+
+
 def read_text(view: View, position: int) -> bytes:
-    """The string at `position` as a copy: UTF-8, or an error."""
-    text = read_bytes(view, position)
+    """The string at `position` as a copy: UTF-8, or an error. O(length)."""
+    (length,) = read_u32(view, position)
+    end = position + 4 + length
+    if end > len(view):
+        raise MalformedError("a string ends past the message")
+    span = view[position + 4 : end]
+    text = span if type(span) is bytes else bytes(span)
     if not text.isascii():
         check_utf8(text)
     return text
 
 
-def read_bytes(view: View, position: int) -> bytes:
-    """The vector of bytes at `position`, as a copy."""
-    return bytes(read_span(view, position))
-
-
 def read_span(view: View, position: int) -> View:
-    """The vector of bytes at `position`, a slice of the view."""
-    start = position + 4
-    end = start + read_u32(view, position)[0]
+    """The vector of bytes at `position`, a slice of the view. O(1) on a memoryview."""
+    (length,) = read_u32(view, position)
+    end = position + 4 + length
     if end > len(view):
-        raise MalformedError("a string or vector ends past the message")
-    return view[start:end]
+        raise MalformedError("a vector of bytes ends past the message")
+    return view[position + 4 : end]
 
 
 def read_vector(view: View, position: int, max_elements: int) -> list[int]:
     """The positions that a vector of references points to. O(elements); more than `max_elements` are an error."""
-    count = read_u32(view, position)[0]
+    (count,) = read_u32(view, position)
     start = position + 4
-    if start + 4 * count > len(view):
+    end = start + 4 * count
+    if end > len(view):
         raise MalformedError("a vector ends past the message")
     if count > max_elements:
         raise MalformedError(f"a vector of {count} elements, at most {max_elements} are accepted")
-    offsets = struct.unpack_from(f"<{count}I", view, start)
-    return [slot + offset for slot, offset in zip(range(start, start + 4 * count, 4), offsets, strict=True)]
-
-
-class Table:
-    """A table of a message. Every read is bounds-checked and O(1), or O(size) where it copies."""
-
-    __slots__ = ("_end", "_view", "_vtable", "position")
-
-    def __init__(self, view: View, position: int) -> None:
-        vtable = position - read_i32(view, position)[0]
-        if vtable < 0:
-            raise MalformedError("a vtable lies before the message")
-        size = read_u16(view, vtable)[0]
-        if size < _VTABLE_HEADER_BYTES or vtable + size > len(view):
-            raise MalformedError("a vtable of an impossible size")
-        self.position = position
-        self._view = view
-        self._vtable = vtable
-        self._end = vtable + size - 1  # of the last byte: a slot of two bytes has to begin before it
-
-    @classmethod
-    def root(cls, view: View) -> Table:
-        """The root table of a message."""
-        return cls(view, read_u32(view, 0)[0])
-
-    def field(self, slot: int) -> int:
-        """Where the field is in the message; 0 when it is absent."""
-        entry = self._vtable + _VTABLE_HEADER_BYTES + 2 * slot
-        if entry >= self._end:
-            return 0
-        offset: int = read_u16(self._view, entry)[0]
-        return self.position + offset if offset else 0
-
-    def reference(self, slot: int) -> int:
-        """Where the field points to; 0 when it is absent."""
-        field = self.field(slot)
-        return field + read_u32(self._view, field)[0] if field else 0
-
-    def required(self, slot: int, name: str) -> int:
-        """Where the field points to; an error when it is absent."""
-        position = self.reference(slot)
-        if not position:
-            raise MalformedError(f"{name} is missing")
-        return position
-
-    def u8(self, slot: int) -> int:
-        field = self.field(slot)
-        return self._view[field] if field else 0
-
-    def u32(self, slot: int) -> int:
-        field = self.field(slot)
-        return read_u32(self._view, field)[0] if field else 0
-
-    def i64(self, slot: int) -> int:
-        field = self.field(slot)
-        return read_i64(self._view, field)[0] if field else 0
-
-    def f64(self, slot: int) -> float:
-        field = self.field(slot)
-        return read_f64(self._view, field)[0] if field else 0.0
-
-    def text(self, slot: int) -> bytes | None:
-        """The UTF-8 text of a string field; None when it is absent."""
-        position = self.reference(slot)
-        return read_text(self._view, position) if position else None
+    return list(map(add, range(start, end, 4), struct.unpack_from(f"<{count}I", view, start)))
 
 
 class Scalar(NamedTuple):

@@ -12,18 +12,3 @@ VALUE_NAMES = ("NONE", "Int64Value", "BoolValue", "StringValue", "BinaryValue", 
 
 # The union HttpQueryResultData.
 DATA_NONE, DATA_ARROW, DATA_COMPLETED = range(3)
-
-# The slots of HttpMessage; a union takes two.
-MESSAGE_ID, MESSAGE_COMMAND_TYPE, MESSAGE_COMMAND, MESSAGE_CONNECTION_ID = range(4)
-# HttpQuery
-QUERY_TEXT, QUERY_TRACE, QUERY_INLINE_TABLES, QUERY_PARAMETERS, QUERY_RESPONSE_FORMAT = range(5)
-# HttpTable
-TABLE_NAME, TABLE_COLUMNS, TABLE_TYPES, TABLE_CSV_ROWS = range(4)
-# HttpParameter and HttpQueryResult: one union each
-UNION_TYPE, UNION_VALUE = range(2)
-# HttpResultSet
-RESULT_COLUMNS, RESULT_ROWS = range(2)
-# HttpQueryResultArrow
-ARROW_DATA, ARROW_IS_LAST = range(2)
-# The one field of Int64Value, BoolValue, StringValue, BinaryValue, Float64Value, HttpError, HttpRow, HttpColumnValue
-ONLY = 0
