@@ -118,7 +118,8 @@ _CONNECTIONS = (
     ),
     Setting(
         "answers_keep_undelivered", Duration(), _ANSWERS.keep_undelivered_ms,
-        "The same for answers nobody could be given.", ("CUBESTORE_DROP_WS_COMPLETE_MESSAGES_AFTER",), 0, 86_400 * SECOND_MS,
+        "The same for answers nobody could be given.",
+        ("CUBESTORE_DROP_WS_COMPLETE_MESSAGES_AFTER",), 0, 86_400 * SECOND_MS,
     ),
     Setting(
         "answers_max_size", Size(), _ANSWERS.max_bytes, "Bytes of all kept answers together.",
@@ -164,7 +165,8 @@ _CACHE_SETTINGS = (
     ),
     Setting(
         "cache_eviction_loop", Duration(), _CACHE.eviction_interval_ms,
-        "How often the limits of the cache are checked.", ("CUBESTORE_CACHE_EVICTION_LOOP",), 1 * SECOND_MS, 7_200 * SECOND_MS,
+        "How often the limits of the cache are checked.",
+        ("CUBESTORE_CACHE_EVICTION_LOOP",), 1 * SECOND_MS, 7_200 * SECOND_MS,
     ),
     Setting(
         "cache_eviction_proactive_size_threshold", Size(), _CACHE.proactive_size_bytes,
