@@ -9,6 +9,12 @@ ProtocolError
 
 from __future__ import annotations
 
+# How Rust's debug strings write the characters that they do not print as they are.
+_DEBUG_ESCAPES = {code: f"\\u{{{code:x}}}" for code in (*range(0x20), *range(0x7F, 0xA0))} | {
+    ord(char): escape
+    for char, escape in {"\0": "\\0", "\t": "\\t", "\n": "\\n", "\r": "\\r", '"': '\\"', "\\": "\\\\"}.items()
+}
+
 
 class ProtocolError(Exception):
     """The base of this package's errors."""
@@ -44,8 +50,7 @@ class StatementSyntaxError(ProtocolError):
     @property
     def wire_text(self) -> str:
         """The message of the HttpError: upstream prints the error as a debug string."""
-        escaped = self.text.replace("\\", "\\\\").replace('"', '\\"')
-        return f'Internal: {self.kind}("{escaped}")'
+        return f'Internal: {self.kind}("{self.text.translate(_DEBUG_ESCAPES)}")'
 
 
 class ParserError(StatementSyntaxError):
