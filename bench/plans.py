@@ -98,7 +98,7 @@ def ws_plan(steps: list[Step], *, echo: bool = False) -> str:
     """The plan file of a WebSocket server; an echo is not held to the length of the replies."""
     lines = ["ws"]
     for step in steps:
-        message = encode_query(MESSAGE_ID, step.sql, connection_id=CONNECTION_ID)
+        message = encode_query(MESSAGE_ID, step.sql, connection_id=CONNECTION_ID.decode())
         offsets = (message.find(mark) for mark in (KEY, MESSAGE_ID.to_bytes(4, "little"), CONNECTION_ID))
         least = 0 if echo else step.min_reply_bytes
         lines.append(" ".join([step.name, *map(str, offsets), str(least), message.hex()]))
