@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
 from protocol.cursor import UINT32, Cursor
+from protocol.lexer import PLAIN_KEY
 from storage.vocabulary import CacheClear, CacheGet, CacheIncr, CacheKeys, CacheRemove, CacheSet, Statement
+
+# What the drivers write in front of a value (clients.md §2).
+_USUAL_SET: Final = re.compile(rb"(?:(NX) )?TTL ([0-9]{1,9}) " + PLAIN_KEY)
 
 
 def _set(cursor: Cursor) -> CacheSet:
+    usual = cursor.usual(_USUAL_SET)
+    if usual is not None:
+        return CacheSet(usual[3], cursor.value(), int(usual[2]), usual[1] is not None)
     nx = cursor.flag(b"NX")
     ttl_s = cursor.integer("ttl", UINT32) if cursor.flag(b"TTL") else None
     return CacheSet(cursor.key(), cursor.value(), ttl_s, nx)

@@ -6,10 +6,12 @@ order in which the parser asks for them.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from protocol.errors import ParserError
 from protocol.lexer import (
+    HEX_DIGITS,
     HEX_NUMBER,
     NULL,
     NUMBER,
@@ -18,6 +20,7 @@ from protocol.lexer import (
     PREFIXED_LITERAL,
     QUOTED_START,
     WORD,
+    WORD_PARTS,
     show_token,
     skip_trivia,
 )
@@ -47,7 +50,7 @@ _INTEGER: Final = "int64 parameter"
 _STRING_OR_INTEGER: Final = "string or integer parameter"
 _STRING_OR_BINARY: Final = "string or binary parameter"
 
-_VALUES_BUT_NUMBERS: Final = (QUOTED_START, PREFIXED_LITERAL, HEX_NUMBER, PLACEHOLDER)
+_VALUES_BUT_NUMBERS: Final = (NULL, QUOTED_START, PREFIXED_LITERAL, HEX_NUMBER, PLACEHOLDER)
 
 _END: Final = -1
 _QUOTES: Final = frozenset(b"'\"`")
@@ -55,6 +58,7 @@ _PLACEHOLDER: Final = ord("?")
 _MINUS: Final = ord("-")
 _NULL_STARTS: Final = frozenset(b"nN")
 _HEX_STARTS: Final = frozenset(b"xX0")
+_DIGITS: Final = frozenset(b"0123456789")
 _NUMBER_STARTS: Final = frozenset(b"0123456789.-")
 
 
@@ -65,11 +69,21 @@ class Cursor:
 
     def __init__(self, text: bytes, offset: int, parameters: tuple[Cell, ...] | None) -> None:
         self.text = text
-        self.offset = skip_trivia(text, offset)
+        self.offset = offset
         self._parameters = parameters
         self._bound = 0
 
     # Words
+
+    def usual(self, terminals: re.Pattern[bytes]) -> re.Match[bytes] | None:
+        """Read several terminals at once, in the form in which clients write them, if they are in that form.
+
+        `terminals` must end where a token begins, must read what the rule would, and is tested against it.
+        """
+        found = terminals.match(self.text, self.offset)
+        if found is not None:
+            self.offset = found.end()
+        return found
 
     def word(self) -> bytes | None:
         """The next token in upper case if it is a bare word, else None and nothing is read."""
@@ -81,8 +95,6 @@ class Cursor:
 
     def option(self, names: frozenset[bytes]) -> bytes | None:
         """The next token in upper case if it is one of these modifiers, else None and nothing is read."""
-        if self._peek() in _QUOTES:
-            return None
         found = WORD.match(self.text, self.offset)
         if found is None or (name := found[0].upper()) not in names:
             return None
@@ -92,88 +104,84 @@ class Cursor:
     def flag(self, name: bytes) -> bool:
         """Whether the next token is this modifier; it is read then."""
         text, offset = self.text, self.offset
-        if text[offset : offset + len(name)].upper() != name:
+        behind = offset + len(name)
+        if text[offset:behind].upper() != name or (behind < len(text) and text[behind] in WORD_PARTS):
             return False
-        found = WORD.match(text, offset)
-        if found is None or found.end() != offset + len(name):
-            return False
-        self.offset = skip_trivia(text, found.end())
+        self.offset = skip_trivia(text, behind)
         return True
 
     # Texts
 
     def key(self) -> Path:
         """A path or prefix: any word, anything quoted, or a string parameter."""
-        text = self._quoted_or_word()
-        if text is not None:
-            return text
-        if self._peek() == _PLACEHOLDER:
+        code = self._peek()
+        if code in _QUOTES:
+            return self._quoted()
+        if code == _PLACEHOLDER:
             return self._text_parameter()
-        raise self.expected("identifier")
+        return self._word_instead_of("identifier")
 
     def keyref(self) -> KeyRef:
         """A path, or the id that a bare number or an integer parameter is."""
-        text = self._quoted_or_word()
-        if text is not None:
-            return text
         code = self._peek()
-        if code == _PLACEHOLDER:
-            return self._keyref_parameter()
+        if code in _QUOTES:
+            return self._quoted()
         if code in _NUMBER_STARTS:
             return self.integer("id", UINT64)
-        raise self.expected("identifier")
+        if code == _PLACEHOLDER:
+            return self._keyref_parameter()
+        return self._word_instead_of("identifier")
 
     def string(self) -> bytes:
         """A text: any word but NULL, anything quoted, or a string parameter."""
-        text = None if self._is_null() else self._quoted_or_word()
-        if text is not None:
-            return text
-        if self._peek() == _PLACEHOLDER:
+        code = self._peek()
+        if code in _QUOTES:
+            return self._quoted()
+        if code == _PLACEHOLDER:
             return self._text_parameter()
-        raise self.expected("literal string")
+        return self._value_word()
 
     def value(self) -> Value:
         """A payload: a text, or binary as a parameter or as `X'…'`, the way `sqlstring` writes a Buffer."""
-        value = self._value(null_parameter=False)
-        assert value is not None
-        return value
+        code = self._peek()
+        if code in _QUOTES:
+            return self._quoted()
+        if code == _PLACEHOLDER:
+            parameter = self._parameter()
+            if not isinstance(parameter, bytes):
+                raise _wrong_type(parameter, _STRING_OR_BINARY)
+            return parameter
+        binary = self._hexadecimal() if code in _HEX_STARTS else None
+        return self._value_word() if binary is None else binary
 
     def value_or_null(self) -> Value | None:
         """A payload or NULL, written or as a parameter: the driver sends a native NULL for an empty result."""
-        if self._is_null():
+        code = self._peek()
+        if code == _PLACEHOLDER and self._next_parameter_is_null():
+            self._parameter()
+            return None
+        if code in _NULL_STARTS and NULL.match(self.text, self.offset):
             self.word()
             return None
-        return self._value(null_parameter=True)
+        return self.value()
 
-    def _value(self, *, null_parameter: bool) -> Value | None:
-        text = None if self._is_null() else self._quoted_or_word()
-        if text is not None:
-            return text
-        code = self._peek()
-        if code == _PLACEHOLDER:
-            parameter = self._parameter()
-            if isinstance(parameter, bytes) or (null_parameter and parameter is None):
-                return parameter
-            raise _wrong_type(parameter, _STRING_OR_BINARY)
-        binary = self._hexadecimal() if code in _HEX_STARTS else None
-        if binary is None:
-            raise self.expected("literal string")
-        return binary
+    def _quoted(self) -> bytes:
+        text = self.text
+        content, behind = read_quoted(text, self.offset)
+        self.offset = skip_trivia(text, behind) if behind < len(text) else behind
+        return content
 
-    def _quoted_or_word(self) -> bytes | None:
-        text, offset = self.text, self.offset
-        if offset < len(text) and text[offset] in _QUOTES:
-            content, behind = read_quoted(text, offset)
-            self.offset = skip_trivia(text, behind)
-            return content
-        found = WORD.match(text, offset)
+    def _word_instead_of(self, what: str) -> bytes:
+        found = WORD.match(self.text, self.offset)
         if found is None:
-            return None
-        self.offset = skip_trivia(text, found.end())
+            raise self.expected(what)
+        self.offset = skip_trivia(self.text, found.end())
         return found[0]
 
-    def _is_null(self) -> bool:
-        return self._peek() in _NULL_STARTS and NULL.match(self.text, self.offset) is not None
+    def _value_word(self) -> bytes:
+        if NULL.match(self.text, self.offset):
+            raise self.expected("literal string")
+        return self._word_instead_of("literal string")
 
     def _hexadecimal(self) -> Binary | None:
         """The bytes of `X'…'` or `0x…`; None and nothing is read if they are not whole bytes."""
@@ -185,12 +193,10 @@ class Cursor:
             digits, behind = number[1], number.end()
         else:
             return None
-        try:
-            binary = Binary.fromhex(digits.decode())
-        except ValueError:
+        if len(digits) % 2 == 1 or HEX_DIGITS.fullmatch(digits) is None:
             return None
         self.offset = skip_trivia(text, behind)
-        return binary
+        return Binary.fromhex(digits.decode())
 
     # Numbers
 
@@ -199,38 +205,42 @@ class Cursor:
         plain = PLAIN_INTEGER.match(self.text, self.offset)
         if plain is None or (value := int(plain[0])) > type_.maximum:
             return self._unusual_integer(name, type_)
-        self.offset = skip_trivia(self.text, plain.end())
+        behind = plain.end()
+        self.offset = skip_trivia(self.text, behind) if behind < len(self.text) else behind
         return value
 
     def _unusual_integer(self, name: str, type_: IntegerType) -> int:
-        if self._peek() == _PLACEHOLDER:
+        code = self._peek()
+        if code == _PLACEHOLDER:
             return self._integer_parameter(name, type_)
-        is_negative = self._peek() == _MINUS
+        is_negative = code == _MINUS
         if is_negative:
             self.offset = skip_trivia(self.text, self.offset + 1)
         found = NUMBER.match(self.text, self.offset)
         if found is None:
             raise self._not_a_number()
-        number = found[0].decode()
-        if number.endswith("L"):
-            raise ParserError(f'{name} must be a valid integer, actual: Number("{preview(found[0][:-1])}", true)')
+        number = found[0]
+        if number.endswith(b"L"):
+            raise ParserError(f'{name} must be a valid integer, actual: Number("{preview(number[:-1])}", true)')
         if is_negative and type_.minimum == 0:
-            raise ParserError(f"{name} must be a positive integer, actual: -{preview(found[0])}")
-        value = _parse_integer(name, type_, f"-{number}" if is_negative else number)
+            raise ParserError(f"{name} must be a positive integer, actual: -{preview(number)}")
+        value = _parse_integer(name, type_, b"-" + number if is_negative else number)
         self.offset = skip_trivia(self.text, found.end())
         return value
 
     def _not_a_number(self) -> ParserError:
-        if WORD.match(self.text, self.offset):
-            return self.expected("literal number" if self._is_null() else "a concrete value")
-        is_other_value = any(shape.match(self.text, self.offset) for shape in _VALUES_BUT_NUMBERS)
-        return self.expected("literal number" if is_other_value else "a value")
+        text, offset = self.text, self.offset
+        if any(shape.match(text, offset) for shape in _VALUES_BUT_NUMBERS):
+            return self.expected("literal number")
+        return self.expected("a concrete value" if WORD.match(text, offset) else "a value")
 
     def _integer_parameter(self, name: str, type_: IntegerType) -> int:
         parameter = self._parameter()
         if type(parameter) is not int:
             raise _wrong_type(parameter, _INTEGER)
-        return _parse_integer(name, type_, str(parameter))
+        if type_.minimum <= parameter <= type_.maximum:
+            return parameter
+        return _parse_integer(name, type_, b"%d" % parameter)
 
     # Parameters
 
@@ -252,9 +262,11 @@ class Cursor:
             )
         return parameter
 
+    def _next_parameter_is_null(self) -> bool:
+        parameters = self._parameters
+        return parameters is not None and self._bound < len(parameters) and parameters[self._bound] is None
+
     def _parameter(self) -> Cell:
-        found = PLACEHOLDER.match(self.text, self.offset)
-        assert found is not None
         parameters, index = self._parameters, self._bound
         if parameters is None:
             raise ParserError("Empty parameters, please send parameters within query")
@@ -262,8 +274,13 @@ class Cursor:
             raise ParserError(
                 f"Placeholder index is out of bound, actual: {index}, parameters length: {len(parameters)}"
             )
-        self.offset = skip_trivia(self.text, found.end())
         self._bound = index + 1
+        behind = self.offset + 1
+        if behind < len(self.text):
+            if self.text[behind] in _DIGITS:
+                behind = PLACEHOLDER.match(self.text, self.offset).end()  # type: ignore[union-attr]  # it is one
+            behind = skip_trivia(self.text, behind)
+        self.offset = behind
         return parameters[index]
 
     # What is next
@@ -292,11 +309,12 @@ def _type_name(parameter: Cell) -> str:
     return names.get(type(parameter), "string")
 
 
-def _parse_integer(name: str, type_: IntegerType, number: str) -> int:
+def _parse_integer(name: str, type_: IntegerType, number: bytes) -> int:
     """Read `number` as Rust's `parse` does: a digit too many is found before a wrong character behind it."""
-    is_negative = number.startswith("-")
-    rest = number.removeprefix("-")
-    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))].lstrip("0") or "0"
+    is_negative = number.startswith(b"-")
+    rest = number.removeprefix(b"-")
+    behind_digits = rest.lstrip(b"0123456789")
+    digits = rest[: len(rest) - len(behind_digits)].lstrip(b"0") or b"0"
     magnitude = int(digits) if len(digits) <= _LONGEST_DIGITS else UINT128.maximum + 1
     value = -magnitude if is_negative else magnitude
     if is_negative and type_.minimum == 0:
@@ -305,7 +323,7 @@ def _parse_integer(name: str, type_: IntegerType, number: str) -> int:
         error = "number too large to fit in target type"
     elif value < type_.minimum:
         error = "number too small to fit in target type"
-    elif not rest.isdecimal():
+    elif behind_digits:
         error = "invalid digit found in string"
     else:
         return value

@@ -21,22 +21,32 @@ _WORD_PART: Final = rb"[A-Za-z0-9_$\x80-\xef]"
 # Comments with more asterisks inside than this are left to `bytes.find`.
 _SIMPLE_COMMENT: Final = rb"/\*[^*]*+\*++(?:[^/*][^*]*+\*++){0,50}/"
 
+WORD_PARTS: Final = frozenset(code for code in range(256) if re.match(_WORD_PART, bytes((code,))))
 WORD: Final = re.compile(rb"(?![NnXx]')" + _WORD_START + _WORD_PART + rb"*+")
 NULL: Final = re.compile(rb"[Nn][Uu][Ll][Ll](?!" + _WORD_PART + rb")")
 # The digits of a number that needs no closer look: no fraction, exponent, prefix or suffix, and within 64 bits.
 PLAIN_INTEGER: Final = re.compile(rb"[0-9]{1,18}(?![0-9.eELx])")
 NUMBER: Final = re.compile(rb"(?!0x)(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?L?")
 HEX_NUMBER: Final = re.compile(rb"0x([0-9A-Fa-f]*+)")
+HEX_DIGITS: Final = re.compile(rb"[0-9A-Fa-f]*+")
+# A short key without escapes, and the space behind it; what comes next is a token or the end of the text.
+PLAIN_KEY: Final = rb"'([^'\\]{0,255})'(?:\Z| (?=['?]))"
 PREFIXED_LITERAL: Final = re.compile(rb"[NnXx](?=')")
 QUOTED_START: Final = re.compile(rb"['\"`]")
 PLACEHOLDER: Final = re.compile(rb"\?[0-9]*+")
 _OTHER_CHARACTER: Final = re.compile(rb"[\xf0-\xff][\x80-\xbf]*+|.", re.DOTALL)
 
 # Repeats are bounded and the loop around them is in Python: a repeat of a group in `re` keeps memory per round.
-_TRIVIA: Final = re.compile(rb"(?:" + _SPACE + rb"++|--[^\n]*+|" + _SIMPLE_COMMENT + rb"){0,1000}")
+_TRIVIA: Final = re.compile(
+    _SPACE + rb"*+(?:(?:--[^\n]*+|" + _SIMPLE_COMMENT + rb")" + _SPACE + rb"*+){0,1000}",
+)
+_EVIDENT: Final = rb"""[^'"`/-]*+"""
 _TOKENS: Final = re.compile(
-    rb"""(?:[^'"`/-]++|'[^'\\]*+(?:\\.[^'\\]*+){0,200}'|"[^"]*+"|`[^`]*+`|--[^\n]*+|-|/(?!\*)|"""
+    _EVIDENT
+    + rb"""(?:(?:'[^'\\]*+(?:\\.[^'\\]*+){0,200}'|"[^"]*+"|`[^`]*+`|--[^\n]*+|-|/(?!\*)|"""
     + _SIMPLE_COMMENT
+    + rb")"
+    + _EVIDENT
     + rb"){0,1000}",
     re.DOTALL,
 )

@@ -14,6 +14,7 @@ from protocol.errors import TokenizerError
 from protocol.position import at_position
 
 _QUOTE: Final = b"'"
+_QUOTE_CODE: Final = 0x27
 _BACKSLASH: Final = b"\\"
 _BACKSLASH_CODE: Final = 0x5C
 
@@ -31,12 +32,13 @@ ESCAPES: Final = {
 
 # Quotes looked at one by one before the search turns to whole windows, where many quotes cost no more than few.
 _QUOTES_ONE_BY_ONE: Final = 64
-_FIRST_WINDOW: Final = 1 << 14
-_WINDOW_GROWTH: Final = 4
+_FIRST_WINDOW: Final = 512
+_WINDOW_GROWTH: Final = 8
 
-# Two bytes that occur in no UTF-8 text: they hold the place of a pair that does not end a literal.
+# A byte that occurs in no UTF-8 text holds the place of pairs: those that do not end a literal, escaped backslashes.
 _HELD_PAIR: Final = b"\xff\xff"
 _HELD_BACKSLASH: Final = b"\xff"
+_HELD_ESCAPED_BACKSLASH: Final = b"\\\xff"
 _RESTORE_BACKSLASH: Final = bytes(_BACKSLASH_CODE if code == 0xFF else code for code in range(256))
 
 # After a backslash these mean the same here and in Python's own string escapes.
@@ -45,7 +47,7 @@ _OTHERS_AS_U: Final = bytes(
     _BACKSLASH_CODE if code == _BACKSLASH_CODE else ord("x") if code in _SHARED_ESCAPES else ord("u")
     for code in range(256)
 )
-_PAIR: Final = re.compile(rb"\\(.)|''", re.DOTALL)
+_ESCAPE: Final = re.compile(rb"\\(.)", re.DOTALL)
 
 
 def read_quoted(text: bytes, start: int) -> tuple[bytes, int]:
@@ -53,23 +55,32 @@ def read_quoted(text: bytes, start: int) -> tuple[bytes, int]:
 
     Raises TokenizerError when it is not closed. O(length of the token), and one copy of it.
     """
+    if text[start] == _QUOTE_CODE:
+        end = text.find(_QUOTE, start + 1)
+        if end > 0 and text.find(_BACKSLASH, start + 1, end) < 0 and not text.startswith(_QUOTE, end + 1):
+            return text[start + 1 : end], end + 1
     quote = text[start : start + 1]
-    end = text.find(quote, start + 1)
-    is_single = end >= 0 and text[end + 1 : end + 2] != quote
-    if is_single and (quote != _QUOTE or text.find(_BACKSLASH, start + 1, end) < 0):
-        return text[start + 1 : end], end + 1
-    end = closing_quote(text, start)
+    end, has_doubled = _find_end(text, start)
     content = text[start + 1 : end]
+    if has_doubled:
+        # Also before escapes are undone: halving a run of quotes then leaves as many as halving it afterwards.
+        content = content.replace(quote + quote, quote)
     if quote == _QUOTE:
-        return unescape(content), end + 1
-    return content.replace(quote + quote, quote), end + 1
+        content = _undo_backslashes(content)
+    return content, end + 1
 
 
 def closing_quote(text: bytes, start: int) -> int:
     """The offset of the quote that closes the one at `start`. Raises TokenizerError when there is none. Linear."""
+    return _find_end(text, start)[0]
+
+
+def _find_end(text: bytes, start: int) -> tuple[int, bool]:
+    """The offset of the closing quote, and whether there are doubled quotes before it."""
     quote = text[start : start + 1]
     escaping = quote == _QUOTE
     position = start + 1
+    has_doubled = False
     for _ in range(_QUOTES_ONE_BY_ONE):
         end = text.find(quote, position)
         if end < 0:
@@ -77,10 +88,12 @@ def closing_quote(text: bytes, start: int) -> int:
         if escaping and _ends_in_escape(text, position, end):
             position = end + 1
         elif text[end + 1 : end + 2] == quote:
+            has_doubled = True
             position = end + 2
         else:
-            return end
-    return _closing_quote_by_windows(text, start, position, escaping)
+            return end, has_doubled
+    end, doubled_later = _find_end_by_windows(text, start, position)
+    return end, has_doubled or doubled_later
 
 
 def _ends_in_escape(text: bytes, position: int, end: int) -> bool:
@@ -91,24 +104,32 @@ def _ends_in_escape(text: bytes, position: int, end: int) -> bool:
     return (len(before) - len(before.rstrip(_BACKSLASH))) % 2 == 1
 
 
-def _closing_quote_by_windows(text: bytes, start: int, position: int, escaping: bool) -> int:
+def _find_end_by_windows(text: bytes, start: int, position: int) -> tuple[int, bool]:
     """Search growing windows from `position`, which is inside the literal and not behind an odd backslash."""
     quote = text[start : start + 1]
     size = _FIRST_WINDOW
     while True:
         window = text[position : position + size]
-        if escaping:
-            if b"\\\\" in window:
-                window = window.replace(b"\\\\", _HELD_PAIR)
-            window = window.replace(b"\\'", _HELD_PAIR)
-        end = window.replace(quote + quote, _HELD_PAIR).find(quote)
-        is_whole = position + len(window) == len(text)
+        is_whole = position + size >= len(text)
+        end, has_doubled = _find_end_in_window(window, quote)
+        # A quote as the last byte of a window may be the first half of a doubled one.
         if end >= 0 and (is_whole or end < len(window) - 1):
-            return position + end
+            return position + end, has_doubled
         if is_whole:
             raise unterminated(text, start)
-        # A quote as the last byte of the window may be the first half of a doubled one.
         size *= _WINDOW_GROWTH
+
+
+def _find_end_in_window(window: bytes, quote: bytes) -> tuple[int, bool]:
+    """The first quote that is neither escaped nor doubled, or -1: pairs are held, then it is found."""
+    if quote == _QUOTE and _BACKSLASH in window:
+        if b"\\\\" in window:
+            window = window.replace(b"\\\\", _HELD_PAIR)
+        window = window.replace(b"\\'", _HELD_PAIR)
+    end = window.find(quote)
+    if end < 0 or window[end + 1 : end + 2] != quote:
+        return end, False
+    return window.replace(quote + quote, _HELD_PAIR).find(quote), True
 
 
 def unterminated(text: bytes, start: int) -> TokenizerError:
@@ -121,36 +142,32 @@ def unterminated(text: bytes, start: int) -> TokenizerError:
 
 def unescape(content: bytes) -> bytes:
     """What stands between two single quotes, with `''` and the backslash escapes undone. Linear."""
-    # Halving a run of quotes before the backslashes go leaves the same number of quotes as the other order.
-    content = content.replace(b"''", _QUOTE)
+    return _undo_backslashes(content.replace(b"''", _QUOTE))
+
+
+def _undo_backslashes(content: bytes) -> bytes:
     if _BACKSLASH not in content:
         return content
     if b"\\u" not in content.translate(_OTHERS_AS_U):
-        return _unescape_shared(content)
+        # Only escapes that are Python's too, which is nearly all that clients send: one pass in C.
+        return codecs.escape_decode(content)[0]
     if _HELD_BACKSLASH in content:
-        return unescape_plainly(content)
-    return _unescape_by_letters(content)
+        return _undo_backslashes_plainly(content)
+    return _undo_by_letters(content)
 
 
-def _unescape_shared(content: bytes) -> bytes:
-    """Undo escapes that are Python's too, which is nearly all that clients send: one pass in C."""
-    return codecs.escape_decode(content)[0]
+def _undo_by_letters(content: bytes) -> bytes:
+    """Undo any escapes, one kind after the other; `content` is UTF-8.
 
-
-def _unescape_by_letters(content: bytes) -> bytes:
-    """Undo any escapes, one kind after the other; `content` is UTF-8."""
-    content = content.replace(b"\\\\", _HELD_BACKSLASH)
+    Lengths stay until the end, which is when the backslashes go: replacing in place is what is quick.
+    """
+    content = content.replace(b"\\\\", _HELD_ESCAPED_BACKSLASH)
     for letter, meaning in ESCAPES.items():
         if letter in content:
-            content = content.replace(_BACKSLASH + letter, meaning)
+            content = content.replace(_BACKSLASH + letter, _BACKSLASH + meaning)
     return content.translate(_RESTORE_BACKSLASH, _BACKSLASH)
 
 
-def unescape_plainly(content: bytes) -> bytes:
-    """The meaning of the escapes in one expression, for any bytes: slower, and what the tests compare with."""
-
-    def meaning(pair: re.Match[bytes]) -> bytes:
-        letter = pair[1]
-        return _QUOTE if letter is None else ESCAPES.get(letter, letter)
-
-    return _PAIR.sub(meaning, content)
+def _undo_backslashes_plainly(content: bytes) -> bytes:
+    """The same in one expression and for any bytes: slower, and what the tests compare with."""
+    return _ESCAPE.sub(lambda escape: ESCAPES.get(escape[1], escape[1]), content)

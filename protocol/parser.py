@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from protocol.cache_grammar import CACHE_RULES
 from protocol.cursor import Cursor
 from protocol.errors import ParserError
-from protocol.lexer import check_tokens
+from protocol.lexer import check_tokens, skip_trivia
 from protocol.position import preview
 from protocol.queue_grammar import QUEUE_RULES
 from protocol.sys_grammar import SYS_RULES, unknown_system_command
@@ -41,7 +41,7 @@ def parse_statement(query: bytes | memoryview, parameters: tuple[Cell, ...] | No
     # QUEUE and CACHE are longer than SYS: a space at index 5 ends their first word, never their second.
     space = text.find(b" ", _SHORTEST_FAMILY + 2, _LONGEST_HEAD + 1)
     rule = _HEADS.get(text[:space]) if space > 0 else None
-    cursor = Cursor(text, space if rule is not None else 0, parameters)
+    cursor = Cursor(text, skip_trivia(text, 0 if rule is None else space), parameters)
     try:
         if rule is None:
             rule = _rule(cursor)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from protocol.cursor import INT64, UINT32, UINT64, Cursor
 from protocol.errors import ParserError
+from protocol.lexer import PLAIN_KEY
 from storage.vocabulary import (
+    Path,
     QueueAck,
     QueueActive,
     QueueAdd,
@@ -30,13 +33,29 @@ from storage.vocabulary import (
 
 EXTERNAL_ID_MAX_BYTES: Final = 48
 _ADD_OPTIONS: Final = frozenset((b"EXCLUSIVE", b"PRIORITY", b"ORPHANED", b"EXTERNAL_ID"))
+# What the drivers write in front of a payload (clients.md §2).
+_USUAL_ADD: Final = re.compile(
+    rb"(?:(EXCLUSIVE) )?(?:PRIORITY (-?[0-9]{1,18}) )?(?:ORPHANED ([0-9]{1,9}) )?"
+    rb"(?:EXTERNAL_ID '([^'\\]{0,%d})' )?%s" % (EXTERNAL_ID_MAX_BYTES, PLAIN_KEY)
+)
+_USUAL_RETRIEVE: Final = re.compile(rb"(?:(EXTENDED) )?CONCURRENCY ([0-9]{1,9}) " + PLAIN_KEY)
+
+# Priority, orphaned in seconds, exclusive, external id: the order of the fields of `QueueAdd`.
+_AddOptions: TypeAlias = tuple[int, int | None, bool, bytes | None]
 
 
-class _AddOptions(NamedTuple):
-    priority: int = 0
-    orphaned_s: int | None = None
-    exclusive: bool = False
-    external_id: bytes | None = None
+def _add_options_and_key(cursor: Cursor) -> tuple[_AddOptions, Path]:
+    usual = cursor.usual(_USUAL_ADD)
+    if usual is None:
+        return _add_options(cursor), cursor.key()
+    exclusive, priority, orphaned_s, external_id, path = usual.groups()
+    options = (
+        0 if priority is None else int(priority),
+        None if orphaned_s is None else int(orphaned_s),
+        exclusive is not None,
+        external_id,
+    )
+    return options, path
 
 
 def _add_options(cursor: Cursor) -> _AddOptions:
@@ -53,7 +72,7 @@ def _add_options(cursor: Cursor) -> _AddOptions:
             external_id = _external_id(cursor)
         else:
             raise ParserError(f"Duplicate option: {name.decode()}")
-    return _AddOptions(priority or 0, orphaned_s, exclusive, external_id)
+    return priority or 0, orphaned_s, exclusive, external_id
 
 
 def _external_id(cursor: Cursor) -> bytes:
@@ -64,13 +83,13 @@ def _external_id(cursor: Cursor) -> bytes:
 
 
 def _add(cursor: Cursor) -> QueueAdd:
-    options = _add_options(cursor)
-    return QueueAdd(cursor.key(), cursor.value(), *options)
+    options, path = _add_options_and_key(cursor)
+    return QueueAdd(path, cursor.value(), *options)
 
 
 def _add_and_retrieve(cursor: Cursor) -> QueueAddAndRetrieve:
-    options = _add_options(cursor)
-    return QueueAddAndRetrieve(cursor.key(), cursor.value(), cursor.integer("concurrency", UINT32), *options)
+    options, path = _add_options_and_key(cursor)
+    return QueueAddAndRetrieve(path, cursor.value(), cursor.integer("concurrency", UINT32), *options)
 
 
 def _get(cursor: Cursor) -> QueueGet:
@@ -125,6 +144,9 @@ def _to_cancel(cursor: Cursor) -> QueueToCancel:
 
 
 def _retrieve(cursor: Cursor) -> QueueRetrieve:
+    usual = cursor.usual(_USUAL_RETRIEVE)
+    if usual is not None:
+        return QueueRetrieve(usual[3], int(usual[2]), usual[1] is not None)
     extended = cursor.flag(b"EXTENDED")
     concurrency = cursor.integer("concurrency", UINT32) if cursor.flag(b"CONCURRENCY") else 1
     return QueueRetrieve(cursor.key(), concurrency, extended)
