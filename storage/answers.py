@@ -1,0 +1,119 @@
+"""Answers kept for clients that ask again (wire.md §3; decisions, "De-duplication").
+
+                     confirm_delivered
+      fresh --------------------------------> confirmed: the first to go when room is short
+        |  mark_undelivered
+        +-----------------------------------> undelivered: kept for longer
+
+A fresh or undelivered answer is never dropped before its time: it may be the only trace of a claimed item.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TypeAlias
+
+from storage.interface import RequestKey
+from storage.limits import AnswerLimits
+from storage.vocabulary import Result
+
+# What an answer costs beyond its texts: its key, its result and its places in the dicts.
+ANSWER_OVERHEAD_BYTES = 400
+
+
+class _Answer:
+    __slots__ = ("answered_ms", "result", "size_bytes")
+
+    def __init__(self, result: Result, answered_ms: int) -> None:
+        self.result = result
+        self.answered_ms = answered_ms
+        self.size_bytes = ANSWER_OVERHEAD_BYTES + _text_bytes(result)
+
+
+_Group: TypeAlias = "OrderedDict[RequestKey, _Answer]"
+
+
+class Answers:
+    """Kept answers by request key, each in one of three groups, oldest first. Every operation is O(1), amortised.
+
+    Texts are kept by reference. They count in full all the same, because the item or result that they came from
+    may go while the answer stays.
+    """
+
+    __slots__ = ("_confirmed", "_fresh", "_limits", "_undelivered", "size_bytes")
+
+    def __init__(self, limits: AnswerLimits) -> None:
+        self._limits = limits
+        self._fresh: _Group = OrderedDict()
+        self._confirmed: _Group = OrderedDict()
+        self._undelivered: _Group = OrderedDict()
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._confirmed) + len(self._undelivered)
+
+    @property
+    def unconfirmed_count(self) -> int:
+        """Answers whose arrival nobody has proved yet."""
+        return len(self._fresh) + len(self._undelivered)
+
+    def find(self, key: RequestKey) -> Result | None:
+        """The answer to a request that was answered before."""
+        answer = self._fresh.get(key) or self._confirmed.get(key) or self._undelivered.get(key)
+        return None if answer is None else answer.result
+
+    def keep(self, key: RequestKey, result: Result, now_ms: int) -> None:
+        """Keep an answer that is about to be sent."""
+        self._discard(key)
+        answer = _Answer(result, now_ms)
+        self._fresh[key] = answer
+        self.size_bytes += answer.size_bytes
+
+    def confirm(self, key: RequestKey) -> None:
+        """The peer has the answer."""
+        answer = self._fresh.pop(key, None) or self._undelivered.pop(key, None)
+        if answer is not None:
+            self._confirmed[key] = answer
+
+    def mark_undelivered(self, key: RequestKey) -> None:
+        """Nobody could be given the answer."""
+        answer = self._fresh.pop(key, None) or self._confirmed.pop(key, None)
+        if answer is not None:
+            self._undelivered[key] = answer
+
+    def make_room(self) -> bool:
+        """Drop confirmed answers, oldest first, until there is room for more; False if there is none then."""
+        while self.size_bytes >= self._limits.max_bytes and self._confirmed:
+            self.size_bytes -= self._confirmed.popitem(last=False)[1].size_bytes
+        return self.size_bytes < self._limits.max_bytes
+
+    def expire(self, now_ms: int) -> None:
+        """Drop answers whose time has passed."""
+        keep_ms = self._limits.keep_ms
+        self._expire(self._fresh, now_ms - keep_ms)
+        self._expire(self._confirmed, now_ms - keep_ms)
+        self._expire(self._undelivered, now_ms - self._limits.keep_undelivered_ms)
+
+    def _expire(self, group: _Group, until_ms: int) -> None:
+        while group:
+            key, answer = next(iter(group.items()))
+            if answer.answered_ms > until_ms:
+                return
+            del group[key]
+            self.size_bytes -= answer.size_bytes
+
+    def _discard(self, key: RequestKey) -> None:
+        for group in (self._fresh, self._confirmed, self._undelivered):
+            answer = group.pop(key, None)
+            if answer is not None:
+                self.size_bytes -= answer.size_bytes
+
+    def check_invariants(self) -> None:
+        """Audit the size and the groups, O(n); raises AssertionError."""
+        groups = (self._fresh, self._confirmed, self._undelivered)
+        assert sum(answer.size_bytes for group in groups for answer in group.values()) == self.size_bytes
+        assert len(set().union(*groups)) == len(self), "an answer is in two groups"
+
+
+def _text_bytes(result: Result) -> int:
+    return sum(len(cell) for row in result.rows for cell in row if isinstance(cell, bytes))

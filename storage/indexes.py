@@ -1,0 +1,160 @@
+"""The orders in which rows are read, each kept so that reading costs the rows it yields.
+
+IdIndex      by id, which mostly rises
+TimeIndex    by a time, which mostly rises
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, ValuesView
+from itertools import takewhile
+from typing import Generic, Protocol, TypeVar
+
+from sortedcontainers import SortedDict
+
+# Removals that an IdIndex tolerates in any case before it weighs holes against rows.
+_FREE_HOLES = 32
+
+
+class HasId(Protocol):
+    """A row with a number that no other row of its index has."""
+
+    id: int
+
+
+RowT = TypeVar("RowT", bound=HasId)
+
+
+class IdIndex(Generic[RowT]):
+    """Rows in the order of their ids.
+
+    Add and remove are O(1), amortised. Reading is O(rows), plus a sort if a row came after one with a higher id.
+    A dict keeps the places of removed keys and walks over them: once they outnumber the rows it is rebuilt.
+    """
+
+    __slots__ = ("_highest_id", "_holes", "_is_sorted", "_rows")
+
+    def __init__(self) -> None:
+        self._rows: dict[int, RowT] = {}
+        self._holes = 0
+        self._highest_id = -1
+        self._is_sorted = True
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, row: RowT) -> None:
+        """Take a row in. O(1)."""
+        id_ = row.id
+        if id_ > self._highest_id:
+            self._highest_id = id_
+        else:
+            self._is_sorted = False
+        self._rows[id_] = row
+
+    def remove(self, row: RowT) -> None:
+        """Take out a row that is in. O(1), amortised."""
+        rows = self._rows
+        del rows[row.id]
+        self._holes += 1
+        if self._holes > len(rows) + _FREE_HOLES:
+            self._rows = dict(rows)
+            self._holes = 0
+
+    def rows(self) -> ValuesView[RowT]:
+        """The rows by rising id; the index is not to be changed while they are read."""
+        if not self._is_sorted:
+            self._rows = dict(sorted(self._rows.items()))
+            self._holes = 0
+            self._highest_id = next(reversed(self._rows), -1)
+            self._is_sorted = True
+        return self._rows.values()
+
+    def check_invariants(self) -> None:
+        """Audit the order, O(n); raises AssertionError."""
+        ids = list(self._rows)
+        assert all(row.id == id_ for id_, row in self._rows.items())
+        assert not self._is_sorted or ids == sorted(ids)
+        assert max(ids, default=-1) <= self._highest_id
+        assert self._holes <= len(ids) + _FREE_HOLES
+
+
+class TimeIndex(Generic[RowT]):
+    """Rows in the order of a time, in whole milliseconds.
+
+    A row whose time is not before the newest one costs O(1): it joins the end of a linked list whose head is
+    always at hand. Any other (the wall clock stepped back, or the client chose the time) costs O(log n) in a tree
+    beside the list. `time_of` gives the time of a row that is in: a row is touched or removed *before* the time
+    that it carries changes.
+    """
+
+    __slots__ = ("_late", "_list", "_newest_ms", "_time_of")
+
+    def __init__(self, time_of: Callable[[RowT], int]) -> None:
+        self._time_of = time_of
+        self._list: OrderedDict[int, RowT] = OrderedDict()
+        self._newest_ms: int | None = None
+        self._late: SortedDict[tuple[int, int], RowT] | None = None
+
+    def __len__(self) -> int:
+        return len(self._list) + (len(self._late) if self._late else 0)
+
+    def add(self, row: RowT, time_ms: int) -> None:
+        """Take a row in at its time."""
+        newest_ms = self._newest_ms
+        if newest_ms is None or time_ms >= newest_ms:
+            self._newest_ms = time_ms
+            self._list[row.id] = row
+            return
+        if self._late is None:
+            self._late = SortedDict()
+        self._late[time_ms, row.id] = row
+
+    def remove(self, row: RowT) -> None:
+        """Take out a row that is in."""
+        if self._list.pop(row.id, None) is None:
+            assert self._late is not None
+            del self._late[self._time_of(row), row.id]
+        elif not self._list:
+            self._newest_ms = None
+
+    def touch(self, row: RowT, time_ms: int) -> None:
+        """Move a row that is in to the time that it is about to carry."""
+        newest_ms = self._newest_ms
+        if newest_ms is not None and time_ms >= newest_ms and row.id in self._list:
+            self._list.move_to_end(row.id)
+            self._newest_ms = time_ms
+        else:
+            self.remove(row)
+            self.add(row, time_ms)
+
+    def before(self, limit_ms: int) -> list[RowT]:
+        """The rows whose time is before the limit, in no particular order. O(rows)."""
+        time_of = self._time_of
+        rows = list(takewhile(lambda row: time_of(row) < limit_ms, self._list.values()))
+        if self._late:
+            rows += [self._late[key] for key in self._late.irange(maximum=(limit_ms, -1))]
+        return rows
+
+    def first_ms(self, at_least_ms: int | None = None) -> int | None:
+        """The earliest time, or the earliest that is not before the given one. O(rows before it)."""
+        times = []
+        for row in self._list.values():
+            if at_least_ms is None or self._time_of(row) >= at_least_ms:
+                times.append(self._time_of(row))
+                break
+        if self._late:
+            minimum = None if at_least_ms is None else (at_least_ms, -1)
+            times += [time_ms for time_ms, _ in self._late.irange(minimum=minimum)][:1]
+        return min(times, default=None)
+
+    def check_invariants(self) -> None:
+        """Audit the order, O(n); raises AssertionError."""
+        times = [self._time_of(row) for row in self._list.values()]
+        assert times == sorted(times)
+        assert self._newest_ms is None if not times else self._newest_ms is not None and times[-1] <= self._newest_ms
+        assert all(row.id == id_ for id_, row in self._list.items())
+        for (time_ms, id_), row in (self._late or {}).items():
+            assert (self._time_of(row), row.id) == (time_ms, id_)
+            assert id_ not in self._list

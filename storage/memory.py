@@ -1,0 +1,192 @@
+"""The in-process store: the whole state machine in memory, every answer at once (`storage.interface.Store`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from storage.answers import Answers
+from storage.cache import Cache
+from storage.effects import Effects
+from storage.errors import InternalError, UserError
+from storage.handover import NO_RESULT
+from storage.interface import Caller, Pending, Reply, RequestKey
+from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.queue import Handlers, Queue
+from storage.vocabulary import (
+    EMPTY_RESULT,
+    INFO_COLUMNS,
+    CachestoreAction,
+    Cell,
+    Path,
+    QueueResult,
+    QueueResultBlocking,
+    QueueRetrieve,
+    Result,
+    Statement,
+    SysCachestore,
+)
+from storage.waiters import Waiter
+
+# Statements that often change nothing, and then may as well be executed again: no answer is kept of those.
+_KEPT_IF_CHANGED = frozenset({QueueRetrieve, QueueResult, QueueResultBlocking})
+
+
+class MemoryStore:
+    """Queue, cache and kept answers of one server. Nothing outlasts the process, so no reply waits for a disk.
+
+    `first_id` is the id of the first item (`storage.ids.first_id`), `random` draws from [0, 1).
+    """
+
+    def __init__(
+        self,
+        queue_limits: QueueLimits,
+        cache_limits: CacheLimits,
+        answer_limits: AnswerLimits,
+        first_id: int,
+        random: Callable[[], float],
+    ) -> None:
+        self._effects = Effects()
+        self._answers = Answers(answer_limits)
+        self._queue = Queue(queue_limits, first_id, self._effects, self._wake)
+        self._cache = Cache(cache_limits, random, self._effects)
+        self._handlers: Handlers = {
+            **self._queue.handlers,
+            **self._cache.handlers,
+            SysCachestore: self._cachestore,
+        }
+
+    # Sequence numbers: here an effect is as durable as it will ever be once it is applied.
+
+    @property
+    def applied_seq(self) -> int:
+        return self._effects.seq
+
+    @property
+    def durable_seq(self) -> int:
+        return self._effects.seq
+
+    def on_durable(self, callback: Callable[[], None]) -> None:
+        """Never calls back: `durable_seq` is never behind, so there is nothing that anybody could wait for."""
+
+    # Statements.
+
+    def execute(
+        self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
+    ) -> Reply | Pending:
+        """Carry a statement out, or give the kept answer. O(1) on top of what the statement costs."""
+        handler = self._handlers.get(type(statement))
+        if handler is None:
+            raise InternalError(f"{type(statement).__name__} is not for the store")
+        self._queue.expire(now_ms)
+        if request_key is None or not statement.has_effects:
+            outcome = handler(statement, caller, now_ms)
+        else:
+            self._answers.expire(now_ms)
+            kept = self._answers.find(request_key)
+            if kept is not None:
+                return Reply(kept, self._effects.seq)
+            outcome = self._execute_and_keep(statement, caller, request_key, now_ms)
+        return outcome if isinstance(outcome, Pending) else Reply(outcome, self._effects.seq)
+
+    def _execute_and_keep(
+        self, statement: Statement, caller: Caller, request_key: RequestKey, now_ms: int
+    ) -> Result | Pending:
+        """Carry out a statement whose answer is kept for one who asks again."""
+        if not self._answers.make_room():
+            raise UserError(
+                "refused: the answers kept for clients that might ask again fill the room that"
+                " CUBEQUEUE_ANSWERS_MAX_SIZE allows, and none of them is known to have arrived"
+            )
+        seq_before = self._effects.seq
+        outcome = self._handlers[type(statement)](statement, caller, now_ms)
+        if isinstance(outcome, Waiter):
+            outcome.request_key = request_key
+        elif isinstance(outcome, Result) and (
+            self._effects.seq != seq_before or type(statement) not in _KEPT_IF_CHANGED
+        ):
+            self._answers.keep(request_key, outcome, now_ms)
+        return outcome
+
+    def _cachestore(self, ask: SysCachestore, caller: Caller, now_ms: int) -> Result:
+        """`SYS CACHESTORE …` (commands.md §6)."""
+        match ask.action:
+            case CachestoreAction.INFO:
+                return Result(INFO_COLUMNS, self._info_rows(now_ms))
+            case CachestoreAction.EVICTION:
+                return Result(INFO_COLUMNS, self._cache.evict(now_ms))
+            case CachestoreAction.WIPE | CachestoreAction.TRUNCATE:
+                self._queue.clear(None, caller, now_ms)
+                self._cache.clear(now_ms)
+            case CachestoreAction.COMPACTION | CachestoreAction.HEALTHCHECK | CachestoreAction.PERSIST:
+                pass  # expired rows go by themselves, nothing can be unusable, and nothing is on a disk
+        return EMPTY_RESULT
+
+    def _info_rows(self, now_ms: int) -> list[tuple[Cell, ...]]:
+        return [
+            *self._cache.table_stats(now_ms).rows("CacheItems"),
+            *self._queue.items.stats().rows("QueueItems"),
+            *self._queue.handover.results.stats().rows("QueueResults"),
+        ]
+
+    # Waits.
+
+    def give_up(self, pending: Pending, now_ms: int) -> None:
+        """End a wait with zero rows, unless it was answered already. O(1)."""
+        if isinstance(pending, Waiter) and self._queue.handover.waiters.remove(pending):
+            pending.answer(Reply(NO_RESULT, self._effects.seq))
+
+    def end_waits(self, now_ms: int) -> None:
+        """End all waits with zero rows. O(waiters)."""
+        reply = Reply(NO_RESULT, self._effects.seq)
+        for waiter in self._queue.handover.waiters.pop_all():
+            waiter.answer(reply)
+
+    def _wake(self, waiters: list[Waiter], result: Result, now_ms: int) -> None:
+        """Answer those whom an ACK releases; their answers are kept first, whether anybody listens or not."""
+        reply = Reply(result, self._effects.seq)
+        for waiter in waiters:
+            if waiter.request_key is not None:
+                self._answers.keep(waiter.request_key, result, now_ms)
+        for waiter in waiters:
+            waiter.answer(reply)
+
+    # Kept answers.
+
+    def confirm_delivered(self, request_keys: list[RequestKey]) -> None:
+        """O(keys)."""
+        for request_key in request_keys:
+            self._answers.confirm(request_key)
+
+    def mark_undelivered(self, request_key: RequestKey) -> None:
+        """O(1)."""
+        self._answers.mark_undelivered(request_key)
+
+    # Looking after it.
+
+    def tick(self, now_ms: int, max_rows: int) -> bool:
+        """Background work of about `max_rows` rows; True when more is due."""
+        self._queue.expire(now_ms)
+        self._answers.expire(now_ms)
+        queue_has_more = self._queue.tick(max_rows)
+        cache_has_more = self._cache.tick(now_ms, max_rows)
+        return queue_has_more or cache_has_more
+
+    def depths(self) -> Iterator[tuple[Path, int, int]]:
+        """Prefix, pending and active items of each queue. O(queues)."""
+        return self._queue.items.depths()
+
+    def gauges(self) -> dict[str, int]:
+        """O(1)."""
+        return {
+            **self._queue.gauges(),
+            **self._cache.gauges(),
+            "answers": len(self._answers),
+            "answers_unconfirmed": self._answers.unconfirmed_count,
+            "answer_bytes": self._answers.size_bytes,
+        }
+
+    def check_invariants(self) -> None:
+        """O(n)."""
+        self._queue.check_invariants()
+        self._cache.check_invariants()
+        self._answers.check_invariants()
