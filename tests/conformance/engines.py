@@ -1,0 +1,35 @@
+"""The engines under test, by name. A new engine adds one line to `ENGINES` and passes everything in this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from storage.interface import Store
+from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+
+from storage.memory import MemoryStore
+from tests.model.naive import NaiveStore
+
+FIRST_ID = 101
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Everything that bounds an engine."""
+
+    queue: QueueLimits = field(default_factory=QueueLimits)
+    cache: CacheLimits = field(default_factory=CacheLimits)
+    answers: AnswerLimits = field(default_factory=AnswerLimits)
+
+
+def naive(limits: Limits) -> Store:
+    return NaiveStore(limits.queue, limits.cache, limits.answers, FIRST_ID)
+
+
+def memory(limits: Limits) -> Store:
+    return MemoryStore(limits.queue, limits.cache, limits.answers, FIRST_ID, Random(0).random)
+
+
+ENGINES: dict[str, Callable[[Limits], Store]] = {"naive": naive, "memory": memory}

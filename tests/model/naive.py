@@ -1,0 +1,237 @@
+"""A second opinion on the semantics: the whole state machine as lists and scans, written from the specification alone.
+
+`NaiveStore` conforms to `storage.interface.Store`, so that it passes the same conformance suite as every engine and
+can stand beside one in `machine.py`. It is slow on purpose: nothing is indexed, nothing is counted ahead, and every
+rule cites its section. What has expired is dropped, for good, whenever the clock is shown to it; so a step back of
+the clock brings nothing back to life, and a `tick` changes nothing that a statement could see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from storage.interface import Caller, Pending, Reply, RequestKey
+from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.vocabulary import (
+    NO_COLUMNS,
+    RESULT_COLUMNS,
+    CacheClear,
+    CacheGet,
+    CacheIncr,
+    CacheKeys,
+    CacheRemove,
+    CacheSet,
+    CachestoreAction,
+    QueueAck,
+    QueueActive,
+    QueueAdd,
+    QueueAddAndRetrieve,
+    QueueCancel,
+    QueueClear,
+    QueueGet,
+    QueueHeartbeat,
+    QueueList,
+    QueueMergeExtra,
+    QueueOrphaned,
+    QueuePending,
+    QueueResult,
+    QueueResultBlocking,
+    QueueRetrieve,
+    QueueStalled,
+    QueueToCancel,
+    Result,
+    Statement,
+    SysCachestore,
+)
+from tests.model import naive_sys
+from tests.model.naive_cache import NaiveCache
+from tests.model.naive_queue import NaiveQueue
+from tests.model.records import Answer, BoundError, Waiter
+
+
+class NaiveStore:
+    """Queue, cache and kept answers of one server."""
+
+    def __init__(
+        self,
+        queue_limits: QueueLimits | None = None,
+        cache_limits: CacheLimits | None = None,
+        answer_limits: AnswerLimits | None = None,
+        first_id: int = 1,
+        *,
+        evicts: bool = True,
+    ) -> None:
+        self.queue = NaiveQueue(queue_limits or QueueLimits(), first_id, self._wake)
+        self.cache = NaiveCache(cache_limits or CacheLimits(), evicts=evicts)
+        self.answer_limits = answer_limits or AnswerLimits()
+        self.answers: list[Answer] = []
+
+    @property
+    def applied_seq(self) -> int:
+        return 0
+
+    @property
+    def durable_seq(self) -> int:
+        return 0
+
+    def on_durable(self, callback: Callable[[], None]) -> None:
+        """Everything is as durable as it will ever be: never called."""
+
+    def execute(
+        self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
+    ) -> Reply | Pending:
+        self.strike(now_ms)
+        keeps = statement.has_effects and request_key is not None
+        if keeps:
+            kept = self.kept(request_key)
+            if kept:
+                return Reply(kept.result)
+            self._demand_room_for_answers()
+        outcome = self._carry_out(statement, caller, request_key, now_ms)
+        if isinstance(outcome, Pending):
+            return outcome
+        if keeps:
+            self._keep(request_key, outcome, now_ms)
+        return Reply(outcome)
+
+    def _carry_out(
+        self, ask: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
+    ) -> Result | Pending:
+        queue, cache = self.queue, self.cache
+        match ask:
+            case QueueAdd():
+                return queue.add(ask, caller, now_ms)
+            case QueueAddAndRetrieve():
+                return queue.add_and_retrieve(ask, caller, now_ms)
+            case QueueRetrieve():
+                return queue.retrieve(ask, caller, now_ms)
+            case QueueGet():
+                return queue.get(ask)
+            case QueueList() | QueuePending() | QueueActive():
+                return queue.list_items(ask, caller)
+            case QueueStalled() | QueueOrphaned() | QueueToCancel():
+                return queue.to_cancel(ask, now_ms)
+            case QueueHeartbeat():
+                return queue.heartbeat(ask, now_ms)
+            case QueueMergeExtra():
+                return queue.merge_extra(ask)
+            case QueueCancel():
+                return queue.cancel(ask)
+            case QueueAck():
+                return queue.ack(ask, now_ms)
+            case QueueResult():
+                return queue.result(ask)
+            case QueueResultBlocking():
+                return queue.result_blocking(ask, request_key)
+            case QueueClear():
+                return queue.clear()
+            case CacheSet():
+                return cache.set(ask, now_ms)
+            case CacheGet():
+                return cache.get(ask, now_ms)
+            case CacheKeys():
+                return cache.keys(ask)
+            case CacheIncr():
+                return cache.incr(ask, now_ms)
+            case CacheRemove():
+                return cache.remove(ask)
+            case CacheClear():
+                return cache.clear()
+            case SysCachestore():
+                return self._sys(ask.action, now_ms)
+        raise NotImplementedError(ask)
+
+    def _sys(self, action: CachestoreAction, now_ms: int) -> Result:
+        """commands.md §6. WIPE and TRUNCATE empty everything but the ids, which go on (decisions)."""
+        match action:
+            case CachestoreAction.WIPE | CachestoreAction.TRUNCATE:
+                self.queue.clear()
+                self.cache.clear()
+            case CachestoreAction.EVICTION:
+                return naive_sys.evict(self.cache, now_ms)
+            case CachestoreAction.INFO:
+                return naive_sys.info(self.queue, self.cache)
+            case CachestoreAction.COMPACTION | CachestoreAction.HEALTHCHECK | CachestoreAction.PERSIST:
+                pass
+            case _:
+                assert_never(action)
+        return Result(NO_COLUMNS, [])
+
+    # Waiting.
+
+    def _wake(self, waiter: Waiter, result: Result, now_ms: int) -> None:
+        if waiter.request_key is not None:
+            self._keep(waiter.request_key, result, now_ms)
+        assert waiter.pending.on_outcome is not None
+        waiter.pending.on_outcome(Reply(result))
+
+    def give_up(self, pending: Pending, now_ms: int) -> None:
+        """The timeout: zero rows (commands.md §4.11), unless it was answered already."""
+        self.strike(now_ms)
+        for waiter in [waiter for waiter in self.queue.waiters if waiter.pending is pending]:
+            self.queue.waiters.remove(waiter)
+            self._wake(waiter, Result(RESULT_COLUMNS, []), now_ms)
+
+    def end_waits(self, now_ms: int) -> None:
+        for waiter in list(self.queue.waiters):
+            self.give_up(waiter.pending, now_ms)
+
+    # Kept answers (wire.md §3; decisions, "De-duplication").
+
+    def kept(self, request_key: RequestKey | None) -> Answer | None:
+        return next((answer for answer in self.answers if answer.request_key == request_key), None)
+
+    def _keep(self, request_key: RequestKey | None, result: Result, now_ms: int) -> None:
+        if request_key is not None:
+            self.answers.append(Answer(request_key, result, now_ms))
+
+    def _demand_room_for_answers(self) -> None:
+        """At the byte limit confirmed answers go first; when none is left, new writes are refused."""
+        while self._answer_bytes() >= self.answer_limits.max_bytes:
+            confirmed = next((answer for answer in self.answers if answer.confirmed), None)
+            if confirmed is None:
+                raise BoundError("CUBEQUEUE_ANSWERS_MAX_SIZE")
+            self.answers.remove(confirmed)
+
+    def _answer_bytes(self) -> int:
+        cells = [cell for answer in self.answers for row in answer.result.rows for cell in row]
+        return sum(len(cell) for cell in cells if isinstance(cell, bytes))
+
+    def confirm_delivered(self, request_keys: list[RequestKey]) -> None:
+        for answer in self.answers:
+            answer.confirmed = answer.confirmed or answer.request_key in request_keys
+
+    def mark_undelivered(self, request_key: RequestKey) -> None:
+        for answer in self.answers:
+            if answer.request_key == request_key:
+                answer.delivered = False
+
+    # Time.
+
+    def strike(self, now_ms: int) -> None:
+        """Whatever has reached its end is gone."""
+        self.queue.strike(now_ms)
+        self.cache.strike(now_ms)
+        self.answers = [answer for answer in self.answers if self._answer_end(answer) > now_ms]
+
+    def _answer_end(self, answer: Answer) -> int:
+        limits = self.answer_limits
+        return answer.answered_ms + (limits.keep_ms if answer.delivered else limits.keep_undelivered_ms)
+
+    def tick(self, now_ms: int, max_rows: int) -> bool:
+        self.strike(now_ms)
+        self.cache.tick(now_ms)
+        return False
+
+    def gauges(self) -> dict[str, int]:
+        return {}
+
+    def check_invariants(self) -> None:
+        """Ids are unique and below 2^53 (decisions, "Ids, time, texts"); a path has one item."""
+        ids = [item.id for item in self.queue.items]
+        paths = [item.path for item in self.queue.items]
+        assert len(set(ids)) == len(ids)
+        assert all(id_ < self.queue.next_id < 1 << 53 for id_ in ids)
+        assert len(set(paths)) == len(paths)
+        assert len({entry.path for entry in self.cache.entries}) == len(self.cache.entries)
