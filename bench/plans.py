@@ -34,9 +34,10 @@ class Step:
 
 def payload(size_bytes: int) -> bytes:
     """A payload as QueryQueue makes it: JSON around SQL, with quotes that the client has to escape."""
-    sql = 'SELECT "orders".status "orders__status", count("orders".id) FROM public.orders AS "orders" WHERE status = \'new\' AND '
+    sql = 'SELECT "orders".status "orders__status", count("orders".id) FROM public.orders AS "orders" '
+    sql += "WHERE status = 'new' AND "
     body = {"queryHandler": "query", "query": {"query": ""}, "priority": 10, "requestId": "bench", "queryKey": []}
-    filler = sql + "(\"orders\".created_at >= $1::timestamptz) AND " * (size_bytes // 40)
+    filler = sql + '("orders".created_at >= $1::timestamptz) AND ' * (size_bytes // 40)
     body["query"] = {"query": filler[: size_bytes - len(json.dumps(body)) - filler[:size_bytes].count('"')]}
     return json.dumps(body).encode()
 
