@@ -1,0 +1,40 @@
+"""What the server has done since its start: plain numbers that the metrics export."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from storage.vocabulary import Statement
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals, except `connections` (open now) and `largest_message_bytes` (a maximum)."""
+
+    statements: defaultdict[type[Statement], int] = field(default_factory=lambda: defaultdict(int))
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    largest_message_bytes: int = 0
+
+    connections: int = 0
+    connections_accepted: int = 0
+    connections_refused: int = 0
+    connections_evicted: int = 0  # by the cap per user
+    peers_silent: int = 0  # dropped for want of a pong
+    readers_slow: int = 0  # closed with 1008
+    violations: int = 0  # closed for breaking the WebSocket protocol
+
+    repeats_joined: int = 0  # of a statement in flight
+    repeats_dropped: int = 0  # answered before on the same connection
+    answers_undelivered: int = 0
+    answers_confirmed: int = 0
+
+    statement_errors: int = 0
+    syntax_errors: int = 0
+    undecodable: int = 0
+    oversized: int = 0
+    overloaded: int = 0  # past `max_in_flight`
+    internal_errors: int = 0

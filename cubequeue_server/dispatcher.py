@@ -1,0 +1,229 @@
+"""A request to its answer: joined, executed, parked, waited for, encoded, handed over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from cubequeue_server.connection import Connection
+from cubequeue_server.counters import Counters
+from cubequeue_server.in_flight import InFlight, InFlightTable
+from cubequeue_server.options import ServerOptions
+from cubequeue_server.outbox import Outbox
+from cubequeue_server.replies import DurabilityGate
+from cubequeue_server.waits import Waits
+from protocol.decode import response_format_refusal
+from protocol.encode import encode_error, encode_result
+from protocol.errors import ReplyTooLargeError, StatementSyntaxError
+from protocol.messages import Request, ResponseFormat
+from protocol.parser import parse_statement
+from storage.errors import StatementError
+from storage.interface import Outcome, Pending, Reply, RequestKey, Store
+from storage.vocabulary import OtherSql, Result, Statement, SysForeign
+
+_log = logging.getLogger(__name__)
+
+SqlEngine = Callable[[OtherSql | SysForeign, int], Result]
+
+_NO_WAIT: Final = -1
+
+
+class Dispatcher:
+    """Executes the requests of all connections, one after the other.
+
+    A statement that is answered at once passes through here without anything being remembered of it: `InFlight` is
+    made for those that wait, for a result or for the journal.
+    """
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        store: Store,
+        sql: SqlEngine,
+        clock_ms: Callable[[], int],
+        counters: Counters,
+        outbox: Outbox,
+        on_lost: Callable[[Connection], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.counters = counters
+        self.on_lost = on_lost
+        self._options = options
+        self._store = store
+        self._sql = sql
+        self._clock_ms = clock_ms
+        self._outbox = outbox
+        self._in_flight = InFlightTable(options.processing_kept_s, loop.time)
+        self._gate = DurabilityGate(store, self._deliver)
+        self._waits = Waits(loop, self._give_up)
+        self._is_stopping = False
+        store.on_durable(self._on_durable)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that were begun and not answered."""
+        return len(self._in_flight)
+
+    # Requests
+
+    def dispatch(self, connection: Connection, request: Request) -> None:
+        """Answer `request` on `connection`, now or later. Raises nothing."""
+        message_id = request.message_id
+        connection_id = request.connection_id
+        key: RequestKey | None = None
+        if connection_id is not None:
+            key = (connection.user, connection_id, message_id)
+            if self._is_repeat(connection, key):
+                return
+        refusal = self._refusal(connection, request)
+        if refusal is not None:
+            connection.tell(message_id, refusal)
+            return
+        try:
+            statement = parse_statement(request.query, request.parameters)
+        except StatementSyntaxError as error:
+            self.counters.syntax_errors += 1
+            connection.tell(message_id, error.wire_text)
+            return
+        except Exception as error:  # noqa: BLE001  # one request must not take others down
+            connection.tell(message_id, self.unforeseen(error))
+            return
+        self.counters.statements[type(statement)] += 1
+        outcome = self._execute(connection, statement, key)
+        is_kept = statement.has_effects and key is not None
+        if type(outcome) is Reply and outcome.commit_seq <= self._store.durable_seq:
+            answer, is_result = self._encode(message_id, request.response_format, outcome)
+            connection.answer(answer, key, is_kept=is_kept and is_result)
+        else:
+            self._defer(InFlight(connection, message_id, request.response_format, key, is_kept=is_kept), outcome)
+
+    def _is_repeat(self, connection: Connection, key: RequestKey) -> bool:
+        request = self._in_flight.find(key)
+        if request is not None:
+            self.counters.repeats_joined += 1
+            self._in_flight.join(request, connection)
+            return True
+        if connection.has_answered(key[1], key[2]):
+            self.counters.repeats_dropped += 1
+            return True
+        return False
+
+    def _refusal(self, connection: Connection, request: Request) -> str | None:
+        if request.response_format != ResponseFormat.LEGACY:
+            return response_format_refusal(request)
+        limit = self._options.max_in_flight
+        if connection.in_flight >= limit:
+            self.counters.overloaded += 1
+            return f"{connection.in_flight} requests of this connection wait for an answer, the limit is {limit}"
+        return None
+
+    def _execute(self, connection: Connection, statement: Statement, key: RequestKey | None) -> Outcome | Pending:
+        try:
+            if isinstance(statement, OtherSql | SysForeign):
+                return Reply(self._sql(statement, self._clock_ms()), self._store.applied_seq)
+            return self._store.execute(statement, connection.caller, key, self._clock_ms())
+        except StatementError as error:
+            self.counters.statement_errors += 1
+            return error
+        except Exception as error:  # noqa: BLE001  # one request must not take others down
+            return StatementError(self.unforeseen(error))
+
+    # Answers that come later
+
+    def _defer(self, request: InFlight, outcome: Outcome | Pending) -> None:
+        self._in_flight.add(request)
+        if not isinstance(outcome, Pending):
+            self._complete(request, outcome)
+            return
+        outcome.on_outcome = lambda later: self._on_outcome(request, later)
+        request.pending = outcome
+        if outcome.timeout_ms is not None:
+            if self._is_stopping:
+                self._store.give_up(outcome, self._clock_ms())
+            else:
+                request.tick = self._waits.add(outcome, outcome.timeout_ms)
+
+    def _on_outcome(self, request: InFlight, outcome: Outcome) -> None:
+        pending = request.pending
+        if pending is not None and request.tick:
+            self._waits.cancel(pending, request.tick)
+        request.pending = None
+        if not isinstance(outcome, Reply):
+            self.counters.statement_errors += 1
+        self._complete(request, outcome)
+        self._outbox.flush_soon()
+
+    def _complete(self, request: InFlight, outcome: Outcome) -> None:
+        answer, is_result = self._encode(request.message_id, request.response_format, outcome)
+        request.is_kept = request.is_kept and is_result
+        commit_seq = outcome.commit_seq if isinstance(outcome, Reply) else self._store.applied_seq
+        self._gate.deliver(request, answer, commit_seq)
+
+    def _deliver(self, request: InFlight, answer: bytes) -> None:
+        self._in_flight.remove(request)
+        is_delivered = False
+        for connection in request.receivers:
+            if connection.is_open:
+                connection.answer(answer, request.key, is_kept=request.is_kept)
+                is_delivered = True
+        if not is_delivered:
+            self.counters.answers_undelivered += 1
+            if request.is_kept and request.key is not None:
+                self._store.mark_undelivered(request.key)
+
+    def _on_durable(self) -> None:
+        self._gate.release()
+        self._outbox.flush_soon()
+
+    def _give_up(self, due: list[Pending]) -> None:
+        now_ms = self._clock_ms()
+        for pending in due:
+            self._store.give_up(pending, now_ms)
+        self._outbox.flush()
+
+    # Encoding
+
+    def _encode(self, message_id: int, response_format: int, outcome: Outcome) -> tuple[bytes, bool]:
+        """The bytes of the answer, and whether they are a result and not an error."""
+        if not isinstance(outcome, Reply):
+            return encode_error(message_id, outcome.wire_text), False
+        try:
+            return encode_result(message_id, outcome.result), True
+        except ReplyTooLargeError as error:
+            return encode_error(message_id, error.text), False
+        except Exception as error:  # noqa: BLE001  # one request must not take others down
+            return encode_error(message_id, self.unforeseen(error)), False
+
+    def unforeseen(self, error: Exception) -> str:
+        """Log what nobody foresaw, and give the text that the client gets."""
+        self.counters.internal_errors += 1
+        _log.exception("a request failed unexpectedly", exc_info=error)
+        return f"Internal: unexpected {type(error).__name__}, see the log of cubequeue"
+
+    def oversize_text(self, size_bytes: int) -> str:
+        """The HttpError for a message above the limit (wire.md §2)."""
+        return (
+            f"Request of {size_bytes} bytes exceeds the maximum message size of {self._options.max_message_bytes} "
+            "bytes. Reduce the size of the query, e.g. by sending fewer or smaller inline tables, or raise "
+            "CUBESTORE_TRANSPORT_MAX_MESSAGE_SIZE."
+        )
+
+    # Upkeep
+
+    def confirm(self, keys: list[RequestKey]) -> None:
+        """A peer proved that it received these answers."""
+        self.counters.answers_confirmed += len(keys)
+        self._store.confirm_delivered(keys)
+
+    def forget_old(self) -> None:
+        """Let repeats of requests in flight for over `processing_kept_s` run anew."""
+        self._in_flight.forget_old()
+
+    def stop_waiting(self) -> None:
+        """Answer all waiters with no rows, now and from now on."""
+        self._is_stopping = True
+        self._waits.stop()
+        self._store.end_waits(self._clock_ms())
+        self._outbox.flush()

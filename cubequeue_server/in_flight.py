@@ -1,0 +1,82 @@
+"""Requests that were executed or begun and not answered yet (wire.md §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from storage.interface import Pending, RequestKey
+
+if TYPE_CHECKING:
+    from cubequeue_server.connection import Connection
+
+
+class InFlight:
+    """One request, and the connections that wait for its answer.
+
+    `is_kept` says that the store keeps the answer for a client that asks again. `pending` and `tick` name its wait.
+    """
+
+    __slots__ = ("is_kept", "key", "message_id", "pending", "receivers", "response_format", "since_s", "tick")
+
+    def __init__(
+        self, connection: Connection, message_id: int, response_format: int, key: RequestKey | None, *, is_kept: bool
+    ) -> None:
+        self.receivers = [connection]
+        self.message_id = message_id
+        self.response_format = response_format
+        self.key = key
+        self.is_kept = is_kept and key is not None
+        self.pending: Pending | None = None
+        self.tick = 0
+        self.since_s = 0.0
+
+
+class InFlightTable:
+    """All requests in flight; those with a key are found by it, so that a repeat joins instead of running again."""
+
+    __slots__ = ("_by_key", "_clock_s", "_count", "_kept_s")
+
+    def __init__(self, kept_s: float, clock_s: Callable[[], float]) -> None:
+        self._by_key: dict[RequestKey, InFlight] = {}
+        self._kept_s = kept_s
+        self._clock_s = clock_s
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def find(self, key: RequestKey) -> InFlight | None:
+        """The request that a message with this key repeats."""
+        return self._by_key.get(key)
+
+    def add(self, request: InFlight) -> None:
+        """Its receivers wait from now on."""
+        self._count += 1
+        request.since_s = self._clock_s()
+        request.receivers[0].in_flight += 1
+        if request.key is not None:
+            self._by_key[request.key] = request
+
+    def join(self, request: InFlight, connection: Connection) -> None:
+        """Answer `connection` as well, once."""
+        if connection not in request.receivers:
+            request.receivers.append(connection)
+            connection.in_flight += 1
+
+    def remove(self, request: InFlight) -> None:
+        """It is being answered."""
+        self._count -= 1
+        for connection in request.receivers:
+            connection.in_flight -= 1
+        if request.key is not None and self._by_key.get(request.key) is request:
+            del self._by_key[request.key]
+
+    def forget_old(self) -> None:
+        """Let repeats of requests that are in flight for too long run anew; the old ones still get their answer."""
+        oldest_s = self._clock_s() - self._kept_s
+        while self._by_key:
+            key, request = next(iter(self._by_key.items()))
+            if request.since_s >= oldest_s:
+                break
+            del self._by_key[key]

@@ -1,0 +1,37 @@
+"""The end of a connection whose peer may still be sending."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Lingering(asyncio.Protocol):
+    """Says that nothing more will be sent, then reads and forgets until the peer closes too.
+
+    Closing at once would reset the connection while the peer still sends, and a reset can overtake what was written
+    last: the refusal of an upload, the reason of a close. After `timeout_s` or `max_bytes` the patience ends.
+    """
+
+    __slots__ = ("_left_bytes", "_on_lost", "_timer", "_transport")
+
+    def __init__(
+        self, transport: asyncio.Transport, timeout_s: float, max_bytes: int, on_lost: Callable[[], None]
+    ) -> None:
+        self._transport = transport
+        self._left_bytes = max_bytes
+        self._on_lost = on_lost
+        self._timer = asyncio.get_running_loop().call_later(timeout_s, transport.abort)
+        transport.set_protocol(self)
+        transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+
+    def data_received(self, data: bytes) -> None:
+        self._left_bytes -= len(data)
+        if self._left_bytes < 0:
+            self._transport.abort()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._timer.cancel()
+        self._on_lost()

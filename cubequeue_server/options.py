@@ -1,0 +1,43 @@
+"""What a `Server` can be told, apart from the store and the clock it works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storage.limits import MIB
+
+
+@dataclass(slots=True, frozen=True)
+class ServerOptions:
+    """Where to listen and how far things may grow. Each limit has a counter and a test of one past it.
+
+    `host` None or empty means all interfaces; `port` 0 an ephemeral port. An empty `announce_version` leaves the
+    header out. `max_connections_per_user` 0 is no cap (wire.md §2). The size limits are those of CubeStore's
+    settings: up to twice as much is read in order to be answered.
+    """
+
+    host: str | None = "127.0.0.1"
+    port: int = 0
+    backlog: int = 1024
+    announce_version: str = "1.6.65"
+
+    max_message_bytes: int = 64 * MIB
+    max_frame_bytes: int = 64 * MIB
+    max_head_bytes: int = 16 * 1024
+    max_discarded_bytes: int = 1024 * MIB  # of a body that was refused, read so that the refusal arrives
+
+    max_connections: int = 10_000
+    max_connections_per_user: int = 0
+    max_in_flight: int = 10_000  # requests of one connection that wait for something
+    max_outbound_bytes: int = 256 * MIB  # of one connection; one past it closes with 1008
+    outbound_high_water_bytes: int = 1 * MIB  # above it the connection is not read from
+    processing_kept_s: float = 3600.0  # how long a repeat joins a statement in flight (wire.md §3)
+
+    ping_interval_s: float = 15.0
+    pong_timeout_s: float = 60.0
+    handshake_timeout_s: float = 10.0
+    close_timeout_s: float = 5.0  # for the peer to answer a close, or to stop sending a refused body
+    stop_timeout_s: float = 5.0
+
+    tick_interval_s: float = 0.1
+    tick_max_rows: int = 1_000

@@ -1,0 +1,46 @@
+"""Whose answers wait to be written: those of one read, of whatever connections, leave in one go."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+
+class Sender(Protocol):
+    """What has something to write."""
+
+    def flush(self) -> None:
+        """Write it."""
+
+
+class Outbox:
+    """Collects senders until the end of a read, of a timer or of a callback of the store."""
+
+    __slots__ = ("_is_scheduled", "_loop", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[Sender] = []
+        self._is_scheduled = False
+
+    def add(self, sender: Sender) -> None:
+        """Have `sender` flushed. It takes care to be here only once."""
+        self._waiting.append(sender)
+
+    def flush(self) -> None:
+        """Let all write now."""
+        waiting = self._waiting
+        if waiting:
+            self._waiting = []
+            for sender in waiting:
+                sender.flush()
+
+    def flush_soon(self) -> None:
+        """Let all write in this turn of the loop, once it has run everything that is due."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._flush_scheduled)
+
+    def _flush_scheduled(self) -> None:
+        self._is_scheduled = False
+        self.flush()

@@ -1,0 +1,41 @@
+"""No answer leaves before everything that it may have seen is durable (decisions, "No dirty reads")."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from cubequeue_server.in_flight import InFlight
+from storage.interface import Store
+
+
+class DurabilityGate:
+    """Parks encoded answers until the store is durable up to their commit sequence number.
+
+    Those numbers never fall from one answer to the next, so the parked answers are a queue.
+    """
+
+    __slots__ = ("_deliver", "_parked", "_store")
+
+    def __init__(self, store: Store, deliver: Callable[[InFlight, bytes], None]) -> None:
+        self._store = store
+        self._deliver = deliver
+        self._parked: deque[tuple[int, InFlight, bytes]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    def deliver(self, request: InFlight, answer: bytes, commit_seq: int) -> None:
+        """Deliver now if that is allowed, otherwise by a later `release`."""
+        if commit_seq <= self._store.durable_seq:
+            self._deliver(request, answer)
+        else:
+            self._parked.append((commit_seq, request, answer))
+
+    def release(self) -> None:
+        """Deliver what has become durable."""
+        parked = self._parked
+        durable_seq = self._store.durable_seq
+        while parked and parked[0][0] <= durable_seq:
+            _, request, answer = parked.popleft()
+            self._deliver(request, answer)

@@ -1,0 +1,153 @@
+"""The seam to picows, which parses frames: the only module that imports it.
+
+A `FrameListener` gets each frame of its peer, also continuation and control frames. Everything else is ours: the
+handshake was answered before, messages are written to the asyncio transport, and what picows says in its log about
+a peer that breaks the protocol is turned into `FrameListener.on_violation`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import Any, Final
+
+from picows import WSCloseCode, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
+from picows import WSFrame as Frame
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its stub, but what its own API makes
+
+TEXT: Final = WSMsgType.TEXT
+BINARY: Final = WSMsgType.BINARY
+CONTINUATION: Final = WSMsgType.CONTINUATION
+PING: Final = WSMsgType.PING
+PONG: Final = WSMsgType.PONG
+
+__all__ = ["BINARY", "CONTINUATION", "PING", "PONG", "TEXT", "Frame", "FrameListener", "FrameReader", "WSTransport"]
+
+_log = logging.getLogger(__name__)
+
+_READ_BUFFER_BYTES: Final = 16 * 1024
+_WIDE_BUFFER_BYTES: Final = 128 * 1024
+_SIZE_IN_TEXT = re.compile(r"(\d+) > \d+")
+
+# picows wants to see a handshake before frames; the real one was checked and answered by the front.
+_HANDSHAKE: Final = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+class FrameListener(WSListener):
+    """Base of what receives frames. `on_ws_frame` and `on_ws_disconnected` are called by picows."""
+
+    __slots__ = ()
+
+    def on_violation(self, code: int, text: str, frame_bytes: int | None) -> None:
+        """The peer broke the protocol; nothing more can be read from it.
+
+        `code` is the close code due. `frame_bytes` is the announced size of a frame that is too large.
+        """
+        raise NotImplementedError
+
+
+class FrameReader:
+    """Has picows read `transport` for `listener`. Made anew, it gives its memory back: see `narrow`."""
+
+    __slots__ = ("_listener", "_max_frame_bytes", "_protocol", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, listener: FrameListener, max_frame_bytes: int) -> None:
+        self._transport = transport
+        self._listener = listener
+        self._max_frame_bytes = max_frame_bytes
+        self._attach()
+
+    def _attach(self) -> None:
+        self._protocol = _make_protocol(self._listener, self._max_frame_bytes)
+        self._protocol.connection_made(_Outlet(self._transport))
+        self.feed(_HANDSHAKE)
+        self._transport.set_protocol(self._protocol)
+
+    def feed(self, data: bytes) -> None:
+        """Take `data` as if it had been read from the peer."""
+        view = memoryview(data)
+        while view:
+            room = self._protocol.get_buffer(-1)
+            part = view[: len(room)]
+            room[: len(part)] = part
+            self._protocol.buffer_updated(len(part))
+            view = view[len(part) :]
+
+    def narrow(self) -> None:
+        """Replace a read buffer that large messages widened; picows never shrinks one.
+
+        Only to be called from `on_ws_frame`, with a frame after which nothing is left to read.
+        """
+        if len(self._protocol.get_buffer(-1)) > _WIDE_BUFFER_BYTES:
+            self._attach()
+
+
+def _make_protocol(listener: FrameListener, max_frame_bytes: int) -> Any:
+    def accept(_request: WSUpgradeRequest) -> FrameListener:
+        return listener
+
+    return WSProtocol(
+        host_port=None,
+        ws_path=None,
+        is_client_side=False,
+        ws_listener_factory=accept,
+        logger=_ViolationLog(listener),
+        disconnect_on_exception=True,
+        websocket_handshake_timeout=None,
+        enable_auto_ping=False,
+        auto_ping_idle_timeout=1,
+        auto_ping_reply_timeout=1,
+        auto_ping_strategy=0,
+        enable_auto_pong=False,
+        max_frame_size=max_frame_bytes,
+        extra_headers=None,
+        read_buffer_init_size=_READ_BUFFER_BYTES,
+    )
+
+
+class _Outlet:
+    """The transport as picows sees it. It reads; what is written, and how a connection ends, is not its business."""
+
+    __slots__ = ("get_extra_info",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.get_extra_info = transport.get_extra_info
+
+    def get_write_buffer_size(self) -> int:
+        return 1  # if it were empty, picows would write to the socket itself
+
+    def write(self, _data: bytes) -> None:
+        """Discard what picows would say: its answer to the handshake, its close frames."""
+
+    def close(self) -> None:
+        """Leave the transport open: who closes it is the listener."""
+
+
+class _ViolationLog:
+    """The logger that picows is given: it names each breach of the protocol there, before it closes."""
+
+    __slots__ = ("_listener",)
+
+    def __init__(self, listener: FrameListener) -> None:
+        self._listener = listener
+
+    def isEnabledFor(self, _level: int) -> bool:  # noqa: N802  # the name is logging's
+        return False
+
+    def error(self, _message: str, *args: Any) -> None:
+        code, text = args[0] if args and isinstance(args[0], tuple) else (WSCloseCode.PROTOCOL_ERROR, "")
+        size = _SIZE_IN_TEXT.search(text) if code == WSCloseCode.MESSAGE_TOO_BIG else None
+        self._listener.on_violation(int(code), text, int(size[1]) if size else None)
+
+    def exception(self, message: str, *args: Any) -> None:
+        _log.exception(message, *args)
+        self._listener.on_violation(WSCloseCode.INTERNAL_ERROR, "", None)
+
+    def log(self, *_args: Any) -> None:
+        """What picows tells about its own workings is of no interest here."""
+
+    debug = info = warning = log
