@@ -8,7 +8,6 @@ from random import Random
 
 from storage.interface import Store
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-
 from storage.memory import MemoryStore
 from tests.model.naive import NaiveStore
 

@@ -9,7 +9,7 @@ from storage.limits import AnswerLimits, QueueLimits
 from storage.vocabulary import CachestoreAction, QueueClear, Statement, SysCachestore
 from tests.conformance.conftest import Opener
 from tests.conformance.engines import Limits
-from tests.conformance.script import MINUTE_MS, Do, GiveUp, Later, Script, Session, Tick, Wait, Woken, id_of, nth
+from tests.conformance.script import MINUTE_MS, Do, Later, Script, Session, Tick, Wait, Woken, id_of, nth
 from tests.conformance.words import (
     ack,
     add,
@@ -58,12 +58,6 @@ ANSWERS = [
         Do(retrieve("p:a"), [(b"1", None, 0, b"a", nth(1))], key=KEY),
     ),
     Script(
-        "RETRIEVE that failed fails again",
-        Do(retrieve("p:a"), [], key=KEY),
-        ADDED,
-        Do(retrieve("p:a"), [], key=KEY),
-    ),
-    Script(
         "ACK says true again",
         ADDED,
         Do(ack("p:a", "r"), [(True,)], key=KEY),
@@ -98,12 +92,12 @@ ANSWERS = [
         Do(result_blocking("p:a"), [(b"r", b"success", nth(1), None)], key=KEY),
     ),
     Script(
-        "RESULT_BLOCKING that ran into its timeout",
+        "RESULT_BLOCKING that was woken with NULL",
         ADDED,
-        Wait("one", result_blocking("p:a"), key=KEY),
-        GiveUp("one"),
-        Do(ack("p:a", "r"), [(True,)]),
-        Do(result_blocking("p:a"), [], key=KEY),
+        Wait("one", result_blocking(id_of(1)), key=KEY),
+        Do(ack("p:a", None), [(True,)]),
+        Woken("one", [(None, b"success", nth(1), None)]),
+        Do(result_blocking(id_of(1)), [(None, b"success", nth(1), None)], key=KEY),
     ),
     Script(
         "reads are executed again",

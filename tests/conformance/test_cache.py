@@ -154,16 +154,6 @@ CACHE = [
         Do(cache_set("p:a", "2"), [(True,)]),
         Do(cache_keys("p"), [(b"p:b",), (b"p:a",)]),
     ),
-    Script(
-        "a step back of the clock brings nothing back",
-        Do(cache_set("p:a", "1", ttl_s=10), [(True,)]),
-        Later(10_000),
-        Do(cache_get("p:a"), [(None,)]),
-        Later(-5_000),
-        Do(cache_get("p:a"), [(None,)]),
-        Do(cache_keys("p"), []),
-        Do(cache_set("p:a", "2", nx=True), [(True,)]),
-    ),
 ]
 
 # argument of KEYS, the paths it finds

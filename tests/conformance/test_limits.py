@@ -75,30 +75,39 @@ def test_extra_bytes(open_session: Opener) -> None:
 
 
 def test_result_bytes(open_session: Opener) -> None:
-    session = open_session(Limits(queue=QueueLimits(max_bytes=10)))
-    session.rows(add("p:a", "x" * 4))
-    session.rows(add("p:b", "x" * 4))
-    refuse(session, ack("p:a", "x" * 7), "CUBEQUEUE_QUEUE_MAX_SIZE")
-    assert session.rows(get("p:a")) == [(b"xxxx", None)]
-    session.rows(ack("p:a", "x" * 6))
+    """An engine may count a little more than the value for each result."""
+    session = open_session(Limits(queue=QueueLimits(max_bytes=100_000)))
+    session.rows(add("p:a", "x" * 40_000))
+    session.rows(add("p:b", "x" * 40_000))
+    refuse(session, ack("p:a", "x" * 60_001), "CUBEQUEUE_QUEUE_MAX_SIZE")
+    assert session.rows(get("p:a")) == [(b"x" * 40_000, None)]
+    session.rows(ack("p:a", "x" * 60_000))
     refuse(session, add("p:c", "x"), "CUBEQUEUE_QUEUE_MAX_SIZE")
     session.rows(ack("p:b", None))
-    session.rows(add("p:c", "x" * 4))
+    session.rows(add("p:c", "x" * 30_000))
     session.now_ms += MINUTE_MS
-    session.rows(add("p:d", "x" * 6))
+    session.rows(add("p:d", "x" * 70_000))
     assert session.rows(result(id_of(1))) == []
+
+
+def test_an_ack_that_takes_no_more_room_than_its_item_is_never_refused(open_session: Opener) -> None:
+    session = open_session(Limits(queue=QueueLimits(max_bytes=10)))
+    session.rows(add("p:a", "x" * 10))
+    assert session.rows(ack("p:a", "y" * 10)) == [(True,)]
+    assert session.rows(result("p:a"))[0][0] == b"y" * 10
 
 
 def test_waiters(open_session: Opener) -> None:
     session = open_session(Limits(queue=QueueLimits(max_waiters=2)))
     session.rows(add("p:a"))
     session.wait("one", result_blocking(id_of(1)))
-    session.wait("two", result_blocking("p:a"))
+    session.wait("two", result_blocking(id_of(1)))
     refuse(session, result_blocking(id_of(1)), "CUBEQUEUE_QUEUE_MAX_WAITERS")
     refuse(session, result_blocking("p:a"), "CUBEQUEUE_QUEUE_MAX_WAITERS")
     session.store.give_up(session.waiting["one"].pending, session.now_ms)
-    session.wait("three", result_blocking(id_of(9)))
+    session.wait("three", result_blocking(id_of(1)))
     session.rows(ack("p:a", "r"))
+    session.wait("three", result_blocking(id_of(9)))
     session.wait("four", result_blocking(id_of(9)))
     assert session.rows(result_blocking(id_of(1)))[0][0] == b"r"
 

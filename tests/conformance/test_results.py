@@ -248,7 +248,7 @@ BLOCKING = [
         Do(result("p:a"), []),
     ),
     Script(
-        "by path, woken by the ACK of that path, which takes it",
+        "by path, woken by the ACK of that path: the result is theirs alone",
         Do(add("p:a"), [(nth(1), True, 1)]),
         Wait("one", result_blocking("p:a")),
         Wait("two", result_blocking("p:a")),
@@ -256,6 +256,16 @@ BLOCKING = [
         Woken("one", [(b"r", b"success", nth(1), None)]),
         Woken("two", [(b"r", b"success", nth(1), None)]),
         Do(result("p:a"), []),
+        Do(result(id_of(1)), []),
+    ),
+    Script(
+        "by path and by id, woken together",
+        Do(add("p:a"), [(nth(1), True, 1)]),
+        Wait("one", result_blocking(id_of(1))),
+        Wait("two", result_blocking("p:a")),
+        Do(ack("p:a", "r"), [(True,)]),
+        Woken("one", [(b"r", b"success", nth(1), None)]),
+        Woken("two", [(b"r", b"success", nth(1), None)]),
     ),
     Script(
         "by path, waiting over an item that is not there yet",

@@ -213,9 +213,9 @@ class NaiveStore:
         """Whatever has reached its end is gone."""
         self.queue.strike(now_ms)
         self.cache.strike(now_ms)
-        self.answers = [answer for answer in self.answers if self._answer_end(answer) > now_ms]
+        self.answers = [answer for answer in self.answers if self.answer_end(answer) > now_ms]
 
-    def _answer_end(self, answer: Answer) -> int:
+    def answer_end(self, answer: Answer) -> int:
         limits = self.answer_limits
         return answer.answered_ms + (limits.keep_ms if answer.delivered else limits.keep_undelivered_ms)
 

@@ -51,7 +51,12 @@ Wake = Callable[[Waiter, Result, int], None]
 
 
 class NaiveQueue:
-    """All queues of one server; `wake` is called with each waiter that an ACK releases, its answer and the time."""
+    """All queues of one server; `wake` is called with each waiter that an ACK releases, its answer and the time.
+
+    `result_overhead_bytes` is what an engine counts for each result beside its value when an ADD asks for room.
+    """
+
+    result_overhead_bytes = 0
 
     def __init__(self, limits: QueueLimits, first_id: int, wake: Wake) -> None:
         self.limits = limits
@@ -65,10 +70,10 @@ class NaiveQueue:
 
     def strike(self, now_ms: int) -> None:
         """Drop items and results whose time has come (state-machine.md §1 "Item expiry", §2 "gone")."""
-        self.items = [item for item in self.items if self._end_of(item) > now_ms]
+        self.items = [item for item in self.items if self.end_of(item) > now_ms]
         self.results = [result for result in self.results if result.expire_ms > now_ms]
 
-    def _end_of(self, item: Item) -> int:
+    def end_of(self, item: Item) -> int:
         """An active item lives on while it beats (decisions, "Ids, time, texts")."""
         if item.status == ACTIVE and item.heartbeat_ms is not None:
             return max(item.expire_ms, item.heartbeat_ms + self.limits.item_life_ms)
@@ -85,6 +90,9 @@ class NaiveQueue:
     def bytes_held(self) -> int:
         """Payloads, extras and results together (limits.py, `QueueLimits.max_bytes`)."""
         return sum(item.size for item in self.items) + sum(len(result.value) for result in self.results)
+
+    def _outgrows(self, growth: int) -> bool:
+        return self.bytes_held() + growth > self.limits.max_bytes
 
     def _active_keys(self, prefix: bytes, claimed: Item | None = None) -> bytes | None:
         """Comma-joined keys in id order, the claimed one last, NULL when there is none (commands.md §4.2, §4.9)."""
@@ -153,7 +161,8 @@ class NaiveQueue:
         """A new pending item; its expiry is set once (state-machine.md §1, "Item expiry")."""
         if len(self.items) + 1 > self.limits.max_items:
             raise BoundError("CUBEQUEUE_QUEUE_MAX_ITEMS")
-        if self.bytes_held() + len(ask.payload) > self.limits.max_bytes:
+        overhead = self.result_overhead_bytes * len(self.results)
+        if self.bytes_held() + overhead + len(ask.payload) > self.limits.max_bytes:
             raise BoundError("CUBEQUEUE_QUEUE_MAX_SIZE")
         orphaned_ms, expire_ms = None, now_ms + self.limits.item_life_ms
         if ask.orphaned_s is not None:
@@ -219,7 +228,7 @@ class NaiveQueue:
         if item is None:
             return EMPTY_RESULT
         extra = merge_extra(item.extra, ask.extra)
-        if self.bytes_held() - len(item.extra or b"") + len(extra or b"") > self.limits.max_bytes:
+        if self._outgrows(len(extra or b"") - len(item.extra or b"")):
             raise BoundError("CUBEQUEUE_QUEUE_MAX_SIZE")
         item.extra = extra
         return EMPTY_RESULT
@@ -237,24 +246,30 @@ class NaiveQueue:
         item = self.find(ask.key)
         if item is None:
             return Result(SUCCESS_COLUMNS, [(False,)])
-        if ask.value is not None and self.bytes_held() - item.size + len(ask.value) > self.limits.max_bytes:
+        if ask.value is not None and self._outgrows(len(ask.value) - item.size):
             raise BoundError("CUBEQUEUE_QUEUE_MAX_SIZE")
         self.items.remove(item)
-        result = None
-        if ask.value is not None:
+        if ask.value is None:
+            self._wake_waiters(item, Result(RESULT_COLUMNS, [_null_row(item)]), now_ms)
+        else:
             expire_ms = now_ms + self.limits.results_expire_ms
             result = StoredResult(item.id, item.path, ask.value, expire_ms, item.external_id)
             self.results.append(result)
-        self._wake_waiters(item, result, now_ms)
+            self._hand_over(result, item, now_ms)
         return Result(SUCCESS_COLUMNS, [(True,)])
 
-    def _wake_waiters(self, item: Item, result: StoredResult | None, now_ms: int) -> None:
-        """Every waiter for this id or path gets the value, which is then taken (state-machine.md §2, §3)."""
+    def _hand_over(self, result: StoredResult, item: Item, now_ms: int) -> None:
+        """Waking a waiter by id takes the result, waking one by path deletes it (commands.md §4.11)."""
+        if any(waiter.key == item.id for waiter in self.waiters):
+            result.taken = True
+        if any(waiter.key == item.path for waiter in self.waiters):
+            self.results.remove(result)
+        self._wake_waiters(item, _result_table(result), now_ms)
+
+    def _wake_waiters(self, item: Item, answer: Result, now_ms: int) -> None:
+        """Every waiter for this id or path is answered (state-machine.md §3)."""
         woken = [waiter for waiter in self.waiters if item.is_named(waiter.key)]
         self.waiters = [waiter for waiter in self.waiters if waiter not in woken]
-        answer = _result_table(result) if result else Result(RESULT_COLUMNS, [_null_row(item)])
-        if woken and result:
-            result.taken = True
         for waiter in woken:
             self.wake(waiter, answer, now_ms)
 
