@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TypeAlias
 
+from storage.indexes import NEVER_MS
 from storage.interface import RequestKey
 from storage.limits import AnswerLimits
 from storage.vocabulary import Result
 
 # What an answer costs beyond its texts: its key, its result and its places in the dicts.
-ANSWER_OVERHEAD_BYTES = 400
+ANSWER_OVERHEAD_BYTES = 512
 
 
 class _Answer:
@@ -27,7 +28,11 @@ class _Answer:
     def __init__(self, result: Result, answered_ms: int) -> None:
         self.result = result
         self.answered_ms = answered_ms
-        self.size_bytes = ANSWER_OVERHEAD_BYTES + _text_bytes(result)
+        self.size_bytes = ANSWER_OVERHEAD_BYTES
+        for row in result.rows:
+            for cell in row:
+                if isinstance(cell, bytes):
+                    self.size_bytes += len(cell)
 
 
 _Group: TypeAlias = "OrderedDict[RequestKey, _Answer]"
@@ -40,13 +45,14 @@ class Answers:
     may go while the answer stays.
     """
 
-    __slots__ = ("_confirmed", "_fresh", "_limits", "_undelivered", "size_bytes")
+    __slots__ = ("_confirmed", "_due_ms", "_fresh", "_limits", "_undelivered", "size_bytes")
 
     def __init__(self, limits: AnswerLimits) -> None:
         self._limits = limits
         self._fresh: _Group = OrderedDict()
         self._confirmed: _Group = OrderedDict()
         self._undelivered: _Group = OrderedDict()
+        self._due_ms = NEVER_MS  # no answer is dropped earlier
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -59,15 +65,19 @@ class Answers:
 
     def find(self, key: RequestKey) -> Result | None:
         """The answer to a request that was answered before."""
-        answer = self._fresh.get(key) or self._confirmed.get(key) or self._undelivered.get(key)
+        answer = self._fresh.get(key)
+        if answer is None and self._confirmed:
+            answer = self._confirmed.get(key)
+        if answer is None and self._undelivered:
+            answer = self._undelivered.get(key)
         return None if answer is None else answer.result
 
     def keep(self, key: RequestKey, result: Result, now_ms: int) -> None:
-        """Keep an answer that is about to be sent."""
-        self._discard(key)
+        """Keep the first answer to a request. `key` has none yet."""
         answer = _Answer(result, now_ms)
         self._fresh[key] = answer
         self.size_bytes += answer.size_bytes
+        self._due_ms = min(self._due_ms, now_ms + self._limits.keep_ms)
 
     def confirm(self, key: RequestKey) -> None:
         """The peer has the answer."""
@@ -88,32 +98,28 @@ class Answers:
         return self.size_bytes < self._limits.max_bytes
 
     def expire(self, now_ms: int) -> None:
-        """Drop answers whose time has passed."""
-        keep_ms = self._limits.keep_ms
-        self._expire(self._fresh, now_ms - keep_ms)
-        self._expire(self._confirmed, now_ms - keep_ms)
-        self._expire(self._undelivered, now_ms - self._limits.keep_undelivered_ms)
+        """Drop answers whose time has passed. A comparison when there are none."""
+        if self._due_ms > now_ms:
+            return
+        limits = self._limits
+        self._due_ms = min(
+            self._expire(self._fresh, now_ms, limits.keep_ms),
+            self._expire(self._confirmed, now_ms, limits.keep_ms),
+            self._expire(self._undelivered, now_ms, limits.keep_undelivered_ms),
+        )
 
-    def _expire(self, group: _Group, until_ms: int) -> None:
+    def _expire(self, group: _Group, now_ms: int, keep_ms: int) -> int:
+        """Drop the oldest of a group while their time has passed; returns when the next one is due."""
         while group:
             key, answer = next(iter(group.items()))
-            if answer.answered_ms > until_ms:
-                return
+            if answer.answered_ms + keep_ms > now_ms:
+                return answer.answered_ms + keep_ms
             del group[key]
             self.size_bytes -= answer.size_bytes
-
-    def _discard(self, key: RequestKey) -> None:
-        for group in (self._fresh, self._confirmed, self._undelivered):
-            answer = group.pop(key, None)
-            if answer is not None:
-                self.size_bytes -= answer.size_bytes
+        return NEVER_MS
 
     def check_invariants(self) -> None:
         """Audit the size and the groups, O(n); raises AssertionError."""
         groups = (self._fresh, self._confirmed, self._undelivered)
         assert sum(answer.size_bytes for group in groups for answer in group.values()) == self.size_bytes
         assert len(set().union(*groups)) == len(self), "an answer is in two groups"
-
-
-def _text_bytes(result: Result) -> int:
-    return sum(len(cell) for row in result.rows for cell in row if isinstance(cell, bytes))

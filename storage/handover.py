@@ -16,6 +16,7 @@ from storage.waiters import Waiter, Waiters
 NO_RESULT = Result(RESULT_COLUMNS, ())
 
 _SUCCESS = b"success"
+_NOBODY: list[Waiter] = []
 
 # Called with waiters that an ACK releases, their answer, and the time.
 Wake = Callable[[list[Waiter], Result, int], None]
@@ -39,21 +40,21 @@ class Handover:
         Without a value nothing is stored: whoever waits gets NULL, whoever comes later finds nothing. A woken
         waiter by id leaves the result taken, one by path leaves none. O(waiters released).
         """
-        by_id = self.waiters.pop(item.id)
-        by_path = self.waiters.pop(item.path)
+        by_id = by_path = _NOBODY
+        if self.waiters.count:
+            by_id, by_path = self.waiters.pop(item.id), self.waiters.pop(item.path)
         if value is None:
-            if by_id or by_path:
-                row = (None, _SUCCESS, b"%d" % item.id, None)
-                self._wake(by_id + by_path, Result(RESULT_COLUMNS, (row,)), now_ms)
-            return
-        expire_ms = now_ms + self._limits.results_expire_ms
-        result = StoredResult(item.id, item.path, value, item.external_id, expire_ms)
-        if not by_path:
-            self.results.put(result)
-            if by_id:
-                self.results.take(result)
-        if by_id or by_path:
-            self._wake(by_id + by_path, _table(result), now_ms)
+            answer = Result(RESULT_COLUMNS, ((None, _SUCCESS, b"%d" % item.id, None),))
+        else:
+            expire_ms = now_ms + self._limits.results_expire_ms
+            result = StoredResult(item.id, item.path, value, item.external_id, expire_ms)
+            result.taken = bool(by_id)
+            if not by_path:
+                self.results.put(result)
+            if not by_id and not by_path:
+                return
+            answer = _table(result)
+        self._wake(by_id + by_path, answer, now_ms)
 
     def result(self, ask: QueueResult, caller: Caller, now_ms: int) -> Result:
         """`QUEUE RESULT`. O(1)."""
@@ -89,7 +90,7 @@ class Handover:
         found = self._take(ask.key) if isinstance(ask.key, bytes) else self._by_id(ask.key, None)
         if found is not NO_RESULT or ask.timeout_ms == 0:
             return found
-        if len(self.waiters) >= self._limits.max_waiters:
+        if self.waiters.count >= self._limits.max_waiters:
             raise UserError(
                 f"QUEUE RESULT_BLOCKING refused: {self._limits.max_waiters} statements wait for a result already,"
                 " which is as many as CUBEQUEUE_QUEUE_MAX_WAITERS allows"
@@ -99,10 +100,9 @@ class Handover:
         return waiter
 
     def clear(self) -> ResultTable:
-        """Drop all results, wake nobody; returns the retired table, to be freed in slices. O(1)."""
-        retired, self.results = self.results, ResultTable(self._effects)
-        retired.retire()
-        return retired
+        """Drop all results, wake nobody; returns the old table, to be freed in slices. O(1)."""
+        old, self.results = self.results, ResultTable(self._effects)
+        return old
 
 
 def _table(result: StoredResult) -> Result:

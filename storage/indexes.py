@@ -13,6 +13,9 @@ from typing import Generic, Protocol, TypeVar
 
 from sortedcontainers import SortedDict
 
+# A time that never comes: later than any that a client can name.
+NEVER_MS = 1 << 80
+
 # Removals that an IdIndex tolerates in any case before it weighs holes against rows.
 _FREE_HOLES = 32
 
@@ -53,14 +56,16 @@ class IdIndex(Generic[RowT]):
             self._is_sorted = False
         self._rows[id_] = row
 
-    def remove(self, row: RowT) -> None:
-        """Take out a row that is in. O(1), amortised."""
+    def remove(self, row: RowT) -> int:
+        """Take out a row that is in; returns how many are left. O(1), amortised."""
         rows = self._rows
         del rows[row.id]
+        left = len(rows)
         self._holes += 1
-        if self._holes > len(rows) + _FREE_HOLES:
+        if self._holes > left + _FREE_HOLES:
             self._rows = dict(rows)
             self._holes = 0
+        return left
 
     def rows(self) -> ValuesView[RowT]:
         """The rows by rising id; the index is not to be changed while they are read."""

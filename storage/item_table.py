@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from storage.effects import Effects
-from storage.indexes import TimeIndex
+from storage.indexes import NEVER_MS, TimeIndex
 from storage.items import Item
 from storage.limits import QueueLimits
 from storage.paths import prefix_of
-from storage.prefix_queue import NEVER_MS, PrefixQueue, expiry_ms
+from storage.prefix_queue import PrefixQueue, expiry_ms
 from storage.table_stats import TableStats
 from storage.vocabulary import KeyRef, Path, Value
 
@@ -101,13 +101,16 @@ class ItemTable:
         """Delete an item that is in. O(1), amortised."""
         self._effects.seq += 1
         del self.by_id[item.id]
+        self._unlink(item)
+
+    def _unlink(self, item: Item) -> None:
         del self.by_path[item.path]
         self.size_bytes -= item.size_bytes
         if item.active:
             self.active_count -= 1
         queue = item.queue
         queue.remove(item)
-        if not queue and not queue.is_idle:
+        if not (queue.pending_count or queue.active_count or queue.is_idle):
             queue.is_idle = True
             self._idle.append(queue)
 
@@ -155,19 +158,15 @@ class ItemTable:
         first_ms = self._schedule.first_ms()
         self.due_ms = NEVER_MS if first_ms is None else first_ms
 
-    def retire(self) -> None:
-        """Count nothing as a change any more: the table was cleared as a whole and is only freed from here on."""
-        self._effects = Effects()
-
     def free(self, max_rows: int) -> int:
-        """Take up to `max_rows` items out of a retired table; returns how many were freed.
+        """Free up to `max_rows` rows of a table that was cleared as a whole; returns how many.
 
-        Items and queues refer to each other: the ordinary removal leaves no cycle behind for a collector.
+        Items and queues refer to each other: taken out one by one they leave no cycle behind for a collector.
         """
         count = min(max_rows, len(self.by_id))
         for _ in range(count):
-            self.remove(self.by_id[next(reversed(self.by_id))])
-        return count
+            self._unlink(self.by_id.popitem()[1])
+        return count + self.drop_idle(max_rows - count)
 
     def stats(self) -> TableStats:
         """The figures of SYS CACHESTORE INFO. O(n): an administrator's question, not a client's."""

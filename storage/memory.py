@@ -78,10 +78,10 @@ class MemoryStore:
         if handler is None:
             raise InternalError(f"{type(statement).__name__} is not for the store")
         self._queue.expire(now_ms)
+        self._answers.expire(now_ms)
         if request_key is None or not statement.has_effects:
             outcome = handler(statement, caller, now_ms)
         else:
-            self._answers.expire(now_ms)
             kept = self._answers.find(request_key)
             if kept is not None:
                 return Reply(kept, self._effects.seq)
@@ -145,7 +145,7 @@ class MemoryStore:
         """Answer those whom an ACK releases; their answers are kept first, whether anybody listens or not."""
         reply = Reply(result, self._effects.seq)
         for waiter in waiters:
-            if waiter.request_key is not None:
+            if waiter.request_key is not None and self._answers.find(waiter.request_key) is None:
                 self._answers.keep(waiter.request_key, result, now_ms)
         for waiter in waiters:
             waiter.answer(reply)

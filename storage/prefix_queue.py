@@ -7,13 +7,10 @@ from itertools import chain
 from operator import attrgetter
 from typing import TypeAlias
 
-from storage.indexes import IdIndex, TimeIndex
+from storage.indexes import NEVER_MS, IdIndex, TimeIndex
 from storage.items import Item
 from storage.limits import QueueLimits
 from storage.vocabulary import Path
-
-# A time that never comes: later than any that a client can name.
-NEVER_MS = 1 << 80
 
 _id_of = attrgetter("id")
 
@@ -47,9 +44,7 @@ class Lane:
 
     def remove_pending(self, item: Item) -> None:
         """O(1), amortised."""
-        level = self.pending[item.priority]
-        level.remove(item)
-        if not level:
+        if not self.pending[item.priority].remove(item):
             del self.pending[item.priority]
 
 
@@ -66,6 +61,7 @@ class PrefixQueue:
         "_owned",
         "_shared",
         "_waiting",
+        "active_count",
         "due_ms",
         "id",
         "is_idle",
@@ -79,6 +75,7 @@ class PrefixQueue:
         self.due_ms = NEVER_MS
         self.is_idle = False  # whether the table has it among the queues to drop
         self.pending_count = 0
+        self.active_count = 0
         self._shared = Lane()
         self._owned: dict[bytes, Lane] = {}
         self._waiting: TimeIndex[Item] = TimeIndex(attrgetter("created_ms"))  # pending, without ORPHANED
@@ -86,12 +83,7 @@ class PrefixQueue:
         self._active: TimeIndex[Item] = TimeIndex(attrgetter("heartbeat_ms"))
 
     def __len__(self) -> int:
-        return self.pending_count + len(self._active)
-
-    @property
-    def active_count(self) -> int:
-        """Active items of all owners. O(1)."""
-        return len(self._active)
+        return self.pending_count + self.active_count
 
     # Changes.
 
@@ -111,6 +103,7 @@ class PrefixQueue:
         item.heartbeat_ms = now_ms
         lane.active.add(item)
         self._active.add(item, now_ms)
+        self.active_count += 1
 
     def beat(self, item: Item, now_ms: int) -> None:
         """Set the heartbeat of an item, which stays what it is. O(1)."""
@@ -124,6 +117,7 @@ class PrefixQueue:
             lane = self._lane_of(item)
             lane.active.remove(item)
             self._active.remove(item)
+            self.active_count -= 1
         else:
             lane = self._remove_pending(item)
         if lane is not self._shared and not lane:
@@ -167,6 +161,8 @@ class PrefixQueue:
 
     def all_active(self) -> Iterable[Item]:
         """Active items of all owners, id rising."""
+        if not self.active_count:
+            return ()
         if self._owned:
             return sorted(self._active.before(NEVER_MS), key=_id_of)
         return self._shared.active.rows()
@@ -232,7 +228,7 @@ class PrefixQueue:
         assert _ids(self._waiting.before(NEVER_MS)) == _ids(item for item in pending if item.orphaned_ms is None)
         assert _ids(self._orphanable.before(NEVER_MS)) == _ids(i for i in pending if i.orphaned_ms is not None)
         assert len(pending) == self.pending_count
-        assert len(items) == len(self)
+        assert len(items) == self.pending_count + self.active_count
 
 
 def expiry_ms(item: Item, limits: QueueLimits) -> int:

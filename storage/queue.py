@@ -71,13 +71,13 @@ _OWNER_NEEDED_TO_CLAIM = (
 class Queue:
     """All queue items, their results, and who waits for them."""
 
-    __slots__ = ("_effects", "_limits", "_next_id", "_retired", "handlers", "handover", "items")
+    __slots__ = ("_effects", "_limits", "_next_id", "_cleared", "handlers", "handover", "items")
 
     def __init__(self, limits: QueueLimits, first_id: int, effects: Effects, wake: Wake) -> None:
         self._limits = limits
         self._next_id = first_id
         self._effects = effects
-        self._retired: list[ItemTable | ResultTable] = []
+        self._cleared: list[ItemTable | ResultTable] = []
         self.items = ItemTable(limits, effects)
         self.handover = Handover(limits, effects, wake)
         self.handlers: Handlers = {
@@ -147,11 +147,14 @@ class Queue:
 
     def _insert(self, ask: QueueAdd | QueueAddAndRetrieve, caller: Caller, now_ms: int) -> Item:
         """Put a new pending item."""
-        self._demand_room_for(ask)
+        items, results, limits = self.items, self.handover.results, self._limits
+        size_bytes = items.size_bytes + results.size_bytes + len(results.by_id) * RESULT_OVERHEAD_BYTES
+        if len(items.by_id) >= limits.max_items or size_bytes + len(ask.payload) > limits.max_bytes:
+            raise self._no_room_for(ask)
         item = Item(
             self._next_id,
             ask.path,
-            self.items.queue_for(ask.path),
+            items.queue_for(ask.path),
             ask.payload,
             ask.priority,
             now_ms,
@@ -161,7 +164,7 @@ class Queue:
             ask.external_id,
         )
         self._next_id += 1
-        self.items.insert(item)
+        items.insert(item)
         return item
 
     # One item.
@@ -250,9 +253,8 @@ class Queue:
     def clear(self, ask: QueueClear | None, caller: Caller, now_ms: int) -> Result:
         """`QUEUE CLEAR` (§4.12): ids go on, waiters wait on. O(1); the memory is freed in ticks."""
         self._effects.seq += 1
-        retired, self.items = self.items, ItemTable(self._limits, self._effects)
-        retired.retire()
-        self._retired += [retired, self.handover.clear()]
+        self._cleared += [self.items, self.handover.clear()]
+        self.items = ItemTable(self._limits, self._effects)
         return EMPTY_RESULT
 
     def expire(self, now_ms: int) -> None:
@@ -265,10 +267,11 @@ class Queue:
     def tick(self, max_rows: int) -> bool:
         """Free what CLEAR left and drop queues that stayed empty; True when there is more to do."""
         budget = max_rows
-        while self._retired and budget > 0:
-            budget -= self._retired[-1].free(budget)
-            if not self._retired[-1]:
-                self._retired.pop()
+        while self._cleared and budget > 0:
+            freed = self._cleared[-1].free(budget)
+            budget -= freed
+            if not freed:
+                self._cleared.pop()
         budget -= self.items.drop_idle(budget)
         return budget <= 0
 
@@ -283,7 +286,7 @@ class Queue:
             "queue_bytes": items.size_bytes,
             "queue_results": len(results),
             "queue_result_bytes": results.size_bytes,
-            "waiters": len(self.handover.waiters),
+            "waiters": self.handover.waiters.count,
         }
 
     def check_invariants(self) -> None:
@@ -299,15 +302,13 @@ class Queue:
     def _size_bytes(self) -> int:
         return self.items.size_bytes + self.handover.results.size_bytes
 
-    def _demand_room_for(self, ask: QueueAdd | QueueAddAndRetrieve) -> None:
+    def _no_room_for(self, ask: QueueAdd | QueueAddAndRetrieve) -> UserError:
         if len(self.items) >= self._limits.max_items:
-            raise UserError(
+            return UserError(
                 f"QUEUE {ask.command.upper()} refused: the queues hold {len(self.items)} items, which is as many as"
                 " CUBEQUEUE_QUEUE_MAX_ITEMS allows"
             )
-        overhead = len(self.handover.results) * RESULT_OVERHEAD_BYTES
-        if self._size_bytes() + overhead + len(ask.payload) > self._limits.max_bytes:
-            raise self._too_large(ask.command.upper(), len(ask.payload))
+        return self._too_large(ask.command.upper(), len(ask.payload))
 
     def _too_large(self, command: str, growth: int) -> UserError:
         return UserError(

@@ -7,8 +7,7 @@ from itertools import pairwise
 from operator import attrgetter
 
 from storage.effects import Effects
-from storage.indexes import TimeIndex
-from storage.prefix_queue import NEVER_MS
+from storage.indexes import NEVER_MS, TimeIndex
 from storage.table_stats import TableStats
 from storage.vocabulary import Path, Value
 
@@ -86,6 +85,9 @@ class ResultTable:
         """Delete a result that is in. O(1), but for older results of its path under the same external id."""
         self._effects.seq += 1
         del self.by_id[result.id]
+        self._unlink(result)
+
+    def _unlink(self, result: StoredResult) -> None:
         self._by_end.remove(result)
         self.size_bytes -= len(result.value)
         self._forget_external_id(result)
@@ -124,15 +126,11 @@ class ResultTable:
         first_ms = self._by_end.first_ms()
         self.due_ms = NEVER_MS if first_ms is None else first_ms
 
-    def retire(self) -> None:
-        """Count nothing as a change any more: the table was cleared as a whole and is only freed from here on."""
-        self._effects = Effects()
-
     def free(self, max_rows: int) -> int:
-        """Take up to `max_rows` results out of a retired table; returns how many were freed."""
+        """Free up to `max_rows` rows of a table that was cleared as a whole; returns how many."""
         count = min(max_rows, len(self.by_id))
         for _ in range(count):
-            self.remove(self.by_id[next(reversed(self.by_id))])
+            self._unlink(self.by_id.popitem()[1])
         return count
 
     def stats(self) -> TableStats:
