@@ -71,7 +71,7 @@ _OWNER_NEEDED_TO_CLAIM = (
 class Queue:
     """All queue items, their results, and who waits for them."""
 
-    __slots__ = ("_effects", "_limits", "_next_id", "_cleared", "handlers", "handover", "items")
+    __slots__ = ("_cleared", "_effects", "_limits", "_next_id", "handlers", "handover", "items")
 
     def __init__(self, limits: QueueLimits, first_id: int, effects: Effects, wake: Wake) -> None:
         self._limits = limits

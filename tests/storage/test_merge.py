@@ -129,12 +129,16 @@ def test_against_json(stored: Any, new: Any, indent: int | str | None, ensure_as
     assert len(merged) == len(json.dumps(json.loads(merged), separators=(",", ":"), ensure_ascii=ensure_ascii).encode())
 
 
+def refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
 @given(st.binary(max_size=40) | st.text(alphabet='{}[]",:\\ntu01e-+. ', max_size=40).map(str.encode))
 def test_any_bytes_are_merged_or_refused(text: bytes) -> None:
     try:
         merged = merge_extra(b"{}", text)
     except InternalError:
-        with pytest.raises((ValueError, RecursionError)):
-            json.loads(text.decode(), parse_constant=lambda name: [][int(name, 36)])
+        with pytest.raises(ValueError):  # noqa: PT011  # what json and the decoder raise has no other name in common
+            json.loads(text.decode(), parse_constant=refuse)
         return
     assert merged is None or json.loads(merged) == json.loads(text)

@@ -10,9 +10,11 @@ import pytest
 from storage.items import Item
 from storage.vocabulary import (
     QueueActive,
+    QueueAdd,
     QueueList,
     QueueOrphaned,
     QueuePending,
+    QueueRetrieve,
     QueueStalled,
     QueueToCancel,
     Statement,
@@ -69,14 +71,10 @@ def test_exclusive_items_are_shown_to_their_owner_among_the_others(claimed: bool
 
 
 def _exclusive(path: bytes, owner: bytes | None) -> Statement:
-    from storage.vocabulary import QueueAdd
-
     return QueueAdd(path, b"{}", exclusive=owner is not None)
 
 
 def _claim(path: bytes) -> Statement:
-    from storage.vocabulary import QueueRetrieve
-
     return QueueRetrieve(path, 99)
 
 
