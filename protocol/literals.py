@@ -97,8 +97,8 @@ def _find_end(text: bytes, start: int) -> tuple[int, bool]:
 
 
 def _ends_in_escape(text: bytes, position: int, end: int) -> bool:
-    """Whether the character at `end` is escaped, that is, follows an odd number of backslashes."""
-    if end == position or text[end - 1] != _BACKSLASH_CODE:
+    """Whether the quote at `end` is escaped: behind an odd number of backslashes. Before `position` is a quote."""
+    if text[end - 1] != _BACKSLASH_CODE:
         return False
     before = text[position:end]
     return (len(before) - len(before.rstrip(_BACKSLASH))) % 2 == 1

@@ -132,6 +132,35 @@ def test_rest_is_tokens_or_not(noise: list[str], times: int) -> None:
             check_tokens(text, 0)
 
 
+@pytest.mark.parametrize(
+    ("rest", "is_all_tokens"),
+    [
+        (rb" ;", True),
+        (rb" 'a' 'b'", True),
+        (rb" 'a' 'b", False),
+        (b" -- '\n'", False),
+        (rb" -- ' '", True),
+        (rb" -- /*", True),
+        (rb" '--' '", False),
+        (rb""" '"' " """, False),
+        (rb" '\'' '", False),
+        (rb" \'a'", True),
+        (rb" \'a", False),
+        (rb" '/*'", True),
+        (rb' "a\"', True),
+        (rb" /* ' */", True),
+        (rb" */ /", True),
+    ],
+)
+def test_rest(rest: bytes, is_all_tokens: bool) -> None:
+    assert is_closed(rest) is is_all_tokens
+    if is_all_tokens:
+        check_tokens(b"x" + rest, 1)
+    else:
+        with pytest.raises(TokenizerError):
+            check_tokens(b"x" + rest, 1)
+
+
 def test_many_escapes_in_a_literal_of_the_rest() -> None:
     literal = b"'" + b"\\'" * 5000 + b"'"
     check_tokens(b"x " + literal * 3, 1)

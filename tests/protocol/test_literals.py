@@ -110,10 +110,15 @@ def test_like_walking_byte_by_byte(quote: str, body: str, times: int, rest: str)
         assert closing_quote(text, 0) == expected[1] - 1
 
 
-@given(HOSTILE.map(str.encode) | st.binary(max_size=40), st.integers(0, 600), st.integers(1, 3))
-def test_window_ends_anywhere_in_a_pair(text: bytes, shift: int, times: int) -> None:
+@given(
+    st.sampled_from([b"''", b"\\'"]),
+    HOSTILE.map(str.encode) | st.binary(max_size=40),
+    st.integers(0, 600),
+    st.integers(0, 2),
+)
+def test_window_ends_anywhere_in_a_pair(pair: bytes, text: bytes, shift: int, times: int) -> None:
     """Past the quotes searched one by one, a window may end inside any pair."""
-    content = b"''" * 64 + b"x" * shift + text.replace(b"\\", b"\\\\").replace(b"'", b"\\'") + b"''" * 300 * times
+    content = pair * 64 + b"x" * shift + text.replace(b"\\", b"\\\\").replace(b"'", b"\\'") + b"''" * 300 * times
     literal = b"'" + content + b"'"
     assert read_quoted(literal, 0) == walk(literal, 0)
     assert read_quoted(literal + b" 'more'", 0) == walk(literal, 0)

@@ -52,7 +52,7 @@ def test_any_style_is_read(written: tuple[Statement, tuple[bytes, tuple[Cell, ..
 PIECES = st.sampled_from(
     b"QUEUE ;CACHE ;SYS ;ADD ;RETRIEVE ;SET ;GET ;ACK ;RESULT ;HEARTBEAT ;PRIORITY ;ORPHANED ;EXCLUSIVE ;EXTERNAL_ID ;"
     b"CONCURRENCY ;EXTENDED ;NX ;TTL ;NULL ;?;?1; ;5 ;-;-5 ;1.5;99999999999999999999;'k' ;'k';'v\\'';'';\";`;x'41' ;"
-    b"0x41;n'a';--;\n;/*;*/;\\;\0;\xc3\xa9;\xf0\x9f\x98\x80;'it''s' ;12 '".split(b";")
+    b"0x41;4294967296 ;9223372036854775808 ;n'a';--;\n;/*;*/;\\;\0;\xc3\xa9;\xf0\x9f\x98\x80;'it''s' ;12 '".split(b";")
 )
 TEXTS = st.lists(PIECES, max_size=14).map(b"".join)
 HEADS = st.sampled_from(
