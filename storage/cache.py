@@ -78,6 +78,7 @@ class Cache:
         self._hard_bytes = hard_limit(limits.max_bytes)
         self._graveyard = Graveyard()
         self._run = EvictionRun(limits)
+        self._seen_ms = 0
         self._last_pass_ms: int | None = None
         self._hits = self._misses = 0
         self._evicted_keys = self._evicted_bytes = 0
@@ -95,6 +96,8 @@ class Cache:
     # --- statements -----------------------------------------------------------------------------------------------
 
     def _on_set(self, statement: CacheSet, caller: Caller, now_ms: int) -> Result:
+        if now_ms != self._seen_ms:
+            self.see(now_ms)
         path, value = statement.path, statement.value
         if len(value) >= self._limits.max_entry_bytes:
             raise UserError(
@@ -113,6 +116,8 @@ class Cache:
         return SET
 
     def _on_get(self, statement: CacheGet, caller: Caller, now_ms: int) -> Result:
+        if now_ms != self._seen_ms:
+            self.see(now_ms)
         entry = self._entries.get(statement.path)
         if entry is None or entry.expires_ms <= now_ms:
             self._misses += 1
@@ -122,9 +127,16 @@ class Cache:
         return Result(VALUE_COLUMNS, ((entry.value,),))
 
     def _on_keys(self, statement: CacheKeys, caller: Caller, now_ms: int) -> Result:
-        return Result(KEY_COLUMNS, self._prefixes.live_rows(prefix_of_argument(statement.prefix), now_ms))
+        if now_ms != self._seen_ms:
+            self.see(now_ms)
+        prefix = prefix_of_argument(statement.prefix)
+        if self._deadlines.may_be_due(now_ms):
+            return Result(KEY_COLUMNS, self._prefixes.live_rows(prefix, now_ms))
+        return Result(KEY_COLUMNS, self._prefixes.rows(prefix))
 
     def _on_incr(self, statement: CacheIncr, caller: Caller, now_ms: int) -> Result:
+        if now_ms != self._seen_ms:
+            self.see(now_ms)
         path = statement.path
         entry = self._live(path, now_ms)
         if entry is None:
@@ -136,6 +148,8 @@ class Cache:
         return Result(VALUE_COLUMNS, ((value,),))
 
     def _on_remove(self, statement: CacheRemove, caller: Caller, now_ms: int) -> Result:
+        if now_ms != self._seen_ms:
+            self.see(now_ms)
         entry = self._entries.get(statement.path)
         if entry is not None:
             self._remove(entry)
@@ -213,12 +227,15 @@ class Cache:
         """Undo `_enter`, before the entry changes or goes."""
         size = row_bytes(entry.path, entry.value)
         self._bytes -= size
-        count = self._row_sizes.pop(size)
-        if count > 1:
-            self._row_sizes[size] = count - 1
+        sizes = self._row_sizes
+        if sizes[size] > 1:
+            sizes[size] -= 1
+        else:
+            del sizes[size]
         if entry.expires_ms != NEVER:
             self._deadlines.discard(entry.path, entry.expires_ms)
-            self._large_deadlines.discard(entry.path, entry.expires_ms)
+            if len(entry.value) > self._limits.proactive_size_bytes:
+                self._large_deadlines.discard(entry.path, entry.expires_ms)
         self._order.remove(entry)
 
     # --- expiry and eviction --------------------------------------------------------------------------------------
@@ -229,6 +246,7 @@ class Cache:
         True when more is due already. The soft limits are looked at every `eviction_interval_ms`; the first pass
         after a start only drops what expired.
         """
+        self.see(now_ms)
         budget = max_rows - self._graveyard.free(max_rows)
         budget -= self._drop_expired(now_ms, budget)
         if self._is_pass_due(now_ms):
@@ -243,10 +261,10 @@ class Cache:
         """
         keys, size = len(self._entries), self._bytes
         while self._deadlines.may_be_due(now_ms):
-            self._drop_expired(now_ms, len(self._entries))
+            self._drop_expired(now_ms, len(self._entries) + 1)
         self._run.begin(len(self._entries), self._bytes)
         while self._run.active:
-            self._go_on(now_ms, len(self._entries))
+            self._go_on(now_ms, len(self._entries) + 1)
         skipped = b"rows that had gone before their turn; always 0: a pass runs between two statements"
         return [
             (b"stats_total_keys", b"%d" % len(self._entries), None),
@@ -255,6 +273,13 @@ class Cache:
             (b"total_size_removed", human_size(size - self._bytes).encode(), None),
             (b"total_delete_skipped", b"0", skipped),
         ]
+
+    def see(self, now_ms: int) -> None:
+        """The clock shows `now_ms`. When it has stepped back, what expired before stays gone: it is removed first,
+        so that nobody sees a row again that was dead. O(1) unless the clock stepped back."""
+        if now_ms < self._seen_ms:
+            self._drop_all_expired(self._seen_ms)
+        self._seen_ms = now_ms
 
     def _make_room(self, keys: int, size: int, now_ms: int) -> None:
         """Evict until this much more fits under the hard limits, or nothing is left, and have `tick` go on to the soft.
@@ -301,6 +326,10 @@ class Cache:
         for path in paths:
             self._remove_expired(self._entries[path])
         return len(paths)
+
+    def _drop_all_expired(self, now_ms: int) -> None:
+        while self._deadlines.may_be_due(now_ms):
+            self._drop_expired(now_ms, len(self._entries) + 1)
 
     def _remove_expired(self, entry: Entry) -> None:
         self._expired_keys += 1

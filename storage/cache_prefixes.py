@@ -48,6 +48,11 @@ class PrefixIndex:
             group.entries = dict(group.entries)
             group.removals = 0
 
+    def rows(self, prefix: bytes) -> list[tuple[bytes]]:
+        """The paths of one prefix as rows, for when none has expired: half the cost of `live_rows`."""
+        group = self._groups.get(prefix)
+        return list(zip(group.entries, strict=True)) if group else []
+
     def live_rows(self, prefix: bytes, now_ms: int) -> list[tuple[bytes]]:
         """The paths of one prefix that are live, as rows. One pass over the group."""
         group = self._groups.get(prefix)
