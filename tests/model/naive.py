@@ -200,12 +200,13 @@ class NaiveStore:
 
     def confirm_delivered(self, request_keys: list[RequestKey]) -> None:
         for answer in self.answers:
-            answer.confirmed = answer.confirmed or answer.request_key in request_keys
+            if answer.request_key in request_keys:
+                answer.confirmed, answer.undelivered = True, False
 
     def mark_undelivered(self, request_key: RequestKey) -> None:
         for answer in self.answers:
             if answer.request_key == request_key:
-                answer.delivered = False
+                answer.confirmed, answer.undelivered = False, True
 
     # Time.
 
@@ -217,7 +218,7 @@ class NaiveStore:
 
     def answer_end(self, answer: Answer) -> int:
         limits = self.answer_limits
-        return answer.answered_ms + (limits.keep_ms if answer.delivered else limits.keep_undelivered_ms)
+        return answer.answered_ms + (limits.keep_undelivered_ms if answer.undelivered else limits.keep_ms)
 
     def tick(self, now_ms: int, max_rows: int) -> bool:
         self.strike(now_ms)

@@ -20,7 +20,7 @@ from storage.vocabulary import (
     CacheSet,
     Result,
 )
-from tests.model.records import Entry, key_of
+from tests.model.records import Entry, OversizeError, key_of
 
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 HARD_LIMIT = 1.25
@@ -99,7 +99,7 @@ class NaiveCache:
         """At the limit is too large already (commands.md §5)."""
         size, limit = len(ask.value), self.limits.max_entry_bytes
         if size >= limit:
-            raise UserError(TOO_LARGE.format(key_of(ask.path).decode(), human(size), human(limit)))
+            raise OversizeError(TOO_LARGE.format(key_of(ask.path).decode(), human(size), human(limit)))
 
     def _write(self, entry: Entry | None, path: bytes, value: bytes, expire_ms: int | None, now_ms: int) -> None:
         if entry is None:

@@ -16,6 +16,10 @@ class BoundError(UserError):
     """One past a bound of limits.py: the exact text is each engine's own, but it names the setting."""
 
 
+class OversizeError(UserError):
+    """CACHE SET of too large a value: the sizes in the text are listed in their MB form only (commands.md §5)."""
+
+
 class JsonTextError(InternalError):
     """MERGE_EXTRA met text that is not JSON: only the one listed text is exact (decisions, "Ids, time, texts")."""
 
@@ -109,5 +113,5 @@ class Answer:
     request_key: RequestKey
     result: Result
     answered_ms: int
-    delivered: bool = True
     confirmed: bool = False
+    undelivered: bool = False

@@ -14,7 +14,7 @@ from tests.model.records import prefix_of
 
 SECOND_MS, MINUTE_MS, HOUR_MS = 1_000, 60_000, 3_600_000
 
-QUEUE_PATHS = [b"a:x", b"a:y", b"a:z", b"k", b":k", b"a:", b"a:b:c", b"", "а:é@0b61-😀".encode()]
+QUEUE_PATHS = [b"a:x", b"a:y", b"a:z", b"k", b":k", b"a:", b"a:b:c", b"", "é:ü@0b61-😀".encode()]
 CACHE_PATHS = [b"c:1", b"c:2", b"c:3", b"c:4", b"c:", b":1", b"1", b"c:d:e", "c:é".encode()]
 PROCESSES = [None, b"one", b"two"]
 
@@ -80,7 +80,7 @@ def limits(draw: st.DrawFn) -> Limits:
     if draw(st.booleans()):
         cache = CacheLimits(
             max_keys=draw(st.integers(2, 8)),
-            max_bytes=draw(st.integers(300, 1_000)),
+            max_bytes=draw(st.integers(400, 1_500)),
             max_entry_bytes=200,
             policy=draw(st.sampled_from(EvictionPolicy)),
             proactive_size_bytes=draw(st.sampled_from([50, 262_144])),
