@@ -1,1 +1,118 @@
-"""Placeholder until the command line lands."""
+"""The command line. What a command needs is imported when it runs: the help and the version come at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from cubequeue_server.version import __version__
+
+if TYPE_CHECKING:
+    from cubequeue_server.settings import Loaded
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+
+_DESCRIPTION = "A queue and cache server for Cube that speaks CubeStore's protocol."
+_COMMANDS = {
+    "serve": "run the server in the foreground",
+    "healthcheck": "ask a running server whether it is ready: exit code 0 or 1",
+    "settings": "print every setting with its effective value and where that came from",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, like every other error of a start."""
+
+    def error(self, message: str) -> NoReturn:
+        _fail(message, EXIT_USAGE)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The entry point: exits with 0, 1 for what failed, 2 for a wrong command line or setting, 130 for an interrupt."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parsed = _parser(given[0] if given else "").parse_args(given)
+    try:
+        sys.exit(_COMMAND_RUNNERS[parsed.command](parsed))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser(command: str) -> argparse.ArgumentParser:
+    """The parser, with the flags of `command` only: nobody waits for those of the others."""
+    parser = _Parser(prog="cubequeue", description=_DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"cubequeue {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for name, help_line in _COMMANDS.items():
+        subparser = commands.add_parser(
+            name,
+            help=help_line,
+            description=help_line[0].upper() + help_line[1:] + ".",
+            allow_abbrev=False,
+            formatter_class=_wide_formatter,
+        )
+        if name != command:
+            continue
+        from cubequeue_server.settings_help import add_setting_flags  # noqa: PLC0415
+
+        if name == "healthcheck":
+            subparser.add_argument("--url", help="ask this http:// or ws:// address instead of the configured ports")
+        add_setting_flags(subparser)
+    return parser
+
+
+def _wide_formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, max_help_position=34)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    loaded = _load(arguments)
+    from cubequeue_server.process import serve  # noqa: PLC0415
+
+    return serve(loaded)
+
+
+def _healthcheck(arguments: argparse.Namespace) -> int:
+    from cubequeue_server.healthcheck import UnhealthyError, check_own, check_url  # noqa: PLC0415
+
+    try:
+        if arguments.url:
+            check_url(arguments.url)
+        else:
+            check_own(_load(arguments).settings)
+    except UnhealthyError as error:
+        _fail(f"unhealthy: {error}", EXIT_FAILURE)
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> int:
+    from cubequeue_server.settings_help import effective_lines  # noqa: PLC0415
+
+    loaded = _load(arguments)
+    for line in effective_lines(loaded):
+        print(line)  # noqa: T201  # what the command is for
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
+    return 0
+
+
+_COMMAND_RUNNERS = {"serve": _serve, "healthcheck": _healthcheck, "settings": _settings}
+
+
+def _load(arguments: argparse.Namespace) -> Loaded:
+    from cubequeue_server.memory_limit import memory_limit_bytes  # noqa: PLC0415
+    from cubequeue_server.settings import SettingsError, load_settings  # noqa: PLC0415
+    from cubequeue_server.settings_help import given_flags  # noqa: PLC0415
+
+    try:
+        return load_settings(given_flags(arguments), os.environ, arguments.config, memory_limit_bytes())
+    except SettingsError as error:
+        _fail(str(error), EXIT_USAGE)
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    print(f"cubequeue: {text}", file=sys.stderr)  # noqa: T201  # the one line that a failed command ends with
+    sys.exit(code)

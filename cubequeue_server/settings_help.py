@@ -12,15 +12,19 @@ CONFIG_FLAG = "--config"
 
 
 def add_setting_flags(parser: argparse.ArgumentParser) -> None:
-    """One flag a setting, grouped as in the table. Texts are taken as they are: the loader parses and checks them."""
+    """One flag a setting that has an effect, grouped as in the table. Texts are taken as they are, unchecked."""
+    parser.usage = "%(prog)s [flags]"
+    parser.epilog = (
+        f"Each flag has its environment variable, as named, and CUBEQUEUE_ with the flag's name; {CONFIG_VARIABLE} is "
+        "that of --config. A flag goes before the environment, the environment before the file."
+    )
     parser.add_argument(
-        CONFIG_FLAG,
-        metavar="FILE",
-        help=f"a TOML file of settings, its keys as the flags with _ for - ({CONFIG_VARIABLE})",
+        CONFIG_FLAG, metavar="FILE", help="a TOML file of settings, its keys the flags' names with _ for -"
     )
     for title, settings in GROUPS.items():
-        group = parser.add_argument_group(title)
-        for setting in settings:
+        effective = [setting for setting in settings if setting.no_effect is None]
+        group = parser.add_argument_group(title) if effective else parser
+        for setting in effective:
             group.add_argument(
                 setting.flag,
                 dest=setting.name,
@@ -46,8 +50,6 @@ def effective_lines(loaded: Loaded) -> Iterator[str]:
 
 
 def _help_line(setting: Setting) -> str:
-    if setting.no_effect is not None:
-        return f"{setting.help} ({setting.main_variable})"
     facts = [setting.main_variable, f"default {setting.kind.show(setting.default)}", *_range(setting)]
     return f"{setting.help} ({'; '.join(facts)})"
 

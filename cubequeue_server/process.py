@@ -1,0 +1,178 @@
+"""One server process from its settings to its end: store, listeners, signals, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from types import FrameType
+
+import uvloop
+
+from cubequeue_server.collector import Collector
+from cubequeue_server.logs import configure_logs
+from cubequeue_server.options import ServerOptions
+from cubequeue_server.server import Server
+from cubequeue_server.settings import Loaded, Settings
+from cubequeue_server.settings_values import Endpoint
+from cubequeue_server.sql.engine import SqlEngine
+from cubequeue_server.status import StatusServer, probe
+from cubequeue_server.version import __version__
+from storage.ids import first_id
+from storage.interface import Store
+from storage.memory import MemoryStore
+from storage.vocabulary import OtherSql
+
+EXIT_STOPPED = 0
+EXIT_CANNOT_LISTEN = 1
+EXIT_INTERRUPTED = 130
+
+# The whole stop takes at most this long; the server's own part of it ends a little earlier.
+STOP_TIMEOUT_S = 5.0
+_SERVER_STOP_TIMEOUT_S = 4.0
+
+_log = logging.getLogger("cubequeue")
+_PROBE_STATEMENT = OtherSql(b"SELECT 1")
+
+
+class CannotListenError(Exception):
+    """An address that cannot be had; the text is the line that the start ends with."""
+
+
+def serve(loaded: Loaded) -> int:
+    """Run until a signal says stop; returns the exit code."""
+    _exit_at_once_on_sigterm()
+    configure_logs(loaded.settings.log_level, loaded.settings.log_format)
+    for warning in loaded.warnings:
+        _log.warning("%s", warning)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_Process(loaded.settings).run())
+
+
+def _exit_at_once_on_sigterm() -> None:
+    """Until the loop handles it: as process 1 a signal without a handler would be ignored."""
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        os._exit(EXIT_STOPPED)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def now_ms() -> int:
+    """The wall clock in whole milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def server_options(settings: Settings) -> ServerOptions:
+    """The settings that are the server's."""
+    return ServerOptions(
+        host=settings.http.host,
+        port=settings.http.port,
+        announce_version=settings.announce_version or "",
+        max_message_bytes=settings.transport_max_message_size,
+        max_frame_bytes=settings.transport_max_frame_size,
+        max_connections=settings.max_connections,
+        stop_timeout_s=_SERVER_STOP_TIMEOUT_S,
+    )
+
+
+def memory_store(settings: Settings, start_ms: int) -> MemoryStore:
+    """A store that keeps everything in memory.
+
+    Its first id is above any that a start before can have given: a client that waits for a result across a restart
+    never gets another query's (decisions, "Ids, time, texts").
+    """
+    draw = random.Random(random.SystemRandom().getrandbits(64)).random  # noqa: S311  # it decides evictions, no secrets
+    return MemoryStore(settings.queue, settings.cache, settings.answers, first_id(start_ms), draw)
+
+
+class _Process:
+    """The parts of a running server, in the order in which they start and stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store = memory_store(settings, now_ms())
+        self._sql = SqlEngine()
+        self._server = Server(server_options(settings), self._store, self._sql.execute, now_ms)
+        self._status = self._status_server()
+        self._collector = Collector(self._store.gauges)
+        self._stop_asked = asyncio.Event()
+
+    def _status_server(self) -> StatusServer | None:
+        if self._settings.status is None:
+            return None
+        routes = {
+            "/livez": probe(lambda: _answers_sql(self._sql)),
+            "/readyz": probe(lambda: _answers(self._store)),
+        }
+        return StatusServer(self._settings.status, routes)
+
+    async def run(self) -> int:
+        self._handle_signals()
+        try:
+            await self._listen()
+        except CannotListenError as error:
+            print(f"cubequeue: {error}", file=sys.stderr, flush=True)  # noqa: T201  # at any log level
+            await self._stop()
+            return EXIT_CANNOT_LISTEN
+        self._announce()
+        self._sql.prepare_soon()
+        self._collector.start()
+        await self._stop_asked.wait()
+        _log.info("stopping")
+        await self._stop()
+        _log.info("stopped")
+        return EXIT_STOPPED
+
+    async def _listen(self) -> None:
+        await _listening(self._server.start, self._settings.http, "CUBESTORE_HTTP_PORT")
+        if self._status is not None and self._settings.status is not None:
+            await _listening(self._status.start, self._settings.status, "CUBESTORE_STATUS_PORT")
+
+    def _announce(self) -> None:
+        ws = Endpoint(*self._server.address[:2])
+        status = self._status.address if self._status is not None else "off"
+        # Whoever started the server may have closed its stdout: that is no reason to stop.
+        with contextlib.suppress(OSError):
+            print(f"cubequeue {__version__} listening ws={ws} status={status}", flush=True)  # noqa: T201
+
+    async def _stop(self) -> None:
+        self._collector.stop()
+        steps = [self._server.stop()] + ([self._status.stop()] if self._status is not None else [])
+        try:
+            await asyncio.wait_for(asyncio.gather(*steps, return_exceptions=True), STOP_TIMEOUT_S - 0.5)
+        except TimeoutError:
+            _log.warning("not everything could be closed in time")
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop_asked.set)
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self) -> None:
+        if self._stop_asked.is_set():
+            os._exit(EXIT_INTERRUPTED)
+        self._stop_asked.set()
+
+
+async def _listening(start: Callable[[], Coroutine[None, None, None]], endpoint: Endpoint, variable: str) -> None:
+    try:
+        await start()
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno in errno.errorcode else str(error)
+        raise CannotListenError(f"cannot listen on {endpoint} ({variable}): {reason}") from error
+
+
+def _answers_sql(sql: SqlEngine) -> None:
+    sql.execute(_PROBE_STATEMENT, now_ms())
+
+
+def _answers(store: Store) -> None:
+    store.gauges()
