@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage.errors import InternalError, UserError
+from storage.interface import RequestKey
 from storage.limits import AnswerLimits, QueueLimits
 from storage.vocabulary import CachestoreAction, QueueClear, Statement, SysCachestore
 from tests.conformance.conftest import Opener
@@ -171,17 +172,18 @@ def test_unconfirmed_answers_are_never_dropped(open_session: Opener) -> None:
     session = open_session(Limits(answers=AnswerLimits(max_bytes=10_000)))
     for number in range(20):
         session.rows(add(f"p:{number}", "x" * 2_000))
-    refused = None
-    answered = []
-    for number in range(20):
-        key = (b"", b"connection", number)
+    answered: list[RequestKey] = []
+    refusal = None
+    while refusal is None:
+        key = (b"", b"connection", len(answered))
         try:
-            assert session.rows(cancel(f"p:{number}"), key=key) == [(b"x" * 2_000, None)]
+            assert session.rows(cancel(f"p:{len(answered)}"), key=key) == [(b"x" * 2_000, None)]
         except UserError as error:
-            refused = number
-            assert "CUBEQUEUE_" in error.text
-            break
-        answered.append(key)
+            refusal = error
+        else:
+            answered.append(key)
+    assert "CUBEQUEUE_ANSWERS_MAX_SIZE" in refusal.text
+    refused = len(answered)
     assert refused in range(4, 7)
     session.store.check_invariants()
     assert session.rows(get(f"p:{refused}")) == [(b"x" * 2_000, None)]

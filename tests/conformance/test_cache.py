@@ -154,6 +154,16 @@ CACHE = [
         Do(cache_set("p:a", "2"), [(True,)]),
         Do(cache_keys("p"), [(b"p:b",), (b"p:a",)]),
     ),
+    Script(
+        "a step back of the clock brings nothing back",
+        Do(cache_set("p:a", "1", ttl_s=10), [(True,)]),
+        Later(10_000),
+        Do(cache_get("p:a"), [(None,)]),
+        Later(-5_000),
+        Do(cache_get("p:a"), [(None,)]),
+        Do(cache_keys("p"), []),
+        Do(cache_set("p:a", "2", nx=True), [(True,)]),
+    ),
 ]
 
 # argument of KEYS, the paths it finds
@@ -198,7 +208,7 @@ INCRS: list[tuple[str, str | StatementError]] = [
     ("1.0", NO_DIGIT),
     ("--1", NO_DIGIT),
     ("x", NO_DIGIT),
-    ("١", NO_DIGIT),
+    ("\u0661", NO_DIGIT),
 ]
 
 

@@ -53,7 +53,6 @@ from tests.conformance.engines import FIRST_ID, Limits
 from tests.model import strategies as draw
 from tests.model.comparison import assert_allowed_victims, assert_same
 from tests.model.naive import NaiveStore
-from tests.model.records import ACTIVE, PENDING
 from tests.model.strategies import ById, UntilDue
 
 START_MS = 1_764_000_000_000
@@ -407,31 +406,27 @@ class StoreMachine(RuleBasedStateMachine):
         return max(self.model.queue.next_id - key.ago, 1) if isinstance(key, ById) else key
 
     def let_pass(self, pause: int | UntilDue) -> None:
-        """Move the clock. It does not step back over the end of a cache entry or kept answer that may be gone: an
-        engine removes those when it likes, so only the queue's ends are final."""
-        ends = self.ends()
+        """Move the clock. It does not step back over the end of a kept answer: an engine forgets that when it likes."""
         if isinstance(pause, int):
             now_ms = self.now_ms + pause
         else:
-            now_ms = min((end for end in ends if end >= self.now_ms), default=self.now_ms) + pause.off_by_ms
+            now_ms = min((end for end in self.ends() if end >= self.now_ms), default=self.now_ms) + pause.off_by_ms
         self.now_ms = max(now_ms, self.may_not_go_before_ms)
-        over = [end for end in self.ends_that_may_lie_around() if end <= self.now_ms]
+        over = [end for end in self.ends_of_answers() if end <= self.now_ms]
         self.may_not_go_before_ms = max([self.may_not_go_before_ms, *over])
 
     def ends(self) -> list[int]:
-        queue = self.model.queue
+        """When something of the model ends."""
+        queue, cache = self.model.queue, self.model.cache
         return [
             *(queue.end_of(item) for item in queue.items),
             *(result.expire_ms for result in queue.results),
-            *self.ends_that_may_lie_around(),
+            *(entry.expire_ms for entry in cache.entries if entry.expire_ms is not None),
+            *self.ends_of_answers(),
         ]
 
-    def ends_that_may_lie_around(self) -> list[int]:
-        entries, answers = self.model.cache.entries, self.model.answers
-        return [
-            *(entry.expire_ms for entry in entries if entry.expire_ms is not None),
-            *(self.model.answer_end(answer) for answer in answers),
-        ]
+    def ends_of_answers(self) -> list[int]:
+        return [self.model.answer_end(answer) for answer in self.model.answers]
 
     def state_of_model(self) -> str:
         self.model.strike(self.now_ms)
@@ -491,16 +486,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.execute(CacheKeys(prefix + b":"), Caller(), None)
 
     def counts_the_same(self) -> None:
-        gauges, queue = self.store.gauges(), self.model.queue
-        counted = {
-            "queue_items": len(queue.items),
-            "queue_pending": sum(item.status == PENDING for item in queue.items),
-            "queue_active": sum(item.status == ACTIVE for item in queue.items),
-            "queue_bytes": sum(item.size for item in queue.items),
-            "queue_results": len(queue.results),
-            "queue_result_bytes": sum(len(result.value) for result in queue.results),
-            "waiters": len(queue.waiters),
-        }
+        counted, gauges = self.model.gauges(), self.store.gauges()
         assert {name: gauges[name] for name in counted} == counted
 
     def waiters_were_told_the_same(self) -> None:

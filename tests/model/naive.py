@@ -47,7 +47,7 @@ from storage.vocabulary import (
 from tests.model import naive_sys
 from tests.model.naive_cache import NaiveCache
 from tests.model.naive_queue import NaiveQueue
-from tests.model.records import Answer, BoundError, Waiter
+from tests.model.records import ACTIVE, PENDING, Answer, BoundError, Waiter
 
 
 class NaiveStore:
@@ -226,7 +226,17 @@ class NaiveStore:
         return False
 
     def gauges(self) -> dict[str, int]:
-        return {}
+        """Counted on the spot; of the cache only what every engine counts alike."""
+        items, results = self.queue.items, self.queue.results
+        return {
+            "queue_items": len(items),
+            "queue_pending": sum(item.status == PENDING for item in items),
+            "queue_active": sum(item.status == ACTIVE for item in items),
+            "queue_bytes": sum(item.size for item in items),
+            "queue_results": len(results),
+            "queue_result_bytes": sum(len(result.value) for result in results),
+            "waiters": len(self.queue.waiters),
+        }
 
     def check_invariants(self) -> None:
         """Ids are unique and below 2^53 (decisions, "Ids, time, texts"); a path has one item."""

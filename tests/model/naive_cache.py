@@ -103,9 +103,11 @@ class NaiveCache:
 
     def _write(self, entry: Entry | None, path: bytes, value: bytes, expire_ms: int | None, now_ms: int) -> None:
         if entry is None:
-            self._make_room(len(value), now_ms)
-            entry = Entry(path, value, expire_ms, 0, now_ms)
+            entry = Entry(path, b"", expire_ms, 0, now_ms)
+            self._make_room(1, len(value), entry, now_ms)
             self.entries.append(entry)
+        else:
+            self._make_room(0, len(value) - len(entry.value), entry, now_ms)
         entry.value, entry.expire_ms = value, expire_ms
         self._use(entry, now_ms)
 
@@ -116,20 +118,22 @@ class NaiveCache:
     # Eviction (commands.md §5, "Eviction"). Which of several unused entries LFU and the sampled policies drop is
     # theirs to choose: this is the least recently used one.
 
-    def run_eviction(self, now_ms: int) -> list[bytes]:
+    def run_eviction(
+        self, now_ms: int, more_keys: int = 0, more_bytes: int = 0, spared: Entry | None = None
+    ) -> list[bytes]:
         """One run: entries that are large and about to expire, then by keys, then by bytes. Returns the victims."""
         self.last_run_ms = now_ms
-        victims = [entry.path for entry in self.entries if self.is_proactive_victim(entry, now_ms)]
+        victims = [e.path for e in self.entries if e is not spared and self.is_proactive_victim(e, now_ms)]
         self.drop(victims)
-        surplus = len(self.entries) - self.limits.max_keys
-        by_keys = [entry.path for entry in self.in_order_of_going()[: math.ceil(max(surplus, 0) * RUN_EXCESS)]]
+        keys_over = (len(self.entries) + more_keys - self.limits.max_keys) * RUN_EXCESS
+        by_keys = [entry.path for entry in self.in_order_of_going(spared)[: math.ceil(max(keys_over, 0))]]
         self.drop(by_keys)
         by_bytes = []
-        to_free = (self.bytes_held() - self.limits.max_bytes) * RUN_EXCESS
-        for entry in self.in_order_of_going():
-            if to_free <= 0:
+        bytes_over = (self.bytes_held() + more_bytes - self.limits.max_bytes) * RUN_EXCESS
+        for entry in self.in_order_of_going(spared):
+            if bytes_over <= 0:
                 break
-            to_free -= len(entry.value)
+            bytes_over -= len(entry.value)
             by_bytes.append(entry.path)
         self.drop(by_bytes)
         return victims + by_keys + by_bytes
@@ -140,24 +144,23 @@ class NaiveCache:
         is_large = len(entry.value) > limits.proactive_size_bytes
         return is_large and entry.expire_ms is not None and entry.expire_ms - now_ms <= limits.proactive_ttl_ms
 
-    def in_order_of_going(self) -> list[Entry]:
+    def in_order_of_going(self, spared: Entry | None = None) -> list[Entry]:
         """Who goes first under the policy: the least recently used, or the next to expire."""
+        candidates = [entry for entry in self.entries if entry is not spared]
         if self.limits.policy in (EvictionPolicy.ALLKEYS_TTL, EvictionPolicy.SAMPLED_TTL):
-            return sorted(self.entries, key=lambda e: (e.expire_ms is None, e.expire_ms or 0))
-        return sorted(self.entries, key=lambda entry: entry.used)
+            return sorted(candidates, key=lambda entry: (entry.expire_ms is None, entry.expire_ms or 0))
+        return sorted(candidates, key=lambda entry: entry.used)
 
     def drop(self, paths: Iterable[bytes]) -> None:
         gone = set(paths)
         self.entries = [entry for entry in self.entries if entry.path not in gone]
 
-    def over_hard_limit(self, more_bytes: int = 0, more_keys: int = 0) -> bool:
-        """More than a quarter over a soft limit."""
-        keys, held = len(self.entries) + more_keys, self.bytes_held() + more_bytes
-        return keys > self.limits.max_keys * HARD_LIMIT or held > self.limits.max_bytes * HARD_LIMIT
-
-    def _make_room(self, more_bytes: int, now_ms: int) -> None:
-        if self.evicts and self.over_hard_limit(more_bytes, 1):
-            self.run_eviction(now_ms)
+    def _make_room(self, keys: int, size: int, spared: Entry, now_ms: int) -> None:
+        """A write that would exceed a hard limit has a run at once, which spares what is written; it is not refused."""
+        keys_then, bytes_then = len(self.entries) + keys, self.bytes_held() + size
+        is_over = keys_then > self.limits.max_keys * HARD_LIMIT or bytes_then > self.limits.max_bytes * HARD_LIMIT
+        if self.evicts and is_over:
+            self.run_eviction(now_ms, keys, size, spared)
 
     def tick(self, now_ms: int) -> None:
         """The soft limits are looked after once in an interval."""

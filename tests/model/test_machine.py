@@ -18,11 +18,11 @@ QUICK = settings(
 
 
 def test_the_engine_does_what_the_model_does() -> None:
-    run_state_machine_as_test(StoreMachine, settings=QUICK)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(StoreMachine, settings=QUICK)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
 def test_the_engine_does_what_the_model_does_at_length() -> None:
     soak = settings(QUICK, max_examples=4_000, stateful_step_count=120)
-    run_state_machine_as_test(StoreMachine, settings=soak)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(StoreMachine, settings=soak)
