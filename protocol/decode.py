@@ -43,9 +43,11 @@ MAX_PARAMETERS = 65_535
 MAX_INLINE_TABLES = 1_024
 MAX_INLINE_COLUMNS = 65_535
 
-# Builders may share a string between fields, so the texts of an honest message can exceed its size, a little.
+# Builders may share a string between fields, so an honest message can say more than its size: a little, or some
+# tens of kilobytes. Every text is charged for what its copy takes beside its bytes.
 _TEXT_BYTES_PER_MESSAGE_BYTE = 2
-_TEXT_FRAME_BYTES = 8  # what even an empty string takes: its length, and its NUL padded
+_SHARED_TEXT_BYTES = 1 << 16
+_TEXT_OVERHEAD_BYTES = 24
 _LAST_FORMAT = int(ResponseFormat.ARROW)
 
 _COLUMN_TYPE = re.compile(
@@ -132,11 +134,11 @@ class _Texts:
 
     def __init__(self, view: View) -> None:
         self._view = memoryview(view)
-        self._left_bytes = _TEXT_BYTES_PER_MESSAGE_BYTE * len(view)
+        self._left_bytes = _SHARED_TEXT_BYTES + _TEXT_BYTES_PER_MESSAGE_BYTE * len(view)
 
     def _span(self, position: int) -> View:
         span = read_span(self._view, position)
-        self._left_bytes -= _TEXT_FRAME_BYTES + len(span)
+        self._left_bytes -= _TEXT_OVERHEAD_BYTES + len(span)
         if self._left_bytes < 0:
             raise MalformedError("the texts of a message are longer than the message")
         return span

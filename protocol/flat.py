@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import struct
 from codecs import utf_8_decode
-from collections.abc import Callable, Sequence
-from operator import add
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from protocol.errors import ProtocolError
@@ -98,8 +97,8 @@ def read_span(view: View, position: int) -> View:
     return view[position + 4 : end]
 
 
-def read_vector(view: View, position: int, max_elements: int) -> list[int]:
-    """The positions that a vector of references points to. O(elements); more than `max_elements` are an error."""
+def read_vector(view: View, position: int, max_elements: int) -> Iterator[int]:
+    """The positions that a vector of references points to, one by one. More than `max_elements` are an error."""
     (count,) = read_u32(view, position)
     start = position + 4
     end = start + 4 * count
@@ -107,7 +106,7 @@ def read_vector(view: View, position: int, max_elements: int) -> list[int]:
         raise MalformedError("a vector ends past the message")
     if count > max_elements:
         raise MalformedError(f"a vector of {count} elements, at most {max_elements} are accepted")
-    return list(map(add, range(start, end, 4), struct.unpack_from(f"<{count}I", view, start)))
+    return (slot + read_u32(view, slot)[0] for slot in range(start, end, 4))
 
 
 class Scalar(NamedTuple):
