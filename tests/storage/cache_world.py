@@ -9,6 +9,7 @@ from storage.cache import Cache
 from storage.interface import ANYBODY
 from storage.limits import CacheLimits
 from storage.vocabulary import (
+    EMPTY_RESULT,
     CacheClear,
     CacheGet,
     CacheIncr,
@@ -48,10 +49,10 @@ class World:
         return [key for (key,) in result.rows]
 
     def remove(self, path: bytes) -> None:
-        assert self.run(CacheRemove(path)) == Result(self.run(CacheRemove(path)).columns, ())
+        assert self.run(CacheRemove(path)) == EMPTY_RESULT
 
     def clear(self) -> None:
-        assert len(self.run(CacheClear()).columns) == 0
+        assert self.run(CacheClear()) == EMPTY_RESULT
 
     def pass_ms(self, milliseconds: int) -> None:
         self.now_ms += milliseconds

@@ -141,10 +141,10 @@ def test_soonest_in_a_crowded_bucket_is_of_that_bucket_and_turns_exact() -> None
     index.add(9_999, 1 << 40)
     taken = []
     for _ in range(4_000):
-        key = index.soonest()
-        assert key is not None
-        index.discard(key, 4_096 + key)
-        taken.append(key)
+        soonest = index.soonest()
+        assert soonest is not None
+        index.discard(soonest, 4_096 + soonest)
+        taken.append(soonest)
     assert sorted(taken) == list(range(4_000))
     assert taken[-3_900:] == sorted(taken[-3_900:])
     assert index.soonest() == 9_999
