@@ -45,14 +45,14 @@ class Answers:
     may go while the answer stays.
     """
 
-    __slots__ = ("_confirmed", "_due_ms", "_fresh", "_limits", "_undelivered", "size_bytes")
+    __slots__ = ("_confirmed", "_fresh", "_limits", "_undelivered", "due_ms", "size_bytes")
 
     def __init__(self, limits: AnswerLimits) -> None:
         self._limits = limits
         self._fresh: _Group = OrderedDict()
         self._confirmed: _Group = OrderedDict()
         self._undelivered: _Group = OrderedDict()
-        self._due_ms = NEVER_MS  # no answer is dropped earlier
+        self.due_ms = NEVER_MS  # no answer is dropped earlier
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class Answers:
         answer = _Answer(result, now_ms)
         self._fresh[key] = answer
         self.size_bytes += answer.size_bytes
-        self._due_ms = min(self._due_ms, now_ms + self._limits.keep_ms)
+        self.due_ms = min(self.due_ms, now_ms + self._limits.keep_ms)
 
     def confirm(self, key: RequestKey) -> None:
         """The peer has the answer."""
@@ -98,11 +98,9 @@ class Answers:
         return self.size_bytes < self._limits.max_bytes
 
     def expire(self, now_ms: int) -> None:
-        """Drop answers whose time has passed. A comparison when there are none."""
-        if self._due_ms > now_ms:
-            return
+        """Drop answers whose time has passed. Pointless before `due_ms`."""
         limits = self._limits
-        self._due_ms = min(
+        self.due_ms = min(
             self._expire(self._fresh, now_ms, limits.keep_ms),
             self._expire(self._confirmed, now_ms, limits.keep_ms),
             self._expire(self._undelivered, now_ms, limits.keep_undelivered_ms),

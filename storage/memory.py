@@ -77,12 +77,13 @@ class MemoryStore:
         handler = self._handlers.get(type(statement))
         if handler is None:
             raise InternalError(f"{type(statement).__name__} is not for the store")
-        self._queue.expire(now_ms)
-        self._answers.expire(now_ms)
+        queue, answers = self._queue, self._answers
+        if min(queue.items.due_ms, queue.handover.results.due_ms, answers.due_ms) <= now_ms:
+            self._expire(now_ms)
         if request_key is None or not statement.has_effects:
             outcome = handler(statement, caller, now_ms)
         else:
-            kept = self._answers.find(request_key)
+            kept = answers.find(request_key)
             if kept is not None:
                 return Reply(kept, self._effects.seq)
             outcome = self._execute_and_keep(statement, caller, request_key, now_ms)
@@ -165,11 +166,14 @@ class MemoryStore:
 
     def tick(self, now_ms: int, max_rows: int) -> bool:
         """Background work of about `max_rows` rows; True when more is due."""
-        self._queue.expire(now_ms)
-        self._answers.expire(now_ms)
+        self._expire(now_ms)
         queue_has_more = self._queue.tick(max_rows)
         cache_has_more = self._cache.tick(now_ms, max_rows)
         return queue_has_more or cache_has_more
+
+    def _expire(self, now_ms: int) -> None:
+        self._queue.expire(now_ms)
+        self._answers.expire(now_ms)
 
     def depths(self) -> Iterator[tuple[Path, int, int]]:
         """Prefix, pending and active items of each queue. O(queues)."""

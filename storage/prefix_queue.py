@@ -136,7 +136,7 @@ class PrefixQueue:
 
     def _lane_of(self, item: Item) -> Lane:
         if not item.exclusive or item.process_id is None:
-            return self._shared
+            return self._shared  # an EXCLUSIVE item nobody owns is nobody's in particular (§4.4)
         lane = self._owned.get(item.process_id)
         if lane is None:
             lane = self._owned[item.process_id] = Lane()

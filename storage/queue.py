@@ -259,10 +259,8 @@ class Queue:
 
     def expire(self, now_ms: int) -> None:
         """Delete what has expired by now. O(1) when nothing has."""
-        if self.items.due_ms <= now_ms:
-            self.items.expire(now_ms)
-        if self.handover.results.due_ms <= now_ms:
-            self.handover.results.expire(now_ms)
+        self.items.expire(now_ms)
+        self.handover.results.expire(now_ms)
 
     def tick(self, max_rows: int) -> bool:
         """Free what CLEAR left and drop queues that stayed empty; True when there is more to do."""
