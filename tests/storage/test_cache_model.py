@@ -71,6 +71,7 @@ class CacheMachine(RuleBasedStateMachine):
         if not is_refused:
             expires_ms = NEVER if ttl_s is None else self.world.now_ms + 1000 * ttl_s
             self.model.entries[path] = (value, expires_ms)
+            self.model.strike(self.world.now_ms)  # TTL 0 is dead at once, and stays so
 
     @rule(path=PATHS)
     def incr(self, path: bytes) -> None:
