@@ -88,7 +88,7 @@ class Connection:
         except DecodeError as error:
             self._on_undecodable(error)
             return
-        except Exception as error:  # noqa: BLE001  # one message must not take the connection down
+        except Exception as error:  # one message must not take the connection down
             self._on_undecodable(DecodeError(self._dispatcher.unforeseen(error), read_message_id(message)))
             return
         self._dispatcher.dispatch(self, request)

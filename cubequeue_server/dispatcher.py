@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final
 
 from cubequeue_server.connection import Connection
 from cubequeue_server.counters import Counters
@@ -27,8 +26,6 @@ _log = logging.getLogger(__name__)
 
 SqlEngine = Callable[[OtherSql | SysForeign, int], Result]
 
-_NO_WAIT: Final = -1
-
 
 class Dispatcher:
     """Executes the requests of all connections, one after the other.
@@ -39,6 +36,7 @@ class Dispatcher:
 
     def __init__(
         self,
+        *,
         options: ServerOptions,
         store: Store,
         sql: SqlEngine,
@@ -87,7 +85,7 @@ class Dispatcher:
             self.counters.syntax_errors += 1
             connection.tell(message_id, error.wire_text)
             return
-        except Exception as error:  # noqa: BLE001  # one request must not take others down
+        except Exception as error:  # one request must not take others down
             connection.tell(message_id, self.unforeseen(error))
             return
         self.counters.statements[type(statement)] += 1
@@ -127,7 +125,7 @@ class Dispatcher:
         except StatementError as error:
             self.counters.statement_errors += 1
             return error
-        except Exception as error:  # noqa: BLE001  # one request must not take others down
+        except Exception as error:  # one request must not take others down
             return StatementError(self.unforeseen(error))
 
     # Answers that come later
@@ -193,7 +191,7 @@ class Dispatcher:
             return encode_result(message_id, outcome.result), True
         except ReplyTooLargeError as error:
             return encode_error(message_id, error.text), False
-        except Exception as error:  # noqa: BLE001  # one request must not take others down
+        except Exception as error:  # one request must not take others down
             return encode_error(message_id, self.unforeseen(error)), False
 
     def unforeseen(self, error: Exception) -> str:

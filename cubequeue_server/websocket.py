@@ -191,7 +191,7 @@ class WebSocket(FrameListener):
         counters = self._counters
         counters.messages_in += 1
         counters.bytes_in += size
-        if size > counters.largest_message_bytes:
+        if size > counters.largest_message_bytes:  # noqa: PLR1730  # a call of max() would cost more
             counters.largest_message_bytes = size
         limit = self._options.max_message_bytes
         if size <= limit:
@@ -264,7 +264,11 @@ class WebSocket(FrameListener):
             self._transport.write(b"".join(out))
         else:
             self._transport.writelines(out)
-        if self._stalled and self.is_open and self._transport.get_write_buffer_size() > self._options.max_outbound_bytes:
+        if (
+            self._stalled
+            and self.is_open
+            and self._transport.get_write_buffer_size() > self._options.max_outbound_bytes
+        ):
             self._counters.readers_slow += 1
             self.close(POLICY_VIOLATION, "too many bytes wait to be read by this connection")
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from protocol import schema
-from protocol.flat import READ_ERRORS, Table
+from protocol.flat import READ_ERRORS, View, fields, follow, read_u32
 
 
 def read_message_id(buffer: bytes | memoryview) -> int | None:
     """The id under which an answer to `buffer` must go; None when it cannot be read. O(1) in the message."""
+    view: View = buffer
     try:
-        return Table.root(buffer if type(buffer) is bytes else memoryview(buffer)).u32(schema.MESSAGE_ID)
+        position = follow(view, 0)
+        (field,) = fields(view, position, 1)
+        message_id: int = read_u32(view, position + field)[0] if field else 0
     except READ_ERRORS:
         return None
+    return message_id

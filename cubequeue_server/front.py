@@ -1,0 +1,146 @@
+"""What listens on the port: reads the head of one HTTP request, and upgrades or refuses (wire.md §1)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final, Protocol, cast
+
+from cubequeue_server.connection import Identity
+from cubequeue_server.http_head import (
+    Head,
+    RefusedError,
+    accept_key,
+    error_response,
+    parse_head,
+    upgrade_response,
+    user_of,
+)
+from cubequeue_server.lingering import Lingering
+from cubequeue_server.options import ServerOptions
+from storage.interface import ANYBODY, Caller
+
+_log = logging.getLogger(__name__)
+
+_MAX_PROCESS_ID_BYTES: Final = 64
+_TLS_HANDSHAKE: Final = 0x16
+
+_UPLOAD_TEXT: Final = (
+    "cubequeue is a queue and cache server: it stores no pre-aggregations and takes no uploads. "
+    "Keep pre-aggregations on a CubeStore, or build them in the source database (external: false)."
+)
+
+
+class Gate(Protocol):
+    """Who may become a client."""
+
+    def check_room(self) -> None:
+        """Raise `RefusedError` when there are too many connections already."""
+
+    def admit(self, transport: asyncio.Transport, identity: Identity, already_read: bytes) -> None:
+        """`transport` is a WebSocket from here on; `already_read` followed its handshake."""
+
+
+class Front(asyncio.Protocol):
+    """One connection until its request is known. Bounded in time and in bytes."""
+
+    __slots__ = ("_buffer", "_gate", "_is_done", "_on_done", "_options", "_timer", "_transport")
+
+    def __init__(self, options: ServerOptions, gate: Gate, on_done: Callable[[Front], None]) -> None:
+        self._options = options
+        self._gate = gate
+        self._on_done = on_done
+        self._buffer = b""
+        self._is_done = False
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its bases
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._options.handshake_timeout_s, self._on_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_done:
+            return
+        self._buffer += data
+        try:
+            self._read_request()
+        except RefusedError as refused:
+            self._refuse(refused)
+        except Exception as error:
+            _log.exception("a handshake failed unexpectedly")
+            text = f"unexpected {type(error).__name__}, see the log of cubequeue"
+            self._refuse(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, text))
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._finish()
+
+    def abort(self) -> None:
+        """End it without a word."""
+        self._transport.abort()
+
+    def _read_request(self) -> None:
+        buffer = self._buffer
+        if not buffer[:1].isalpha():
+            is_tls = buffer[0] == _TLS_HANDSHAKE
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "this port speaks no TLS" if is_tls else "this is no HTTP")
+        end = buffer.find(b"\r\n\r\n", 0, self._options.max_head_bytes)
+        if end >= 0:
+            self._serve(parse_head(buffer[:end]), buffer[end + 4 :])
+        elif len(buffer) >= self._options.max_head_bytes:
+            text = f"the head of a request may have {self._options.max_head_bytes} bytes"
+            raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
+
+    def _serve(self, head: Head, already_read: bytes) -> None:
+        self._buffer = b""
+        try:
+            self._upgrade(head, already_read)
+        except RefusedError as refused:
+            self._refuse(refused, has_body=head.method != b"HEAD")
+
+    def _upgrade(self, head: Head, already_read: bytes) -> None:
+        identity = _identify(head)
+        _check_route(head)
+        accept = accept_key(head)
+        self._gate.check_room()
+        self._finish()
+        self._transport.write(upgrade_response(accept, self._options.announce_version))
+        self._gate.admit(self._transport, identity, already_read)
+
+    def _refuse(self, refused: RefusedError, *, has_body: bool = True) -> None:
+        self._is_done = True
+        self._timer.cancel()
+        self._transport.write(error_response(refused, has_body=has_body))
+        options = self._options
+        Lingering(self._transport, options.close_timeout_s, options.max_discarded_bytes, self._finish)
+
+    def _on_timeout(self) -> None:
+        self._refuse(RefusedError(HTTPStatus.REQUEST_TIMEOUT, "no request arrived in time"))
+
+    def _finish(self) -> None:
+        self._is_done = True
+        self._buffer = b""
+        self._timer.cancel()
+        self._on_done(self)
+
+
+def _identify(head: Head) -> Identity:
+    process_id = head.headers.get(b"x-process-id", b"")
+    if len(process_id) > _MAX_PROCESS_ID_BYTES:
+        text = f"x-process-id header exceeds maximum allowed length of {_MAX_PROCESS_ID_BYTES} characters"
+        raise RefusedError(HTTPStatus.BAD_REQUEST, text)
+    authorization = head.headers.get(b"authorization")
+    user = b"" if authorization is None else user_of(authorization)
+    return Identity(user, Caller(process_id) if process_id else ANYBODY)
+
+
+def _check_route(head: Head) -> None:
+    if head.path == b"/upload-temp-file":
+        raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, _UPLOAD_TEXT, {"Allow": ""})
+    if head.path != b"/ws":
+        raise RefusedError(HTTPStatus.NOT_FOUND, "Not found: cubequeue serves WebSocket clients at /ws")
+    if head.method != b"GET":
+        raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "/ws is opened with GET", {"Allow": "GET"})

@@ -1,0 +1,172 @@
+"""The server: listens, admits clients, keeps the clocks running, and stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+from cubequeue_server.connection import Connection, Identity
+from cubequeue_server.counters import Counters
+from cubequeue_server.dispatcher import Dispatcher, SqlEngine
+from cubequeue_server.front import Front
+from cubequeue_server.http_head import RefusedError
+from cubequeue_server.options import ServerOptions
+from cubequeue_server.outbox import Outbox
+from cubequeue_server.websocket import SERVICE_RESTART, TRY_AGAIN_LATER, WebSocket
+from storage.interface import Store
+
+__all__ = ["Server", "ServerOptions", "SqlEngine"]
+
+_EVICTED: Final = "connection evicted to admit a newer one for the same user"
+_STOPPING: Final = "cubequeue is stopping"
+
+_MAX_HANDSHAKES: Final = 1024  # sockets whose request has not arrived yet
+_CHECK_PEERS_S: Final = 1.0
+_BUSY_TICK_S: Final = 0.001  # until the next tick when more is due: others get their turn in between
+_STOP_POLL_S: Final = 0.005
+_SHARE_FOR_ANSWERS: Final = 0.5  # of the time a stop may take; the rest is for closing
+
+
+class Server:
+    """Serves a store to WebSocket clients on one port (wire.md §1 to §3).
+
+    `sql` answers the statements that are not the store's; it gets the wall clock in ms, which `clock_ms` tells.
+    `counters` may be read at any time.
+    """
+
+    def __init__(self, options: ServerOptions, store: Store, sql: SqlEngine, clock_ms: Callable[[], int]) -> None:
+        self.counters = Counters()
+        self._options = options
+        self._store = store
+        self._sql = sql
+        self._clock_ms = clock_ms
+        self._fronts: set[Front] = set()
+        self._connections: dict[Connection, None] = {}  # in the order they came
+        self._of_user: dict[bytes, dict[Connection, None]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._listener: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._outbox: Outbox
+        self._dispatcher: Dispatcher
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the address cannot be had."""
+        loop = self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox(loop)
+        self._dispatcher = Dispatcher(
+            options=self._options,
+            store=self._store,
+            sql=self._sql,
+            clock_ms=self._clock_ms,
+            counters=self.counters,
+            outbox=self._outbox,
+            on_lost=self._on_lost,
+            loop=loop,
+        )
+        self._listener = await loop.create_server(
+            self._make_front, self._options.host or None, self._options.port, backlog=self._options.backlog
+        )
+        self._tick()
+        self._check_peers()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens; the first of several addresses."""
+        assert self._listener is not None, "the server was not started"
+        host, port, *_ = self._listener.sockets[0].getsockname()
+        return host, port
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that were begun and not answered."""
+        return self._dispatcher.in_flight
+
+    async def stop(self) -> None:
+        """Answer what runs, waiters with no rows, and close all with 1012. Takes at most `stop_timeout_s`."""
+        if self._listener is None:
+            return
+        deadline_s = self._loop.time() + self._options.stop_timeout_s
+        self._listener.close()
+        for front in list(self._fronts):
+            front.abort()
+        self._dispatcher.stop_waiting()
+        answers_until_s = deadline_s - _SHARE_FOR_ANSWERS * self._options.stop_timeout_s
+        await self._until(lambda: not self._dispatcher.in_flight, answers_until_s)
+        for connection in list(self._connections):
+            connection.close(SERVICE_RESTART, _STOPPING)
+        await self._until(lambda: not self._connections, deadline_s - _STOP_POLL_S)
+        for connection in list(self._connections):
+            connection.abort()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._listener = None
+
+    async def _until(self, is_done: Callable[[], bool], deadline_s: float) -> None:
+        while not is_done() and self._loop.time() < deadline_s:  # noqa: ASYNC110  # many small ends make this one
+            await asyncio.sleep(_STOP_POLL_S)
+
+    # Clients
+
+    def _make_front(self) -> Front:
+        front = Front(self._options, self, self._fronts.discard)
+        self._fronts.add(front)
+        if len(self._fronts) > _MAX_HANDSHAKES:
+            self._loop.call_soon(front.abort)
+        return front
+
+    def check_room(self) -> None:
+        if len(self._connections) >= self._options.max_connections:
+            self.counters.connections_refused += 1
+            text = f"{self._options.max_connections} connections are open already"
+            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, text)
+
+    def admit(self, transport: asyncio.Transport, identity: Identity, already_read: bytes) -> None:
+        if identity.user:
+            self._make_room(identity.user)
+        connection = Connection(identity, self._dispatcher, self._loop)
+        websocket = WebSocket(transport, connection, self._options, self.counters, self._outbox)
+        connection.attach(websocket)
+        self._connections[connection] = None
+        if identity.user:
+            self._of_user.setdefault(identity.user, {})[connection] = None
+        self.counters.connections += 1
+        self.counters.connections_accepted += 1
+        websocket.start(already_read)
+
+    def _make_room(self, user: bytes) -> None:
+        limit = self._options.max_connections_per_user
+        clients = self._of_user.get(user, {})
+        while limit and len(clients) >= limit:
+            oldest = next(iter(clients))
+            del clients[oldest]
+            self.counters.connections_evicted += 1
+            oldest.close(TRY_AGAIN_LATER, _EVICTED)
+
+    def _on_lost(self, connection: Connection) -> None:
+        del self._connections[connection]
+        self.counters.connections -= 1
+        clients = self._of_user.get(connection.user)
+        if clients is not None:
+            clients.pop(connection, None)
+            if not clients:
+                del self._of_user[connection.user]
+
+    # Clocks
+
+    def _tick(self) -> None:
+        is_more_due = self._store.tick(self._clock_ms(), self._options.tick_max_rows)
+        delay_s = _BUSY_TICK_S if is_more_due else self._options.tick_interval_s
+        self._timers["tick"] = self._loop.call_later(delay_s, self._tick)
+
+    def _check_peers(self) -> None:
+        interval_s, timeout_s = self._options.ping_interval_s, self._options.pong_timeout_s
+        for connection in list(self._connections):
+            if not connection.check_peer(interval_s, timeout_s):
+                self.counters.peers_silent += 1
+                connection.abort()
+        self._dispatcher.forget_old()
+        self._outbox.flush()
+        delay_s = min(_CHECK_PEERS_S, interval_s / 4, timeout_s / 4)
+        self._timers["peers"] = self._loop.call_later(delay_s, self._check_peers)
