@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from binascii import hexlify
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isfinite, isnan
 from typing import Final
 
@@ -14,13 +14,15 @@ _ERA_DAYS: Final = 146_097  # 400 years: after that the calendar repeats
 _EPOCH_DAYS: Final = 719_468  # from 1 March of year 0 to 1 January 1970
 
 
+def effective_type(declared: ColumnType, values: Iterable[Cell]) -> ColumnType:
+    """The type of a column with these values: any binary value makes it Bytes as a whole. O(values)."""
+    return ColumnType.BYTES if Binary in map(type, values) else declared
+
+
 def effective_types(result: Result) -> tuple[ColumnType, ...]:
-    """The types of the columns: a column with any binary value is Bytes as a whole. O(cells)."""
-    types = list(result.columns.types)
-    for index, type_ in enumerate(types):
-        if type_ is not ColumnType.BYTES and any(isinstance(row[index], Binary) for row in result.rows):
-            types[index] = ColumnType.BYTES
-    return tuple(types)
+    """The types that the columns turn out to have. O(cells)."""
+    declared = result.columns.types
+    return tuple(map(effective_type, declared, zip(*result.rows, strict=True))) if result.rows else declared
 
 
 def float_text(value: float) -> bytes:

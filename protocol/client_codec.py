@@ -30,6 +30,7 @@ from protocol.flat import (
     table,
     vector,
 )
+from protocol.http_message import cut_message
 from protocol.messages import InlineTable, ResponseFormat
 from storage.vocabulary import Binary, Cell
 
@@ -120,11 +121,7 @@ class QueryEncoder:
     def __init__(self, connection_id: str | None = None) -> None:
         text = string(b"")
         connection = string(connection_id.encode()) if connection_id is not None else None
-        root = table(Scalar("I", 0), Scalar("B", schema.COMMAND_QUERY), table(text), connection, tail=2)
-        whole = message(root)
-        id_at = len(whole) - len(root.data) + root.target + 4
-        self._before_id = whole[:id_at]
-        self._after_id = whole[id_at + 4 : len(whole) - len(text.data)]
+        self._before_id, self._after_id = cut_message(schema.COMMAND_QUERY, table(text), text, connection)
 
     def encode(self, message_id: int, query: bytes) -> bytes:
         """One HttpQuery with this text."""

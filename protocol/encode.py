@@ -22,7 +22,8 @@ from typing import Final
 from protocol import schema
 from protocol.cells import cell_text, effective_types, float_text
 from protocol.errors import ReplyTooLargeError
-from protocol.flat import MAX_BUFFER_BYTES, Block, Scalar, message, pack_u32, string, table, vector
+from protocol.flat import MAX_BUFFER_BYTES, pack_u32, string, table, vector
+from protocol.http_message import cut_message
 from storage.vocabulary import Binary, Cell, Columns, ColumnType, Result
 
 _TABLE: Final = 8
@@ -49,17 +50,9 @@ _TRUE_CELL, _FALSE_CELL = _cell(b"true"), _cell(b"false")
 _SMALL_INTS = tuple(_cell(b"%d" % number) for number in range(1024))
 
 
-def _split_reply(command: int, body: Block, tail: Block) -> tuple[bytes, bytes]:
-    """A reply cut around its message id, without the `tail` that it ends in."""
-    root = table(Scalar("I", 0), Scalar("B", command), body)
-    whole = message(root)
-    id_at = len(whole) - len(root.data) + root.target + 4
-    return whole[:id_at], whole[id_at + 4 : len(whole) - len(tail.data)]
-
-
 _NO_TEXT = string(b"")
 # The bytes before the message id are the same in every reply.
-_BEFORE_ID, _ERROR_HEAD = _split_reply(schema.COMMAND_ERROR, table(_NO_TEXT), _NO_TEXT)
+BEFORE_ID, _ERROR_HEAD = cut_message(schema.COMMAND_ERROR, table(_NO_TEXT), _NO_TEXT)
 
 
 class _Layout:
@@ -82,7 +75,7 @@ class _Layout:
         count = len(columns)
         no_rows = vector(())
         names = vector([string(name.encode()) for name in columns.names])
-        _, self.head = _split_reply(schema.COMMAND_RESULT_SET, table(names, no_rows, tail=1), no_rows)
+        _, self.head = cut_message(schema.COMMAND_RESULT_SET, table(names, no_rows, tail=1), no_rows)
         self.empty = self.head + no_rows.data
         self.row_head = _CELL_HEAD + pack_u32(count)
         self.one_row = self.head + pack_u32(1) + pack_u32(4 + _TABLE) + self.row_head
@@ -106,7 +99,7 @@ def _layout_of(columns: Columns) -> _Layout:
 def encode_error(message_id: int, text: str) -> bytes:
     """The HttpError with this text; what cannot be written as UTF-8 becomes `?`. O(len(text))."""
     error = string(text.encode(errors="replace"))
-    return b"".join((_BEFORE_ID, pack_u32(message_id), _ERROR_HEAD, error.data))
+    return b"".join((BEFORE_ID, pack_u32(message_id), _ERROR_HEAD, error.data))
 
 
 def encode_result(message_id: int, result: Result) -> bytes:
@@ -117,14 +110,14 @@ def encode_result(message_id: int, result: Result) -> bytes:
     columns, rows = result.columns, result.rows
     layout = _layouts.get(columns) or _layout_of(columns)
     if not rows:
-        return b"".join((_BEFORE_ID, pack_u32(message_id), layout.empty))
+        return b"".join((BEFORE_ID, pack_u32(message_id), layout.empty))
     if not layout.is_plain:
         return _encode_rows(message_id, layout, _text_rows(result))
     if layout.is_single and len(rows) == 1:
         value = rows[0][0]
         if value is None or value is True or value is False:
             body = layout.null if value is None else layout.true if value else layout.false
-            return b"".join((_BEFORE_ID, pack_u32(message_id), body))
+            return b"".join((BEFORE_ID, pack_u32(message_id), body))
     try:
         return _encode_rows(message_id, layout, rows)
     except _BinaryCellError:
@@ -142,10 +135,10 @@ def _text_rows(result: Result) -> list[tuple[bytes | None, ...]]:
 
 def _encode_rows(message_id: int, layout: _Layout, rows: Sequence[Sequence[Cell]]) -> bytes:
     if len(rows) == 1:
-        parts = [_BEFORE_ID, pack_u32(message_id), layout.one_row]
+        parts = [BEFORE_ID, pack_u32(message_id), layout.one_row]
         _append_cells(parts, layout, rows[0])
         return b"".join(parts)
-    parts = [_BEFORE_ID, pack_u32(message_id), layout.head, b""]
+    parts = [BEFORE_ID, pack_u32(message_id), layout.head, b""]
     references = []
     reference = 4 * len(rows) + _TABLE
     for row in rows:
