@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from types import FrameType
@@ -123,8 +124,7 @@ class _Process:
             await self._stop()
             return EXIT_CANNOT_LISTEN
         self._announce()
-        self._sql.prepare_soon()
-        self._collector.start()
+        self._prepare_sql()
         await self._stop_asked.wait()
         _log.info("stopping")
         await self._stop()
@@ -142,6 +142,17 @@ class _Process:
         # Whoever started the server may have closed its stdout: that is no reason to stop.
         with contextlib.suppress(OSError):
             print(f"cubequeue {__version__} listening ws={ws} status={status}", flush=True)  # noqa: T201
+
+    def _prepare_sql(self) -> None:
+        """Import the parser of SQL in a thread, while requests are answered; what it leaves is frozen with the rest."""
+        loop = asyncio.get_running_loop()
+
+        def prepare() -> None:
+            self._sql.prepare()
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(self._collector.start)
+
+        threading.Thread(target=prepare, name="import-sql", daemon=True).start()
 
     async def _stop(self) -> None:
         self._collector.stop()
@@ -166,7 +177,7 @@ async def _listening(start: Callable[[], Coroutine[None, None, None]], endpoint:
     try:
         await start()
     except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno in errno.errorcode else str(error)
+        reason = os.strerror(error.errno).lower() if error.errno and error.errno in errno.errorcode else str(error)
         raise CannotListenError(f"cannot listen on {endpoint} ({variable}): {reason}") from error
 
 

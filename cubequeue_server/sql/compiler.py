@@ -1,6 +1,7 @@
 """A SELECT, parsed by sqlglot, to a plan for SQLite: sources, clauses and set operations; expressions are elsewhere.
 
-Everything in a statement has to be known here: a part of the tree that is not is refused, never passed on.
+Everything in a statement has to be known here: a part of the tree that is not is refused, never passed on. Nested
+SELECTs are materialised: SQLite would else write their expressions out wherever they are used, again and again.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class _Compiler:
             self._count_source()
             sql, columns = self.query(named.this, known)
             known[named.alias.lower()] = columns
-            parts.append(f"{_quoted(named.alias.lower())} AS ({sql})")
+            parts.append(f"{_quoted(named.alias.lower())} AS MATERIALIZED ({sql})")
         return f"WITH {', '.join(parts)} ", known
 
     def _set_operation(self, tree: Any, tables: dict[str, list[Column]]) -> tuple[str, list[Column]]:
@@ -237,7 +238,7 @@ class _Compiler:
                 sql, columns = self.query(node.this, tables)
             finally:
                 self._scope = inner
-            sql = f"({sql})"
+            sql = f"(WITH source AS MATERIALIZED ({sql}) SELECT * FROM source)"  # noqa: S608  # of what is allowed
         elif isinstance(node, exp.Table) and isinstance(node.this, exp.Identifier):
             sql, columns = _table(node, tables)
             alias = (node.alias or node.name).lower()

@@ -20,6 +20,7 @@ from storage.vocabulary import Cell, ColumnType
 TIME_LIMIT_S: Final = 0.1
 MAX_ROWS: Final = 10_000
 _MAX_VALUE_BYTES: Final = 1 << 20
+_MAX_HEAP_BYTES: Final = 64 << 20
 _OPCODES_BETWEEN_LOOKS: Final = 2_000
 
 _LIMITS: Final = {
@@ -44,6 +45,7 @@ class Database:
         )
         self._deadline = 0.0
         self._refusal: UserError | None = None
+        self._connection.execute(f"PRAGMA hard_heap_limit = {_MAX_HEAP_BYTES}")
         self._create_tables()
         for name, function in _FUNCTIONS.items():
             self._connection.create_function(name, -1, self._guarded(function), deterministic=True)
@@ -58,7 +60,7 @@ class Database:
         self._refusal = None
         try:
             rows = self._connection.execute(sql, values).fetchmany(MAX_ROWS + 1)
-        except (sqlite3.Error, OverflowError) as error:
+        except (sqlite3.Error, OverflowError, MemoryError) as error:
             raise self._explained(error) from error
         if len(rows) > MAX_ROWS:
             raise UserError(f"SELECT of more than {MAX_ROWS} rows is not supported")
@@ -86,6 +88,10 @@ class Database:
             return self._refusal
         if "interrupted" in str(error):
             return UserError(f"SELECT took longer than {int(TIME_LIMIT_S * 1000)} ms")
+        if isinstance(error, MemoryError):
+            return UserError("SELECT needs too much memory")
+        if any(sign in str(error) for sign in ("stack overflow", "too large (maximum depth")):
+            return UserError("SELECT is nested too deeply")
         return UserError(f"SELECT could not be evaluated: {error}")
 
 

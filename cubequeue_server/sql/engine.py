@@ -5,6 +5,7 @@ It keeps no data. It remembers how texts compile, because clients send the same 
 
 from __future__ import annotations
 
+import importlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,8 @@ class SqlEngine:
     @staticmethod
     def prepare() -> None:
         """Import the parser ahead of the first statement that needs it: about 10 MB and a tenth of a second."""
+        importlib.import_module("cubequeue_server.sql.compiler").compile_select(normalise(b"SELECT 1", ()))
+        importlib.import_module("cubequeue_server.sql.database")
 
     def execute(self, statement: OtherSql | SysForeign, now_ms: int) -> Result:
         """The result; `now_ms` is the time that NOW() and UNIX_TIMESTAMP() tell.

@@ -21,6 +21,8 @@ MAX_SELECT_BYTES: Final = 256 * 1024
 MAX_TOKENS: Final = 2_500
 # One level costs sqlglot about 24 frames of the 1000 that Python allows.
 MAX_NESTING: Final = 25
+# How much of blanks and comments there may be before the first words.
+_MAX_BLANK_BYTES: Final = 64 * 1024
 # Longer literals are not shown to the parser, which would walk them character by character.
 _MAX_INLINE_CHARACTERS: Final = 200
 
@@ -36,6 +38,7 @@ _OPERATOR: Final = re.compile(rb"::|<=>|<>|<=|>=|!=|==|\|\||[-+*/%<>=(),.;\[\]]"
 _OPENING: Final = frozenset({b"(", b"["})
 _CLOSING: Final = frozenset({b")", b"]"})
 # Words and signs that nest what follows them without a bracket.
+_NESTED_TYPES: Final = frozenset({"ARRAY", "MAP", "STRUCT", "LIST", "NESTED", "NULLABLE", "OBJECT"})
 _PREFIXES: Final = frozenset({b"NOT", b"-", b"+", b"INTERVAL", b"EXISTS", b"DISTINCT", b"ALL", b"WITH", b"AT", b"CASE"})
 
 
@@ -50,6 +53,7 @@ class Source:
 def leading_words(text: bytes, count: int) -> list[str]:
     """The first words of a statement in upper case, comments skipped: it may be megabytes that nobody will parse."""
     words: list[str] = []
+    text = text[:_MAX_BLANK_BYTES]
     position = _skip_blank(text, 0)
     while len(words) < count:
         match = _WORD.match(text, position, position + 64)
@@ -62,6 +66,7 @@ def leading_words(text: bytes, count: int) -> list[str]:
 
 def opens_with_bracket(text: bytes) -> bool:
     """Whether a statement begins with `(`, as a bracketed SELECT does."""
+    text = text[:_MAX_BLANK_BYTES]
     start = _skip_blank(text, 0)
     return text[start : start + 1] == b"("
 
@@ -124,6 +129,8 @@ class _Normaliser:
             match = pattern.match(text, position)
             if match is not None:
                 self._count_nesting(match[0])
+                if match[0] == b"<" and self._tokens and self._tokens[-1].upper() in _NESTED_TYPES:
+                    raise UserError(f"{self._tokens[-1].upper()} types are not supported")
                 self._tokens.append(match[0].decode())
                 return match.end()
         match = _PLACEHOLDER.match(text, position)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cubequeue_server.sql.engine import SqlEngine
+from storage.vocabulary import Cell, OtherSql, Result
+
+NOW_MS = 1_700_000_001_234  # 2023-11-14T22:13:21.234Z
+
+Execute = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def engine() -> SqlEngine:
+    engine = SqlEngine()
+    engine.prepare()
+    return engine
+
+
+@pytest.fixture
+def execute(engine: SqlEngine) -> Execute:
+    def run(text: str | bytes, *parameters: Cell, now_ms: int = NOW_MS) -> Result:
+        encoded = text.encode() if isinstance(text, str) else text
+        return engine.execute(OtherSql(encoded, parameters), now_ms)
+
+    return run
