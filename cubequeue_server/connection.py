@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cubequeue_server.answered import AnsweredIds
 from cubequeue_server.websocket import UNSUPPORTED_DATA, Message, WebSocket
 from protocol.decode import decode_request
 from protocol.encode import encode_error
@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 _UNPROVED_ANSWERS: Final = 1024
 _UNPROVED_BYTES: Final = 1024 * 1024
 
+# A client's ids count up, so so many of the newest are told apart by their last bits alone.
+_REMEMBERED_IDS: Final = 1024
+
 
 @dataclass(slots=True, frozen=True)
 class Identity:
@@ -37,7 +40,6 @@ class Connection:
     """The session of one WebSocket."""
 
     __slots__ = (
-        "_answered",
         "_client_id",
         "_dispatcher",
         "_loop",
@@ -45,6 +47,7 @@ class Connection:
         "_pinged_at_s",
         "_pings",
         "_proving",
+        "_seen",
         "_undecodable",
         "_unproved",
         "_unproved_bytes",
@@ -62,7 +65,7 @@ class Connection:
         self._loop = loop
         self._websocket: WebSocket | None = None
         self._client_id: bytes | None = None
-        self._answered = AnsweredIds()
+        self._seen = array("q")
         self._undecodable = 0
         self._unproved: list[RequestKey] = []
         self._unproved_bytes = 0
@@ -110,13 +113,19 @@ class Connection:
         if error.closes and self._websocket is not None:
             self._websocket.close(UNSUPPORTED_DATA, "")
 
-    def key_of(self, connection_id: bytes, message_id: int) -> RequestKey:
-        """What names this request for ever (wire.md §3)."""
-        return (self.user, connection_id, message_id)
+    def is_repeat(self, connection_id: bytes, message_id: int) -> bool:
+        """Whether this connection asked the same before: then its answer was given here, or is on its way.
 
-    def has_answered(self, connection_id: bytes, message_id: int) -> bool:
-        """Whether this message was answered on this very connection."""
-        return message_id in self._answered and connection_id == self._client_id
+        Only true for the newest ids: a client does not go back further on one connection. O(1), 8 KB.
+        """
+        if connection_id != self._client_id:
+            self._client_id = connection_id
+            self._seen = array("q", [-1]) * _REMEMBERED_IDS
+        slot = message_id % _REMEMBERED_IDS
+        if self._seen[slot] == message_id:
+            return True
+        self._seen[slot] = message_id
+        return False
 
     # Answers
 
@@ -125,20 +134,13 @@ class Connection:
         if self._websocket is not None:
             self._websocket.send(encode_error(message_id, error_text))
 
-    def answer(self, answer: bytes, key: RequestKey | None, *, is_kept: bool) -> None:
-        """Hand an answer over. `is_kept` asks to tell the store when it has arrived."""
+    def answer(self, answer: bytes, kept_key: RequestKey | None) -> None:
+        """Hand an answer over. With `kept_key` the store keeps it, and is told when it has arrived."""
         if self._websocket is None:
             return
         self._websocket.send(answer)
-        if key is None:
-            return
-        _, connection_id, message_id = key
-        if connection_id != self._client_id:
-            self._client_id = connection_id
-            self._answered = AnsweredIds()
-        self._answered.add(message_id)
-        if is_kept:
-            self._unproved.append(key)
+        if kept_key is not None:
+            self._unproved.append(kept_key)
             self._unproved_bytes += len(answer)
             if len(self._unproved) >= _UNPROVED_ANSWERS or self._unproved_bytes >= _UNPROVED_BYTES:
                 self._ping()

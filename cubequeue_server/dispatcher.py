@@ -13,6 +13,7 @@ from cubequeue_server.options import ServerOptions
 from cubequeue_server.outbox import Outbox
 from cubequeue_server.replies import DurabilityGate
 from cubequeue_server.waits import Waits
+from protocol.arrow import encode_arrow
 from protocol.decode import response_format_refusal
 from protocol.encode import encode_error, encode_result
 from protocol.errors import ReplyTooLargeError, StatementSyntaxError
@@ -23,6 +24,9 @@ from storage.interface import Outcome, Pending, Reply, RequestKey, Store
 from storage.vocabulary import OtherSql, Result, Statement, SysForeign
 
 _log = logging.getLogger(__name__)
+
+_LEGACY = int(ResponseFormat.LEGACY)
+_OF_SQL = (OtherSql, SysForeign)
 
 SqlEngine = Callable[[OtherSql | SysForeign, int], Result]
 
@@ -68,58 +72,52 @@ class Dispatcher:
 
     def dispatch(self, connection: Connection, request: Request) -> None:
         """Answer `request` on `connection`, now or later. Raises nothing."""
-        message_id = request.message_id
         connection_id = request.connection_id
         key: RequestKey | None = None
         if connection_id is not None:
-            key = (connection.user, connection_id, message_id)
-            if self._is_repeat(connection, key):
+            key = (connection.user, connection_id, request.message_id)
+            if connection.is_repeat(connection_id, request.message_id):
+                self.counters.repeats_dropped += 1
                 return
-        refusal = self._refusal(connection, request)
-        if refusal is not None:
-            connection.tell(message_id, refusal)
-            return
+            if (in_flight := self._in_flight.find(key)) is not None:
+                self.counters.repeats_joined += 1
+                self._in_flight.join(in_flight, connection)
+                return
+        if request.response_format or connection.in_flight >= self._options.max_in_flight:
+            refusal = self._refusal(connection, request)
+            if refusal is not None:
+                connection.tell(request.message_id, refusal)
+                return
         try:
             statement = parse_statement(request.query, request.parameters)
         except StatementSyntaxError as error:
             self.counters.syntax_errors += 1
-            connection.tell(message_id, error.wire_text)
-            return
+            connection.tell(request.message_id, error.wire_text)
         except Exception as error:  # one request must not take others down
-            connection.tell(message_id, self.unforeseen(error))
-            return
-        self.counters.statements[type(statement)] += 1
-        outcome = self._execute(connection, statement, key)
-        is_kept = statement.has_effects and key is not None
-        if type(outcome) is Reply and outcome.commit_seq <= self._store.durable_seq:
-            answer, is_result = self._encode(message_id, request.response_format, outcome)
-            connection.answer(answer, key, is_kept=is_kept and is_result)
+            connection.tell(request.message_id, self.unforeseen(error))
         else:
-            self._defer(InFlight(connection, message_id, request.response_format, key, is_kept=is_kept), outcome)
-
-    def _is_repeat(self, connection: Connection, key: RequestKey) -> bool:
-        request = self._in_flight.find(key)
-        if request is not None:
-            self.counters.repeats_joined += 1
-            self._in_flight.join(request, connection)
-            return True
-        if connection.has_answered(key[1], key[2]):
-            self.counters.repeats_dropped += 1
-            return True
-        return False
+            self._answer(connection, request, statement, key)
 
     def _refusal(self, connection: Connection, request: Request) -> str | None:
-        if request.response_format != ResponseFormat.LEGACY:
-            return response_format_refusal(request)
         limit = self._options.max_in_flight
         if connection.in_flight >= limit:
             self.counters.overloaded += 1
             return f"{connection.in_flight} requests of this connection wait for an answer, the limit is {limit}"
-        return None
+        return response_format_refusal(request)
+
+    def _answer(self, connection: Connection, request: Request, statement: Statement, key: RequestKey | None) -> None:
+        self.counters.statements[type(statement)] += 1
+        outcome = self._execute(connection, statement, key)
+        kept_key = key if statement.has_effects else None
+        if type(outcome) is Reply and outcome.commit_seq <= self._store.durable_seq:
+            answer, is_result = self._encode(request.message_id, request.response_format, outcome)
+            connection.answer(answer, kept_key if is_result else None)
+        else:
+            self._defer(InFlight(connection, request, key, kept_key), outcome)
 
     def _execute(self, connection: Connection, statement: Statement, key: RequestKey | None) -> Outcome | Pending:
         try:
-            if isinstance(statement, OtherSql | SysForeign):
+            if isinstance(statement, _OF_SQL):
                 return Reply(self._sql(statement, self._clock_ms()), self._store.applied_seq)
             return self._store.execute(statement, connection.caller, key, self._clock_ms())
         except StatementError as error:
@@ -155,7 +153,8 @@ class Dispatcher:
 
     def _complete(self, request: InFlight, outcome: Outcome) -> None:
         answer, is_result = self._encode(request.message_id, request.response_format, outcome)
-        request.is_kept = request.is_kept and is_result
+        if not is_result:
+            request.kept_key = None
         commit_seq = outcome.commit_seq if isinstance(outcome, Reply) else self._store.applied_seq
         self._gate.deliver(request, answer, commit_seq)
 
@@ -164,12 +163,12 @@ class Dispatcher:
         is_delivered = False
         for connection in request.receivers:
             if connection.is_open:
-                connection.answer(answer, request.key, is_kept=request.is_kept)
+                connection.answer(answer, request.kept_key)
                 is_delivered = True
         if not is_delivered:
             self.counters.answers_undelivered += 1
-            if request.is_kept and request.key is not None:
-                self._store.mark_undelivered(request.key)
+            if request.kept_key is not None:
+                self._store.mark_undelivered(request.kept_key)
 
     def _on_durable(self) -> None:
         self._gate.release()
@@ -188,7 +187,8 @@ class Dispatcher:
         if not isinstance(outcome, Reply):
             return encode_error(message_id, outcome.wire_text), False
         try:
-            return encode_result(message_id, outcome.result), True
+            encode = encode_arrow if response_format != _LEGACY else encode_result
+            return encode(message_id, outcome.result), True
         except ReplyTooLargeError as error:
             return encode_error(message_id, error.text), False
         except Exception as error:  # one request must not take others down

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from protocol.messages import Request
 from storage.interface import Pending, RequestKey
 
 if TYPE_CHECKING:
@@ -14,19 +15,20 @@ if TYPE_CHECKING:
 class InFlight:
     """One request, and the connections that wait for its answer.
 
-    `is_kept` says that the store keeps the answer for a client that asks again. `pending` and `tick` name its wait.
+    A repeat finds it by `key`; under `kept_key` the store keeps the answer, if it does. `pending` and `tick` name
+    its wait.
     """
 
-    __slots__ = ("is_kept", "key", "message_id", "pending", "receivers", "response_format", "since_s", "tick")
+    __slots__ = ("kept_key", "key", "message_id", "pending", "receivers", "response_format", "since_s", "tick")
 
     def __init__(
-        self, connection: Connection, message_id: int, response_format: int, key: RequestKey | None, *, is_kept: bool
+        self, connection: Connection, request: Request, key: RequestKey | None, kept_key: RequestKey | None
     ) -> None:
         self.receivers = [connection]
-        self.message_id = message_id
-        self.response_format = response_format
+        self.message_id = request.message_id
+        self.response_format = request.response_format
         self.key = key
-        self.is_kept = is_kept and key is not None
+        self.kept_key = kept_key
         self.pending: Pending | None = None
         self.tick = 0
         self.since_s = 0.0

@@ -134,17 +134,18 @@ class WebSocket(FrameListener):
         if not self.is_open:
             return
         if (
-            frame.msg_type is BINARY
-            and frame.fin
-            and self._fragments is None
-            and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
+            frame.msg_type is not BINARY
+            or not frame.fin
+            or self._fragments is not None
+            or frame.rsv1
+            or frame.rsv2
+            or frame.rsv3
         ):
-            if frame.payload_size <= _COPY_BYTES:
-                self._receive(frame.get_payload_as_bytes())
-            else:
-                self._receive(frame.get_payload_as_memoryview())
-        else:
             self._on_other_frame(frame)
+        elif frame.payload_size <= _COPY_BYTES:
+            self._receive(frame.get_payload_as_bytes())
+        else:
+            self._receive(frame.get_payload_as_memoryview())
         if frame.last_in_buffer:
             self._outbox.flush()
 
