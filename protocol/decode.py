@@ -26,7 +26,6 @@ from protocol.flat import (
     READ_ERRORS,
     MalformedError,
     View,
-    check_utf8,
     fields,
     follow,
     read_f64,
@@ -128,27 +127,27 @@ def _read_query(view: View, position: int, message_id: int, connection_id: bytes
 
 
 class _Texts:
-    """Copies texts out of a message, up to the bound of all of them together."""
+    """Copies texts out of a message, up to the bound of all of them together, which the last may exceed once."""
 
     __slots__ = ("_left_bytes", "_view")
 
     def __init__(self, view: View) -> None:
-        self._view = memoryview(view)
+        self._view = view
         self._left_bytes = _SHARED_TEXT_BYTES + _TEXT_BYTES_PER_MESSAGE_BYTE * len(view)
 
-    def _span(self, position: int) -> View:
-        span = read_span(self._view, position)
-        self._left_bytes -= _TEXT_OVERHEAD_BYTES + len(span)
+    def _charge(self, size_bytes: int) -> None:
+        self._left_bytes -= _TEXT_OVERHEAD_BYTES + size_bytes
         if self._left_bytes < 0:
             raise MalformedError("the texts of a message are longer than the message")
-        return span
 
     def read_binary(self, position: int) -> Binary:
-        return Binary(self._span(position))
+        data = Binary(read_span(memoryview(self._view), position))
+        self._charge(len(data))
+        return data
 
     def read_text(self, position: int) -> bytes:
-        text = bytes(self._span(position))
-        check_utf8(text)
+        text = read_text(self._view, position)
+        self._charge(len(text))
         return text
 
     def read_texts(self, position: int, max_texts: int) -> tuple[bytes, ...]:

@@ -61,9 +61,9 @@ def fields(view: View, position: int, count: int) -> tuple[int, ...]:
     if vtable < 0:
         raise MalformedError("a vtable lies before the message")
     (size,) = read_u16(view, vtable)
-    slots = (size - _VTABLE_HEADER_BYTES) >> 1
-    if slots >= count:
+    if size >= _VTABLE_HEADER_BYTES + 2 * count:
         return _READ_SLOTS[count](view, vtable + _VTABLE_HEADER_BYTES)
+    slots = (size - _VTABLE_HEADER_BYTES) >> 1
     if slots < 0:
         raise MalformedError("a vtable shorter than its header")
     return _READ_SLOTS[slots](view, vtable + _VTABLE_HEADER_BYTES) + (0,) * (count - slots)
