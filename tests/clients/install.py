@@ -65,7 +65,13 @@ def install(folder: Path) -> str:
 
 def _npm(folder: Path, *arguments: str) -> None:
     done = subprocess.run(
-        ["npm", *arguments], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=900
+        ["npm", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        timeout=900,
     )
     if done.returncode != 0:
         raise SystemExit(f"npm {arguments[0]} failed in {folder}:\n{done.stdout}{done.stderr}")

@@ -1,7 +1,8 @@
 'use strict';
 
 // node run.js FILE [SCENARIO…]: runs the scenarios of a file at the same time and prints a JSON line for each:
-// {scenario, ok, ms, error?, skipped?}. A scenario is an async function; it fails by throwing.
+// {scenario, ok, ms, error?, skipped?}, and {done: count} at the end. A scenario is an async function; it fails by
+// throwing, and says why it does not concern this generation by returning a text.
 
 const path = require('node:path');
 
@@ -31,6 +32,7 @@ async function main([file, ...names]) {
   const scenarios = Object.entries(require(path.resolve(file)));
   const wanted = names.length ? scenarios.filter(([name]) => names.includes(name)) : scenarios;
   await Promise.all(wanted.map(([name, scenario]) => runOne(name, scenario)));
+  print({ done: wanted.length });
 }
 
 // An error nobody waits for ends a Cube process; here it is a failure of the whole file.

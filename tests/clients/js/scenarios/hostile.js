@@ -4,7 +4,7 @@
 
 const assert = require('node:assert/strict');
 const { randomUUID } = require('node:crypto');
-const { CubeStoreCacheDriver, Queue, newDriver } = require('../generation');
+const { CubeStoreCacheDriver, Queue, newDriver, since } = require('../generation');
 
 const EVERY_ASCII = String.fromCharCode(...Array.from({ length: 128 }, (_, code) => code));
 
@@ -27,12 +27,12 @@ const TEXTS = {
 // JSON.stringify writes a lone surrogate as an escape, so in values it survives; a key is put into UTF-8 as it is.
 const LONE_SURROGATES = 'a\ud800b\udfffc\udc00\ud800';
 
+// Quotes and backslashes are escaped once for JSON and again for SQL.
 const MIB5 = 5 * 1024 * 1024;
 const BIG = {
-  '5 MB': 'x'.repeat(MIB5),
-  '5 MB of quotes': "'".repeat(MIB5),
-  '5 MB of backslashes': '\\'.repeat(MIB5 / 2),
-  '5 MB of emoji': '😀'.repeat(MIB5 / 4),
+  // The oldest encoder takes seconds for each: one is enough there.
+  ...(since('0.32.0') ? { '5 MB of quotes': "'".repeat(MIB5) } : {}),
+  '5 MB of everything': `${EVERY_ASCII}äöü漢字😀\u2028`.repeat(MIB5 / 150),
 };
 
 function newCache() {
@@ -59,10 +59,20 @@ async function roundTripInQueue(text) {
   assert.equal((await waiting).result[0].text, text, 'RESULT_BLOCKING');
 }
 
+/** A big one only through ADD, RETRIEVE, ACK and RESULT_BLOCKING: old encoders take seconds for each copy. */
+async function bigRoundTripInQueue(text) {
+  const queue = await Queue.open({ continueWaitTimeout: 30 });
+  const item = await queue.add(['big'], { query: { sql: text } });
+  assert.ok((await queue.retrieve(item)).def.query.sql === text, 'RETRIEVE');
+  const waiting = queue.blocking(item);
+  await queue.ack(item, { result: [{ text }] });
+  assert.ok((await waiting).result[0].text === text, 'RESULT_BLOCKING');
+}
+
 async function roundTripInCache(text, key = `app:${randomUUID()}`) {
   const cache = newCache();
   await cache.set(key, text, 60);
-  assert.equal(await cache.get(key), text);
+  assert.ok((await cache.get(key)) === text, 'GET');
 }
 
 const each = (texts, roundTrip) => async () => {
@@ -95,6 +105,11 @@ module.exports = {
 
   async 'a lone surrogate in a key arrives as U+FFFD'() {
     const [cache, prefix] = [newCache(), randomUUID()];
+    if (!since('0.32.0')) {
+      // The encoder of that time makes bytes of it that are not UTF-8.
+      await assert.rejects(cache.set(`${prefix}:${LONE_SURROGATES}`, 1, 60), /not UTF-8/);
+      return;
+    }
     await cache.set(`${prefix}:${LONE_SURROGATES}`, 1, 60);
     assert.deepEqual(await cache.keysStartingWith(`${prefix}:`), [`${prefix}:${LONE_SURROGATES.toWellFormed()}`]);
     assert.equal(await cache.get(`${prefix}:${LONE_SURROGATES.toWellFormed()}`), 1);
@@ -108,7 +123,7 @@ module.exports = {
     assert.deepEqual(await queue.blocking(item), { error: EVERY_ASCII });
   },
 
-  'queue payloads of 5 MB come back exactly': each(BIG, roundTripInQueue),
+  'queue payloads of 5 MB come back exactly': each(BIG, bigRoundTripInQueue),
 
   'cache values of 5 MB come back exactly': each(BIG, roundTripInCache),
 };
