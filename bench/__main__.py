@@ -14,63 +14,14 @@ import platform
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench import plans, servers
+from bench.depth import print_depth
+from bench.measure import COLUMNS, Measured, build_load, measure, print_row
+from bench.start import print_start
 
-LOAD_SOURCE = Path(__file__).parent / "load.c"
 SHAPES = [(1, 1), (16, 1), (128, 1), (1, 16), (16, 16), (128, 16)]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One run of the load generator against one server."""
-
-    per_s: float
-    p50_us: float
-    p99_us: float
-    server_us: float
-    generator_busy: float
-    errors: int
-    steps: dict[str, dict[str, float]]
-
-
-def build_load(folder: Path) -> Path:
-    """Compile the load generator."""
-    binary = folder / "load"
-    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-o", str(binary), str(LOAD_SOURCE)], check=True)
-    return binary
-
-
-def measure(load: Path, plan: Path, server: servers.Running, shape: tuple[int, int], seconds: float) -> Measured:
-    """Drive one server with one plan; its processor time is taken over the whole run, warm-up included."""
-    connections, depth = shape
-    warmup_s = seconds / 4
-    before = server.cpu_seconds()
-    target = f"127.0.0.1:{server.port}"
-    command = [str(load), str(plan), target, str(connections), str(depth), str(warmup_s), str(seconds)]
-    done = subprocess.run(
-        servers.pinned(servers.LOAD_CORE, command),
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=seconds * 3 + 30,
-        check=False,  # a run with error replies ends with 3 and prints its figures all the same
-    )
-    if not done.stdout:
-        raise RuntimeError(f"the load generator failed against {server.name}")
-    line = json.loads(done.stdout)
-    cpu = server.cpu_seconds() - before
-    requests = line["per_s"] * (seconds + warmup_s)
-    return Measured(
-        line["per_s"],
-        line["p50_us"],
-        line["p99_us"],
-        cpu / requests * 1e6,
-        line["generator_cpu"],
-        line["errors"],
-        line["steps"],
-    )
 
 
 def header() -> str:
@@ -86,20 +37,6 @@ def header() -> str:
     redis = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=False).stdout
     version = redis.split("v=")[1].split()[0] if "v=" in redis else "absent"
     return f"{model}, {os.cpu_count()} cores, CPython {platform.python_version()}, Redis {version}"
-
-
-COLUMNS = (
-    f"{'conns × depth':>13} {'server':>10} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'µs/req':>7} {'load':>5}  ratio"
-)
-
-
-def print_row(shape: tuple[int, int], name: str, m: Measured, ratio: str) -> None:
-    """One server at one shape."""
-    print(
-        f"{shape[0]:>6} × {shape[1]:<4} {name:>10} {m.per_s:>9,.0f} {m.p50_us / 1000:>8.3f} {m.p99_us / 1000:>8.3f} "
-        f"{m.server_us:>7.1f} {m.generator_busy:>4.0%}  {ratio}" + (f"  {m.errors} ERRORS" if m.errors else ""),
-        flush=True,
-    )
 
 
 def run_cycle(
@@ -156,9 +93,12 @@ def main() -> int:
         folder = Path(name)
         load = build_load(folder)
         print(header())
+        print_start()
         print_ceiling(load, folder, arguments.seconds)
         for cycle in arguments.cycle or plans.CYCLES:
             rows += run_cycle(cycle, load, folder, shapes, arguments.seconds)
+        if not arguments.cycle:
+            print_depth(load, folder, arguments.seconds)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 1 if any(row["errors"] for row in rows) else 0
