@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from storage.interface import Caller
 from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
-from storage.vocabulary import Binary
+from storage.vocabulary import Binary, CacheClear, CachestoreAction, QueueClear, SysCachestore
 from tests.conformance.engines import Limits
 from tests.model.records import prefix_of
 
@@ -22,8 +22,10 @@ CALLERS = [Caller(process) for process in PROCESSES]
 QUEUE_PREFIXES = sorted({prefix_of(path) for path in QUEUE_PATHS})
 CACHE_PREFIXES = sorted({prefix_of(path) for path in CACHE_PATHS})
 
-queue_paths = st.sampled_from(QUEUE_PATHS)
-cache_paths = st.sampled_from(CACHE_PATHS)
+# Which paths a run uses, and one of them: few, so that statements meet.
+some_queue_paths = st.lists(st.sampled_from(QUEUE_PATHS), min_size=1, max_size=4, unique=True)
+some_cache_paths = st.lists(st.sampled_from(CACHE_PATHS), min_size=1, max_size=6, unique=True)
+choices = st.integers(0, 5)
 queue_prefixes = st.sampled_from([*QUEUE_PREFIXES, b"unknown"])
 cache_prefixes = st.sampled_from([prefix + tail for prefix in CACHE_PREFIXES for tail in (b"", b":", b":*")])
 callers = st.sampled_from(CALLERS)
@@ -48,7 +50,7 @@ class ById:
     ago: int
 
 
-queue_keys = st.one_of(queue_paths, st.integers(0, 9).map(ById))
+queue_keys = st.one_of(choices, st.integers(0, 4).map(ById))
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,27 @@ class UntilDue:
 
     off_by_ms: int
 
+
+emptyings = st.sampled_from(
+    [
+        QueueClear(),
+        QueueClear(),
+        CacheClear(),
+        CacheClear(),
+        SysCachestore(CachestoreAction.WIPE),
+        SysCachestore(CachestoreAction.TRUNCATE),
+    ]
+)
+administrations = st.sampled_from(
+    [
+        SysCachestore(CachestoreAction.EVICTION),
+        SysCachestore(CachestoreAction.EVICTION),
+        SysCachestore(CachestoreAction.INFO),
+        SysCachestore(CachestoreAction.COMPACTION),
+        SysCachestore(CachestoreAction.PERSIST),
+        SysCachestore(CachestoreAction.HEALTHCHECK),
+    ]
+)
 
 # How the clock goes on before a statement: mostly not at all, to the very edge of something, by hours, or back.
 pauses = st.one_of(
@@ -79,10 +102,10 @@ def limits(draw: st.DrawFn) -> Limits:
     cache = CacheLimits()
     if draw(st.booleans()):
         cache = CacheLimits(
-            max_keys=draw(st.integers(2, 8)),
+            max_keys=draw(st.integers(2, 5)),
             max_bytes=draw(st.integers(400, 1_500)),
             max_entry_bytes=200,
-            policy=draw(st.sampled_from(EvictionPolicy)),
+            policy=draw(st.one_of(st.just(EvictionPolicy.ALLKEYS_LRU), st.sampled_from(EvictionPolicy))),
             proactive_size_bytes=draw(st.sampled_from([50, 262_144])),
         )
     return Limits(queue, cache, AnswerLimits())
