@@ -1,0 +1,28 @@
+'use strict';
+
+// The API server's configuration: SQLite, slowed down, with a line in EXECUTIONS for each query it is asked.
+
+const fs = require('node:fs');
+const { setTimeout: sleep } = require('node:timers/promises');
+
+const SqliteDriver = require(require.resolve('@cubejs-backend/sqlite-driver', { paths: [process.env.PACKAGES] }));
+
+const DELAY_MS = Number(process.env.QUERY_DELAY_MS);
+
+class CountingDriver extends (SqliteDriver.default || SqliteDriver) {
+  async query(query, values) {
+    if (/\bfrom\b/i.test(query)) {
+      fs.appendFileSync(
+        process.env.EXECUTIONS,
+        `${JSON.stringify({ query: query.replace(/\s+/g, ' ').trim(), values: values || [] })}\n`,
+      );
+      await sleep(DELAY_MS);
+    }
+    return super.query(query, values);
+  }
+}
+
+module.exports = {
+  driverFactory: () => new CountingDriver(),
+  telemetry: false,
+};
