@@ -63,5 +63,5 @@ bench: setup ## Figures as ratios to a bare echo and to Redis (needs gcc and red
 image: ## Build the container image with docker, podman or buildah
 	deploy/build-image cubequeue:latest
 
-image-test: setup image ## Run the built image as process 1 on a read-only root (needs buildah and root)
+image-test: setup clients image ## Run the built image as process 1 on a read-only root (needs buildah and root)
 	$(BIN)/pytest -m image tests/image
