@@ -167,8 +167,8 @@ def _within_range(setting: Setting, values: Mapping[str, Any], origins: Mapping[
     if setting.ceiling is not None:
         maximum = values[setting.ceiling.setting] - setting.ceiling.less
         because = f" ({_ceiling_text(setting, origins)})"
-    if maximum is not None and value > maximum and not origins[setting.name].explicit:
-        value = maximum
+    if not origins[setting.name].explicit:
+        return value if maximum is None else min(value, maximum)
     too_small = setting.minimum is not None and value < setting.minimum
     if too_small or (maximum is not None and value > maximum):
         raise origins[setting.name].complain(f"out of range, {_bounds_text(setting, maximum)}{because}")
@@ -275,8 +275,10 @@ def _is_service_link(variable: str, text: str) -> bool:
 def _did_you_mean(word: str, known: Mapping[str, Any] | set[str]) -> str:
     import difflib  # noqa: PLC0415  # wanted for mistakes only
 
-    near = difflib.get_close_matches(word, list(known), 1, 0.8)
-    return f", did you mean {near[0]}?" if near else ""
+    # What all names begin with makes none of them more alike.
+    shorter = {name.removeprefix("CUBESTORE_").removeprefix("CUBEQUEUE_"): name for name in sorted(known)}
+    near = difflib.get_close_matches(word.removeprefix("CUBESTORE_").removeprefix("CUBEQUEUE_"), shorter, 1, 0.75)
+    return f", did you mean {shorter[near[0]]}?" if near else ""
 
 
 def _printable(text: str) -> str:

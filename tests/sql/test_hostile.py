@@ -106,9 +106,9 @@ def test_one_byte_more_than_the_limit_is_refused(execute: Execute) -> None:
 
 
 _WORDS = """
-SELECT FROM ( ) , . * + - / % = < > 'a' "b" `c` 1 2.5 NULL CASE WHEN THEN ELSE END NOT AND OR IN LIKE BETWEEN IS
-INTERVAL CAST AS INT NOW() UNIX_TIMESTAMP() FLOOR COUNT UNION ALL WITH JOIN ON GROUP BY ORDER LIMIT EXISTS ; ? :: [ ] { } : @ #
--- /* */ ' \\ information_schema.tables DISTINCT DATE_TRUNC TIMESTAMP || EXTRACT
+SELECT FROM ( ) , . * + - / % = < > 'a' "b" `c` 1 2.5 NULL CASE WHEN THEN ELSE END NOT AND OR IN LIKE BETWEEN
+IS INTERVAL CAST AS INT NOW() UNIX_TIMESTAMP() FLOOR COUNT UNION ALL WITH JOIN ON GROUP BY ORDER LIMIT EXISTS
+; ? :: [ ] { } : @ # -- /* */ ' \\ information_schema.tables DISTINCT DATE_TRUNC TIMESTAMP || EXTRACT
 """
 _FRAGMENTS = st.sampled_from(_WORDS.split())
 

@@ -40,7 +40,8 @@ SCHEMA_QUERIES = [
         (
             "SELECT columns.column_name as `column_name`, columns.table_name as `table_name`, columns.table_schema as"
             " `table_schema`, columns.data_type as `data_type` FROM information_schema.columns WHERE"
-            " columns.table_schema NOT IN ('pg_catalog', 'information_schema', 'mysql', 'performance_schema', 'sys', 'INFORMATION_SCHEMA')"
+            " columns.table_schema NOT IN ('pg_catalog', 'information_schema', 'mysql', 'performance_schema',"
+            " 'sys', 'INFORMATION_SCHEMA')"
         ),
         {"column_name": STRING, "table_name": STRING, "table_schema": STRING, "data_type": STRING},
     ),

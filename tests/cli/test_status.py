@@ -1,0 +1,117 @@
+"""The status port: probes, other paths and methods, and its bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cubequeue_server import status
+from cubequeue_server.settings_values import Endpoint
+from cubequeue_server.status import Answer, StatusServer, probe
+from tests.cli.running import Running, serving
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    with serving() as running:
+        yield running
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/livez?verbose=1"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_probes_answer_200_with_an_empty_body(server: Running, path: str, method: str) -> None:
+    assert server.get(path, method) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "code"), [("/", "GET", 404), ("/livez/", "GET", 404), ("/livez", "POST", 405)]
+)
+def test_other_paths_and_methods(server: Running, path: str, method: str, code: int) -> None:
+    assert server.get(path, method) == (code, b"")
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "code"),
+    [
+        (b"\r\n\r\n", b"400"),
+        (b"GET /livez\r\n\r\n", b"400"),
+        (b"GET /livez SPDY/3\r\n\r\n", b"400"),
+        (b"\xff\xfe\xfd /livez HTTP/1.1\r\n\r\n", b"405"),
+        (b"GET /\xff HTTP/1.0\r\n\r\n", b"404"),
+        (b"GET / HTTP/1.1\r\nx: " + b"y" * 9000, b"431"),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\ntrailing", b"200"),
+    ],
+)
+def test_odd_requests_get_an_answer_and_a_close(server: Running, request_bytes: bytes, code: bytes) -> None:
+    with socket.create_connection(server.status, 5) as client:
+        client.sendall(request_bytes)
+        answer = b""
+        while data := client.recv(4096):
+            answer += data
+    assert answer.startswith(b"HTTP/1.1 " + code)
+
+
+def test_a_head_may_come_byte_by_byte(server: Running) -> None:
+    with socket.create_connection(server.status, 5) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"GET /readyz HTTP/1.1\r\n\r\n":
+            client.sendall(bytes([byte]))
+            time.sleep(0.001)
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_a_failing_check_is_500() -> None:
+    def fails() -> None:
+        raise RuntimeError
+
+    assert probe(fails)() == Answer(500)
+    assert probe(lambda: None)() == Answer(200)
+
+
+async def _answer_of_late_connection() -> bytes:
+    server = StatusServer(Endpoint("127.0.0.1", 0), {"/x": lambda: Answer(200, b"page")})
+    await server.start()
+    try:
+        held = [await asyncio.open_connection(*server.address) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"GET /x HTTP/1.1\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), 5)
+        for _, held_writer in held:
+            held_writer.close()
+        writer.close()
+        return answer
+    finally:
+        await server.stop()
+
+
+def test_one_connection_over_the_cap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "_MAX_CONNECTIONS", 2)
+    assert asyncio.run(_answer_of_late_connection()).startswith(b"HTTP/1.1 503")
+    monkeypatch.setattr(status, "_MAX_CONNECTIONS", 3)
+    answer = asyncio.run(_answer_of_late_connection())
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"\r\n\r\npage")
+
+
+async def _end_of_silent_connection() -> float:
+    server = StatusServer(Endpoint("127.0.0.1", 0), {})
+    await server.start()
+    try:
+        start = time.monotonic()
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"GET / HTT")
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(reader.readexactly(1), 5)
+        return time.monotonic() - start
+    finally:
+        await server.stop()
+
+
+def test_a_silent_client_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "_REQUEST_TIMEOUT_S", 0.1)
+    assert 0.05 < asyncio.run(_end_of_silent_connection()) < 2

@@ -1,0 +1,334 @@
+"""Where settings come from, what they make, and each way in which a start is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cubequeue_server.settings import Loaded, SettingsError, load_settings
+from cubequeue_server.settings_table import BY_NAME, TABLE, Setting
+from cubequeue_server.settings_values import GIB, MIB, Endpoint
+from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
+
+
+def load(flags: dict[str, str] | None = None, config: str | None = None, **environ: str) -> Loaded:
+    return load_settings(flags or {}, environ, config)
+
+
+def refusal(flags: dict[str, str] | None = None, config: str | None = None, **environ: str) -> str:
+    with pytest.raises(SettingsError) as error:
+        load(flags, config, **environ)
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+# Another value than the default for each setting, as text and as it comes out.
+OTHER: dict[str, tuple[str, Any]] = {
+    "http_bind": ("127.0.0.1:4000", Endpoint("127.0.0.1", 4000)),
+    "http_port": ("4001", 4001),
+    "status_bind": ("127.0.0.1:4002", Endpoint("127.0.0.1", 4002)),
+    "status_port": ("4003", 4003),
+    "announce_version": ("1.7.43", "1.7.43"),
+    "max_connections": ("5", 5),
+    "transport_max_message_size": ("128MiB", 128 * MIB),
+    "transport_max_frame_size": ("5MB", 5_000_000),
+    "answers_keep": ("10m", 600_000),
+    "answers_keep_undelivered": ("20", 20_000),
+    "answers_max_size": ("1GiB", GIB),
+    "queue_max_items": ("7", 7),
+    "queue_max_size": ("2GiB", 2 * GIB),
+    "queue_max_waiters": ("8", 8),
+    "queue_results_expire": ("300", 300_000),
+    "cache_max_size": ("32MiB", 32 * MIB),
+    "cache_max_keys": ("9", 9),
+    "cache_max_entry_size": ("2MiB", 2 * MIB),
+    "cache_policy": ("sampled-lfu", "sampled-lfu"),
+    "cache_eviction_loop": ("7200", 7_200_000),
+    "cache_eviction_proactive_size_threshold": ("131072", 131_072),
+    "cache_eviction_proactive_ttl_threshold": ("0", 0),
+    "cache_lfu_log_factor": ("11", 11),
+    "cache_lfu_decay_time": ("61", 61_000),
+    "log_level": ("trace", "trace"),
+    "log_format": ("json", "json"),
+    "telemetry": ("true", True),
+    "durability": ("memory", "memory"),
+}
+EFFECTIVE = [setting for setting in TABLE if setting.no_effect is None]
+INEFFECTIVE = [setting for setting in TABLE if setting.no_effect is not None]
+
+
+def test_the_table_of_this_test_is_complete() -> None:
+    assert set(OTHER) == {setting.name for setting in EFFECTIVE}
+
+
+@pytest.mark.parametrize("setting", EFFECTIVE, ids=lambda setting: setting.name)
+def test_each_variable_flag_and_key_sets_it(setting: Setting, tmp_path: Path) -> None:
+    text, value = OTHER[setting.name]
+    for variable in setting.variables:
+        loaded = load(None, None, **{variable: text})
+        assert loaded.values[setting.name] == value
+        assert loaded.origins[setting.name].label == variable
+        assert loaded.warnings == ()
+    assert load({setting.name: text}).values[setting.name] == value
+    file = tmp_path / "settings.toml"
+    file.write_text(f'{setting.name} = "{text}"\n')
+    assert load(None, str(file)).values[setting.name] == value
+
+
+def test_precedence_is_flag_environment_file_default(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("cache_max_keys = 1\n")
+    both = {"CUBESTORE_CACHE_MAX_KEYS": "2"}
+    assert load().settings.cache.max_keys == 100_000
+    assert load(None, str(file)).settings.cache.max_keys == 1
+    assert load(None, str(file), **both).settings.cache.max_keys == 2
+    assert load({"cache_max_keys": "3"}, str(file), **both).settings.cache.max_keys == 3
+
+
+def test_our_variable_goes_before_cubestores() -> None:
+    loaded = load(None, None, CUBESTORE_CACHE_MAX_KEYS="2", CUBEQUEUE_CACHE_MAX_KEYS="3")
+    assert loaded.settings.cache.max_keys == 3
+
+
+def test_the_file_can_be_named_by_a_variable_and_holds_typed_values(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('cache_max_keys = 5\ntelemetry = true\nanswers_keep = 1.5\nlog_level = "debug"\n')
+    loaded = load(None, None, CUBEQUEUE_CONFIG=str(file))
+    assert (loaded.settings.cache.max_keys, loaded.settings.log_level) == (5, "debug")
+    assert loaded.settings.answers.keep_ms == 1500
+    assert loaded.warnings == ()
+
+
+def test_empty_variables_are_not_set_and_blanks_do_not_matter() -> None:
+    assert load(None, None, CUBESTORE_HTTP_PORT="", CUBESTORE_LOG_LEVEL=" debug ").settings.log_level == "debug"
+
+
+def test_defaults_are_the_limits_defaults() -> None:
+    settings = load().settings
+    assert settings.queue == QueueLimits()
+    assert settings.cache == CacheLimits()
+    assert settings.answers == AnswerLimits()
+    assert (settings.http, settings.status) == (Endpoint("0.0.0.0", 3030), Endpoint("0.0.0.0", 3031))
+    assert settings.announce_version == "1.6.65"
+
+
+def test_values_reach_the_limits() -> None:
+    settings = load({name: text for name, (text, _) in OTHER.items()}).settings
+    assert settings.queue == QueueLimits(max_items=7, max_bytes=2 * GIB, max_waiters=8, results_expire_ms=300_000)
+    assert settings.cache == CacheLimits(
+        max_keys=9,
+        max_bytes=32 * MIB,
+        max_entry_bytes=2 * MIB,
+        policy=EvictionPolicy.SAMPLED_LFU,
+        eviction_interval_ms=7_200_000,
+        proactive_size_bytes=131_072,
+        proactive_ttl_ms=0,
+        lfu_log_factor=11,
+        lfu_decay_ms=61_000,
+    )
+    assert settings.answers == AnswerLimits(max_bytes=GIB, keep_ms=600_000, keep_undelivered_ms=20_000)
+    assert settings.max_connections == 5
+    assert settings.transport_max_message_size == 128 * MIB
+    assert settings.transport_max_frame_size == 5_000_000
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load().settings.log_level = "debug"  # type: ignore[misc]
+
+
+# Listeners
+
+LISTENERS = [
+    ({}, {"CUBESTORE_HTTP_PORT": "4000"}, Endpoint("0.0.0.0", 4000)),
+    ({}, {"CUBESTORE_HTTP_BIND_ADDR": "127.0.0.1:5000"}, Endpoint("127.0.0.1", 5000)),
+    ({}, {"CUBESTORE_HTTP_PORT": "4000", "CUBESTORE_HTTP_BIND_ADDR": "127.0.0.1:5000"}, Endpoint("127.0.0.1", 5000)),
+    ({"http_port": "6000"}, {"CUBESTORE_HTTP_BIND_ADDR": "127.0.0.1:5000"}, Endpoint("127.0.0.1", 6000)),
+    ({"http_bind": "[::1]:auto"}, {"CUBESTORE_HTTP_PORT": "4000"}, Endpoint("::1", 0)),
+    ({"http_port": "auto"}, {}, Endpoint("0.0.0.0", 0)),
+    ({}, {"CUBESTORE_HTTP_PORT": "tcp://10.0.0.1:3030"}, Endpoint("0.0.0.0", 3030)),
+]
+
+
+@pytest.mark.parametrize(("flags", "environ", "endpoint"), LISTENERS)
+def test_host_and_port_of_a_listener(flags: dict[str, str], environ: dict[str, str], endpoint: Endpoint) -> None:
+    assert load(flags, None, **environ).settings.http == endpoint
+
+
+def test_the_status_port_can_be_off() -> None:
+    assert load(None, None, CUBESTORE_STATUS_PORT="0").settings.status is None
+    assert load(None, None, CUBESTORE_STATUS_BIND_ADDR="0.0.0.0:0").settings.status is None
+    assert load({"status_port": "auto"}).settings.status == Endpoint("0.0.0.0", 0)
+
+
+def test_the_announced_version_can_be_none() -> None:
+    assert load(None, None, CUBEQUEUE_ANNOUNCE_VERSION="None").settings.announce_version is None
+
+
+# Limits that depend on others, and on memory
+
+
+def test_a_default_is_lowered_to_what_another_setting_allows() -> None:
+    settings = load(None, None, CUBESTORE_TRANSPORT_MAX_MESSAGE_SIZE="16MiB").settings
+    assert settings.cache.max_entry_bytes == 15 * MIB
+    small = load(None, None, CUBESTORE_CACHE_MAX_ENTRY_SIZE="200000").settings
+    assert small.cache.proactive_size_bytes == 200_000
+    assert load(None, None, CUBESTORE_CACHE_MAX_ENTRY_SIZE="10").settings.cache.proactive_size_bytes == 10
+
+
+def test_an_explicit_value_that_another_setting_forbids_is_refused() -> None:
+    text = refusal(None, None, CUBESTORE_TRANSPORT_MAX_MESSAGE_SIZE="16MiB", CUBESTORE_CACHE_MAX_ENTRY_SIZE="16MiB")
+    assert text == (
+        "CUBESTORE_CACHE_MAX_ENTRY_SIZE=16MiB: out of range, allowed are 1 bytes to 15 MiB"
+        " (CUBESTORE_TRANSPORT_MAX_MESSAGE_SIZE less 1 MiB)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("memory", "cache", "queue", "answers"),
+    [
+        (64 * GIB, 4 * GIB, 4 * GIB, 64 * MIB),
+        (1 * GIB, 3 * GIB // 10, 3 * GIB // 10, 64 * MIB),
+        (256 * MIB, 256 * MIB * 3 // 10, 256 * MIB * 3 // 10, 256 * MIB // 10),
+        (64 * MIB, 32 * MIB, 64 * MIB * 3 // 10, 64 * MIB // 10),
+    ],
+)
+def test_defaults_fit_the_memory(memory: int, cache: int, queue: int, answers: int) -> None:
+    settings = load_settings({}, {}, None, memory).settings
+    assert (settings.cache.max_bytes, settings.queue.max_bytes, settings.answers.max_bytes) == (cache, queue, answers)
+
+
+def test_explicit_sizes_are_not_scaled() -> None:
+    settings = load_settings({"cache_max_size": "1GiB"}, {}, None, 64 * MIB).settings
+    assert settings.cache.max_bytes == GIB
+
+
+# Refusals
+
+REFUSALS = [
+    ({"CUBESTORE_CACHE_MAX_SIZE": "12MB"}, "CUBESTORE_CACHE_MAX_SIZE=12MB: out of range, allowed are 32 MiB to 16 GiB"),
+    (
+        {"CUBESTORE_CACHE_MAX_SIZE": "17GiB"},
+        "CUBESTORE_CACHE_MAX_SIZE=17GiB: out of range, allowed are 32 MiB to 16 GiB",
+    ),
+    (
+        {"CUBESTORE_CACHE_MAX_SIZE": "lots"},
+        "CUBESTORE_CACHE_MAX_SIZE=lots: not a number with an optional unit, allowed are 32 MiB to 16 GiB",
+    ),
+    ({"CUBEQUEUE_CACHE_MAX_SIZE": "1"}, "CUBEQUEUE_CACHE_MAX_SIZE=1: out of range, allowed are 32 MiB to 16 GiB"),
+    ({"CUBESTORE_LOG_LEVEL": "loud"}, "CUBESTORE_LOG_LEVEL=loud: not one of error, warn, info, debug, trace"),
+    (
+        {"CUBESTORE_HTTP_PORT": "0"},
+        "CUBESTORE_HTTP_PORT=0: this listener cannot be off, allowed are 1 to 65535, auto for a free port",
+    ),
+    (
+        {"CUBESTORE_STATUS_PORT": "99999"},
+        "CUBESTORE_STATUS_PORT=99999: allowed are 1 to 65535, auto for a free port, 0 for off",
+    ),
+    (
+        {"CUBESTORE_QUEUE_RESULTS_EXPIRE": "301"},
+        "CUBESTORE_QUEUE_RESULTS_EXPIRE=301: out of range, allowed are 1 s to 300 s",
+    ),
+    ({"CUBEQUEUE_ANNOUNCE_VERSION": "new"}, "CUBEQUEUE_ANNOUNCE_VERSION=new: not a version such as 1.6.65, or none"),
+    ({"CUBEQUEUE_DURABILITY": "strict"}, "CUBEQUEUE_DURABILITY=strict: not one of memory"),
+    (
+        {"CUBEQUEUE_PASSWORD": "hunter2"},
+        "CUBEQUEUE_PASSWORD is set: this version cannot ask clients for a user and password",
+    ),
+    ({"CUBEQUEUE_TLS_CERT": "/x"}, "CUBEQUEUE_TLS_CERT is set: this version cannot speak TLS"),
+]
+
+
+@pytest.mark.parametrize(("environ", "text"), REFUSALS)
+def test_a_bad_value_is_one_line_with_name_value_and_range(environ: dict[str, str], text: str) -> None:
+    assert refusal(None, None, **environ) == text
+
+
+def test_a_bad_flag_is_named_as_a_flag() -> None:
+    assert refusal({"cache_max_keys": "0"}).startswith("--cache-max-keys=0: out of range")
+
+
+def test_secrets_and_control_characters_are_not_printed() -> None:
+    assert "hunter2" not in refusal(None, None, CUBEQUEUE_PASSWORD="hunter2")
+    assert "\x1b" not in refusal(None, None, CUBESTORE_LOG_LEVEL="\x1b[31m\nx")
+    assert len(refusal(None, None, CUBESTORE_LOG_LEVEL="x" * 10_000)) < 300
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    assert refusal(None, str(file)) == f"cannot read the settings file {file}: No such file or directory"
+    file.write_text("cache_max_keys = [1]\n")
+    assert refusal(None, str(file)) == f"cache_max_keys in {file}: a text, a number, true or false is wanted"
+    file.write_text("cache_max_key = 1\n")
+    assert refusal(None, str(file)) == f"cache_max_key in {file}: no such setting, did you mean cache_max_keys?"
+    file.write_text("cache_max_keys = 0\n")
+    assert refusal(None, str(file)).startswith(f"{file}: cache_max_keys=0: out of range")
+    file.write_text("= what\n")
+    assert refusal(None, str(file)).startswith(f"the settings file {file} is not valid TOML: ")
+    file.write_bytes(b"\xff\xfe")
+    assert refusal(None, str(file)).startswith(f"the settings file {file} is not valid TOML: ")
+
+
+# Warnings
+
+
+@pytest.mark.parametrize("setting", INEFFECTIVE, ids=lambda setting: setting.name)
+def test_what_has_no_effect_says_so(setting: Setting) -> None:
+    text = {"mysql_bind": "0.0.0.0:3306", "mysql_port": "3306"}.get(setting.name, "5")
+    for variable in setting.variables:
+        assert load(None, None, **{variable: text}).warnings == (f"{variable} has no effect: {setting.no_effect}",)
+
+
+def test_an_off_mysql_port_is_what_is_wanted() -> None:
+    assert load(None, None, CUBESTORE_PORT="0").warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("environ", "warnings"),
+    [
+        ({"CUBESTORE_S3_BUCKET": "b"}, ("CUBESTORE_S3_BUCKET has no effect: there is no remote storage here",)),
+        (
+            {"CUBESTORE_CACHE_MAX_SIZ": "1"},
+            ("CUBESTORE_CACHE_MAX_SIZ is not known and has no effect, did you mean CUBESTORE_CACHE_MAX_SIZE?",),
+        ),
+        ({"CUBEQUEUE_XYZZY": "1"}, ("CUBEQUEUE_XYZZY is not known and has no effect",)),
+        ({"CUBEJS_API_SECRET": "1", "HOME": "/"}, ()),
+        (
+            {
+                "CUBESTORE_PORT": "tcp://10.0.0.1:3030",
+                "CUBESTORE_SERVICE_HOST": "10.0.0.1",
+                "CUBESTORE_SERVICE_PORT": "3030",
+                "CUBESTORE_SERVICE_PORT_HTTP": "3030",
+                "CUBESTORE_PORT_3030_TCP": "tcp://10.0.0.1:3030",
+                "CUBESTORE_PORT_3030_TCP_ADDR": "10.0.0.1",
+                "CUBEQUEUE_ROUTER_PORT": "tcp://10.0.0.1:3030",
+            },
+            (),
+        ),
+    ],
+)
+def test_warnings_of_unknown_variables(environ: dict[str, str], warnings: tuple[str, ...]) -> None:
+    assert load(None, None, **environ).warnings == warnings
+
+
+# The table itself
+
+
+def test_names_and_variables_are_unique() -> None:
+    variables = [variable for setting in TABLE for variable in setting.variables]
+    assert len(set(variables)) == len(variables)
+    assert len(BY_NAME) == len(TABLE)
+
+
+@pytest.mark.parametrize("setting", EFFECTIVE, ids=lambda setting: setting.name)
+def test_each_default_is_in_range_and_can_be_written(setting: Setting) -> None:
+    shown = setting.kind.show(setting.default)
+    if setting.name not in {"cache_max_entry_size", "transport_max_message_size"} and "bytes" not in shown:
+        assert setting.kind.parse(shown) == setting.default
+    if setting.minimum is not None:
+        assert isinstance(setting.default, int)
+        assert setting.minimum <= setting.default <= (setting.maximum or setting.default)
