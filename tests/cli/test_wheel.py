@@ -55,9 +55,7 @@ def test_it_serves_from_a_clean_environment(wheel: Path, tmp_path: Path) -> None
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     python = environment / "bin" / "python"
     # Isolated, so that the checkout in the current directory is not what is imported.
-    start = "from cubequeue_server import cli; assert cli.__file__.startswith({!r}); cli.main()".format(
-        str(environment)
-    )
+    start = f"from cubequeue_server import cli; assert cli.__file__.startswith({str(environment)!r}); cli.main()"
     with serving(command=(python, "-I", "-c", start)) as server:
         assert server.get("/livez") == (200, b"")
         code, seconds, _ = server.end(signal.SIGTERM)
