@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -69,6 +70,7 @@ def _wide_formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    gc.disable()  # imports make objects by the ten thousand and next to no garbage; the collector takes over later
     loaded = _load(arguments)
     from cubequeue_server.process import serve  # noqa: PLC0415
 

@@ -37,8 +37,8 @@ class Collector:
 
     def start(self) -> None:
         """Freeze what exists and take over; call it once everything long-lived was made."""
-        gc.collect()
         gc.freeze()
+        gc.enable()
         gc.set_threshold(_YOUNG_THRESHOLD, _MIDDLE_THRESHOLD, _NEVER)
         self._schedule()
 
