@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-COMMAND = [sys.executable, "-m", "cubequeue_server.cli"]
 ENTRY_POINT = Path(sys.executable).with_name("cubequeue")
 TIMEOUT_S = 30.0
 
