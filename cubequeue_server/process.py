@@ -80,6 +80,8 @@ def server_options(settings: Settings) -> ServerOptions:
         max_message_bytes=settings.transport_max_message_size,
         max_frame_bytes=settings.transport_max_frame_size,
         max_connections=settings.max_connections,
+        max_connections_per_user=settings.max_connections_per_user,
+        processing_kept_s=settings.join_in_flight_ms / 1000,
         stop_timeout_s=_SERVER_STOP_TIMEOUT_S,
     )
 

@@ -39,6 +39,8 @@ class Settings:
     status: Endpoint | None
     announce_version: str | None
     max_connections: int
+    max_connections_per_user: int
+    join_in_flight_ms: int
     transport_max_message_size: int
     transport_max_frame_size: int
     log_level: str
@@ -198,6 +200,8 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         status=_endpoint("status", values, origins),
         announce_version=None if version.lower() == "none" else version,
         max_connections=values["max_connections"],
+        max_connections_per_user=values["max_connections_per_user"],
+        join_in_flight_ms=values["join_in_flight"],
         transport_max_message_size=values["transport_max_message_size"],
         transport_max_frame_size=values["transport_max_frame_size"],
         log_level=values["log_level"],

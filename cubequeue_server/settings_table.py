@@ -105,12 +105,22 @@ _CONNECTIONS = (
         minimum=1, maximum=1_000_000,
     ),
     Setting(
+        "max_connections_per_user", Integer(), 0,
+        "The same for each user that clients name; the oldest makes room. 0 is no cap.",
+        ("CUBESTORE_MAX_WS_CONNECTIONS_PER_USER",), 0, 1_000_000,
+    ),
+    Setting(
         "transport_max_message_size", Size(), 64 * MIB, "The largest message; up to twice that is refused politely.",
         ("CUBESTORE_TRANSPORT_MAX_MESSAGE_SIZE",), 16 * MIB, 256 * MIB,
     ),
     Setting(
         "transport_max_frame_size", Size(), 64 * MIB, "The largest frame of a message.",
         ("CUBESTORE_TRANSPORT_MAX_FRAME_SIZE",), 4 * MIB, 256 * MIB,
+    ),
+    Setting(
+        "join_in_flight", Duration(), 3_600 * SECOND_MS,
+        "How long a repeated message joins its first one while that is in progress.",
+        ("CUBESTORE_DROP_WS_PROCESSING_MESSAGES_AFTER",), 1 * SECOND_MS, 86_400 * SECOND_MS,
     ),
     Setting(
         "answers_keep", Duration(), _ANSWERS.keep_ms, "How long answers are kept for clients that ask again.",
@@ -226,9 +236,7 @@ _WITHOUT_EFFECT = (
         ("REMOTE_DIR", _NO_REMOTE),
         ("NO_UPLOAD", _NO_REMOTE),
         ("QUERY_TIMEOUT", "SQL outside QUEUE and CACHE ends within a fixed short time"),
-        ("MAX_WS_CONNECTIONS_PER_USER", "connections have no user in this version"),
         ("CHECK_WS_ORPHANED_MESSAGES_INTERVAL", _SELF_TUNED),
-        ("DROP_WS_PROCESSING_MESSAGES_AFTER", "a statement in progress is never forgotten"),
         ("CACHESTORE_GC_LOOP", _SELF_TUNED),
         ("CACHE_EVICTION_BATCH_SIZE", _SELF_TUNED),
         ("CACHE_TTL_PERSIST_LOOP", _SELF_TUNED),

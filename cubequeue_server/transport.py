@@ -141,11 +141,11 @@ class _ViolationLog:
     def error(self, _message: str, *args: Any) -> None:
         code, text = args[0] if args and isinstance(args[0], tuple) else (WSCloseCode.PROTOCOL_ERROR, "")
         size = _SIZE_IN_TEXT.search(text) if code == WSCloseCode.MESSAGE_TOO_BIG else None
-        self._listener.on_violation(int(code), text, int(size[1]) if size else None)
+        self._listener.on_violation(code.value, text, int(size[1]) if size else None)
 
     def exception(self, message: str, *args: Any) -> None:
         _log.exception(message, *args)
-        self._listener.on_violation(WSCloseCode.INTERNAL_ERROR, "", None)
+        self._listener.on_violation(WSCloseCode.INTERNAL_ERROR.value, "", None)
 
     def log(self, *_args: Any) -> None:
         """What picows tells about its own workings is of no interest here."""

@@ -182,7 +182,7 @@ class WebSocket(FrameListener):
             self._receive(bytes(fragments))
 
     def _on_close_frame(self, frame: Frame) -> None:
-        self.close(int(frame.get_close_code()) or NORMAL_CLOSURE, "")
+        self.close(frame.get_close_code().value or NORMAL_CLOSURE, "")
 
     def _receive(self, message: Message) -> None:
         if self._stalled:

@@ -34,6 +34,8 @@ OTHER: dict[str, tuple[str, Any]] = {
     "status_port": ("4003", 4003),
     "announce_version": ("1.7.43", "1.7.43"),
     "max_connections": ("5", 5),
+    "max_connections_per_user": ("7", 7),
+    "join_in_flight": ("2m", 120_000),
     "transport_max_message_size": ("128MiB", 128 * MIB),
     "transport_max_frame_size": ("5MB", 5_000_000),
     "answers_keep": ("10m", 600_000),
@@ -132,6 +134,8 @@ def test_values_reach_the_limits() -> None:
     )
     assert settings.answers == AnswerLimits(max_bytes=GIB, keep_ms=600_000, keep_undelivered_ms=20_000)
     assert settings.max_connections == 5
+    assert settings.max_connections_per_user == 7
+    assert settings.join_in_flight_ms == 120_000
     assert settings.transport_max_message_size == 128 * MIB
     assert settings.transport_max_frame_size == 5_000_000
 

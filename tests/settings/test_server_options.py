@@ -1,0 +1,20 @@
+"""What reaches the server of the settings that are its own."""
+
+from __future__ import annotations
+
+from cubequeue_server.process import server_options
+from tests.settings.test_settings import load
+
+
+def test_the_limits_of_connections_reach_the_server() -> None:
+    loaded = load(
+        CUBESTORE_MAX_WS_CONNECTIONS_PER_USER="3",
+        CUBESTORE_DROP_WS_PROCESSING_MESSAGES_AFTER="90",
+        CUBEQUEUE_MAX_CONNECTIONS="11",
+        CUBESTORE_TRANSPORT_MAX_MESSAGE_SIZE="32MiB",
+    )
+    options = server_options(loaded.settings)
+    assert options.max_connections_per_user == 3
+    assert options.processing_kept_s == 90.0
+    assert options.max_connections == 11
+    assert options.max_message_bytes == 32 * 1024 * 1024
