@@ -13,6 +13,7 @@ class Item:
     """One queue item: pending until it is claimed, then active until it is acknowledged or cancelled.
 
     Times are wall clock in whole milliseconds. `heartbeat_ms` is None before the first claim or HEARTBEAT.
+    `key` is what stands behind the last colon of `path`, once the item is active: RETRIEVE names all active ones.
     `orphaned_ms` is when a pending item counts as orphaned by its own ORPHANED, None without one. Only the
     `ItemTable` that holds an item changes it, because the indexes of `queue` follow these fields.
     """
@@ -25,6 +26,7 @@ class Item:
         "extra",
         "heartbeat_ms",
         "id",
+        "key",
         "orphaned_ms",
         "path",
         "payload",
@@ -52,6 +54,7 @@ class Item:
         self.payload = payload
         self.extra: Value | None = None
         self.active = False
+        self.key = b""
         self.priority = priority
         self.created_ms = created_ms
         self.heartbeat_ms: int | None = None

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from storage.indexes import NEVER_MS, IdIndex, TimeIndex
 from storage.items import Item
 from storage.limits import QueueLimits
+from storage.paths import key_of
 from storage.vocabulary import Path
 
 _id_of = attrgetter("id")
@@ -89,7 +90,8 @@ class PrefixQueue:
 
     def add(self, item: Item) -> None:
         """Take in a new, pending item. O(1); O(log n) with a time of its own to be orphaned at."""
-        self._lane_of(item).add_pending(item)
+        lane = self._lane_of(item) if item.exclusive else self._shared
+        lane.add_pending(item)
         if item.orphaned_ms is None:
             self._waiting.add(item, item.created_ms)
         else:
@@ -99,6 +101,7 @@ class PrefixQueue:
     def claim(self, item: Item, now_ms: int) -> None:
         """Turn a pending item into an active one. O(1), amortised."""
         lane = self._remove_pending(item)
+        item.key = key_of(item.path)
         item.active = True
         item.heartbeat_ms = now_ms
         lane.active.add(item)
@@ -114,7 +117,7 @@ class PrefixQueue:
     def remove(self, item: Item) -> None:
         """Take out an item, pending or active. O(1), amortised."""
         if item.active:
-            lane = self._lane_of(item)
+            lane = self._lane_of(item) if item.exclusive else self._shared
             lane.active.remove(item)
             self._active.remove(item)
             self.active_count -= 1
@@ -125,7 +128,7 @@ class PrefixQueue:
             del self._owned[item.process_id]
 
     def _remove_pending(self, item: Item) -> Lane:
-        lane = self._lane_of(item)
+        lane = self._lane_of(item) if item.exclusive else self._shared
         lane.remove_pending(item)
         if item.orphaned_ms is None:
             self._waiting.remove(item)
@@ -135,7 +138,8 @@ class PrefixQueue:
         return lane
 
     def _lane_of(self, item: Item) -> Lane:
-        if not item.exclusive or item.process_id is None:
+        """The lane of an EXCLUSIVE item."""
+        if item.process_id is None:
             return self._shared  # an EXCLUSIVE item nobody owns is nobody's in particular (§4.4)
         lane = self._owned.get(item.process_id)
         if lane is None:
@@ -217,6 +221,7 @@ class PrefixQueue:
                 assert all(item.priority == priority and not item.active for item in level.rows())
             lane.active.check_invariants()
             assert all(item.active and item.heartbeat_ms is not None for item in lane.active.rows())
+            assert all(item.key == key_of(item.path) for item in lane.active.rows())
             mine = [*chain.from_iterable(level.rows() for level in lane.pending.values()), *lane.active.rows()]
             assert all(item.owner == owner for item in mine)
             items += mine

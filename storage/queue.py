@@ -51,7 +51,8 @@ from storage.vocabulary import (
     Statement,
 )
 
-Handlers: TypeAlias = dict[type[Statement], Callable[[Any, Caller, int], Result | Pending]]
+Handler: TypeAlias = Callable[[Any, Caller, int], Result | Pending]
+Handlers: TypeAlias = dict[type[Statement], Handler]
 
 # What a kept result costs beyond its value. ADD counts it: without it, results of a few bytes would be free.
 RESULT_OVERHEAD_BYTES = 512
@@ -326,7 +327,7 @@ def _may_claim(item: Item, caller: Caller) -> bool:
 
 def _keys(active: Iterable[Item], claimed: Item | None = None) -> bytes | None:
     """The `active` column: keys in id order, the claimed one last; NULL when there is none."""
-    keys = [key_of(item.path) for item in active]
+    keys = [item.key for item in active]
     if claimed is not None:
         keys.append(key_of(claimed.path))
     return b",".join(keys) if keys else None
