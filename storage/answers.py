@@ -22,19 +22,8 @@ from storage.vocabulary import Result
 ANSWER_OVERHEAD_BYTES = 512
 
 
-class _Answer:
-    __slots__ = ("answered_ms", "result", "size_bytes")
-
-    def __init__(self, result: Result, answered_ms: int) -> None:
-        self.result = result
-        self.answered_ms = answered_ms
-        self.size_bytes = ANSWER_OVERHEAD_BYTES
-        for row in result.rows:
-            for cell in row:
-                if isinstance(cell, bytes):
-                    self.size_bytes += len(cell)
-
-
+# The result, the time it was given in ms, and what it counts in bytes: a tuple, because each request makes one.
+_Answer: TypeAlias = tuple[Result, int, int]
 _Group: TypeAlias = "OrderedDict[RequestKey, _Answer]"
 
 
@@ -70,14 +59,20 @@ class Answers:
             answer = self._confirmed.get(key)
         if answer is None and self._undelivered:
             answer = self._undelivered.get(key)
-        return None if answer is None else answer.result
+        return None if answer is None else answer[0]
 
     def keep(self, key: RequestKey, result: Result, now_ms: int) -> None:
         """Keep the first answer to a request. `key` has none yet."""
-        answer = _Answer(result, now_ms)
-        self._fresh[key] = answer
-        self.size_bytes += answer.size_bytes
-        self.due_ms = min(self.due_ms, now_ms + self._limits.keep_ms)
+        size_bytes = ANSWER_OVERHEAD_BYTES
+        for row in result.rows:
+            for cell in row:
+                if isinstance(cell, bytes):
+                    size_bytes += len(cell)
+        self._fresh[key] = (result, now_ms, size_bytes)
+        self.size_bytes += size_bytes
+        due_ms = now_ms + self._limits.keep_ms
+        if due_ms < self.due_ms:  # noqa: PLR1730  # a call of min() would cost more
+            self.due_ms = due_ms
 
     def confirm(self, key: RequestKey) -> None:
         """The peer has the answer."""
@@ -94,7 +89,7 @@ class Answers:
     def make_room(self) -> bool:
         """Drop confirmed answers, oldest first, until there is room for more; False if there is none then."""
         while self.size_bytes >= self._limits.max_bytes and self._confirmed:
-            self.size_bytes -= self._confirmed.popitem(last=False)[1].size_bytes
+            self.size_bytes -= self._confirmed.popitem(last=False)[1][2]
         return self.size_bytes < self._limits.max_bytes
 
     def expire(self, now_ms: int) -> None:
@@ -109,15 +104,15 @@ class Answers:
     def _expire(self, group: _Group, now_ms: int, keep_ms: int) -> int:
         """Drop the oldest of a group while their time has passed; returns when the next one is due."""
         while group:
-            key, answer = next(iter(group.items()))
-            if answer.answered_ms + keep_ms > now_ms:
-                return answer.answered_ms + keep_ms
+            key, (_, answered_ms, size_bytes) = next(iter(group.items()))
+            if answered_ms + keep_ms > now_ms:
+                return answered_ms + keep_ms
             del group[key]
-            self.size_bytes -= answer.size_bytes
+            self.size_bytes -= size_bytes
         return NEVER_MS
 
     def check_invariants(self) -> None:
         """Audit the size and the groups, O(n); raises AssertionError."""
         groups = (self._fresh, self._confirmed, self._undelivered)
-        assert sum(answer.size_bytes for group in groups for answer in group.values()) == self.size_bytes
+        assert sum(size_bytes for group in groups for _, _, size_bytes in group.values()) == self.size_bytes
         assert len(set().union(*groups)) == len(self), "an answer is in two groups"

@@ -11,7 +11,7 @@ from storage.errors import InternalError, UserError
 from storage.handover import NO_RESULT
 from storage.interface import Caller, Pending, Reply, RequestKey
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.queue import Handlers, Queue
+from storage.queue import Handler, Handlers, Queue
 from storage.vocabulary import (
     EMPTY_RESULT,
     INFO_COLUMNS,
@@ -78,19 +78,18 @@ class MemoryStore:
         if handler is None:
             raise InternalError(f"{type(statement).__name__} is not for the store")
         queue, answers = self._queue, self._answers
-        if min(queue.items.due_ms, queue.handover.results.due_ms, answers.due_ms) <= now_ms:
+        if queue.items.due_ms <= now_ms or queue.handover.results.due_ms <= now_ms or answers.due_ms <= now_ms:
             self._expire(now_ms)
         if request_key is None or not statement.has_effects:
             outcome = handler(statement, caller, now_ms)
+        elif (kept := answers.find(request_key)) is not None:
+            outcome = kept
         else:
-            kept = answers.find(request_key)
-            if kept is not None:
-                return Reply(kept, self._effects.seq)
-            outcome = self._execute_and_keep(statement, caller, request_key, now_ms)
-        return outcome if isinstance(outcome, Pending) else Reply(outcome, self._effects.seq)
+            outcome = self._execute_and_keep(handler, statement, caller, request_key, now_ms)
+        return Reply(outcome, self._effects.seq) if type(outcome) is Result else outcome
 
     def _execute_and_keep(
-        self, statement: Statement, caller: Caller, request_key: RequestKey, now_ms: int
+        self, handler: Handler, statement: Statement, caller: Caller, request_key: RequestKey, now_ms: int
     ) -> Result | Pending:
         """Carry out a statement whose answer is kept for one who asks again."""
         if not self._answers.make_room():
@@ -99,13 +98,12 @@ class MemoryStore:
                 " CUBEQUEUE_ANSWERS_MAX_SIZE allows, and none of them is known to have arrived"
             )
         seq_before = self._effects.seq
-        outcome = self._handlers[type(statement)](statement, caller, now_ms)
-        if isinstance(outcome, Waiter):
+        outcome = handler(statement, caller, now_ms)
+        if type(outcome) is Result:
+            if self._effects.seq != seq_before or type(statement) not in _KEPT_IF_CHANGED:
+                self._answers.keep(request_key, outcome, now_ms)
+        elif isinstance(outcome, Waiter):
             outcome.request_key = request_key
-        elif isinstance(outcome, Result) and (
-            self._effects.seq != seq_before or type(statement) not in _KEPT_IF_CHANGED
-        ):
-            self._answers.keep(request_key, outcome, now_ms)
         return outcome
 
     def _cachestore(self, ask: SysCachestore, caller: Caller, now_ms: int) -> Result:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias, final
 
 
 class Binary(bytes):
@@ -61,6 +61,7 @@ class Columns:
         return f"Columns({', '.join(f'{n} {t.value}' for n, t in zip(self.names, self.types, strict=True))})"
 
 
+@final
 class Result:
     """A table: what a statement answers. `rows` is not changed after the result was handed out."""
 
