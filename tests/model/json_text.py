@@ -39,7 +39,11 @@ def parse(text: bytes) -> Any:
 
 
 def compact(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    """Without blanks, and without escapes where text has a form of its own: a lone surrogate has none."""
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def is_compact(text: bytes) -> bool:

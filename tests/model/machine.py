@@ -50,9 +50,20 @@ class StoreMachine(RuleBasedStateMachine):
         """The engine under test."""
         return MemoryStore(limits.queue, limits.cache, limits.answers, FIRST_ID, Random(0).random)
 
-    @initialize(limits=draw.limits(), queue_paths=draw.some_queue_paths, cache_paths=draw.some_cache_paths)
-    def begin(self, limits: Limits, queue_paths: list[bytes], cache_paths: list[bytes]) -> None:
+    @initialize(
+        limits=draw.limits(),
+        queue_paths=draw.some_queue_paths,
+        cache_paths=draw.some_cache_paths,
+        items=st.lists(draw.choices, max_size=4),
+        owner=draw.callers,
+    )
+    def begin(
+        self, limits: Limits, queue_paths: list[bytes], cache_paths: list[bytes], items: list[int], owner: Caller
+    ) -> None:
         self.twins = Twins(self.open_store(limits), limits, queue_paths, cache_paths)
+        for path in items:
+            ask = QueueAdd(self.twins.queue_path(path), b"{}", exclusive=owner.process_id is not None)
+            self.twins.both(ask, owner, False, 0)
 
     # Entering and claiming.
 
@@ -199,6 +210,23 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             self.twins.give_up(number, pause)
 
+    @precondition(lambda self: self.twins.model.queue.items or self.twins.model.queue.results)
+    @rule(
+        kind=st.sampled_from([QueueGet, QueueResult, QueueCancel, QueueHeartbeat, QueueRetrieve, QueueAdd, QueueAck]),
+        number=st.integers(0, 99),
+        off_by_ms=st.integers(-1, 1),
+    )
+    def meet_at_its_end(self, kind: type[Statement], number: int, off_by_ms: int) -> None:
+        """The first statement to see that an item or a result has gone, or has not."""
+        id_ = self.twins.let_pass_until_end_of(number, off_by_ms)
+        path = self.twins.path_of(id_)
+        asks: dict[type[Statement], Statement] = {
+            QueueRetrieve: QueueRetrieve(path, 9),
+            QueueAdd: QueueAdd(path, b"new"),
+            QueueAck: QueueAck(id_, b"late"),
+        }
+        self.twins.both(asks[kind] if kind in asks else kind(id_), Caller(), False, 0)  # type: ignore[call-arg]
+
     # The cache.
 
     @rule(
@@ -211,6 +239,13 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def cache_set(self, path: int, value: bytes, ttl_s: int | None, nx: bool, keyed: bool, pause: Pause) -> None:
         self.twins.both(CacheSet(self.twins.cache_path(path), value, ttl_s, nx), Caller(), keyed, pause)
+
+    @rule(value=draw.cache_values, ttl_s=draw.ttls_s, used=draw.choices)
+    def cache_fill(self, value: bytes, ttl_s: int | None, used: int) -> None:
+        """All paths, one after the other, and one of them used in between: what eviction is to tell apart."""
+        for path in self.twins.cache_paths:
+            self.twins.both(CacheSet(path, value, ttl_s, nx=True), Caller(), False, 0)
+            self.twins.both(CacheGet(self.twins.cache_path(used)), Caller(), False, 0)
 
     @rule(path=draw.choices, prefix=draw.cache_prefixes, keyed=st.booleans(), pause=draw.pauses)
     def cache_look(self, path: int, prefix: bytes, keyed: bool, pause: Pause) -> None:

@@ -33,7 +33,19 @@ payloads = st.sampled_from([b"{}", b"", b"x" * 40, "ü😀".encode(), Binary(b"\
 values = st.sampled_from([b"r", b"", b"y" * 60, "é".encode(), Binary(b"\xff"), None])
 cache_values = st.sampled_from([b"1", b"", b"-7", b"text", b"v" * 30, b"w" * 90, b"z" * 200, Binary(b"\x01")])
 extras = st.sampled_from(
-    [b'{"a":1}', b'{"b": {"c": [1, 2]}}', b'{"a":"\xc3\xa9"}', b"null", b"[1, 2]", b"7", b"no json", b"", b"x"]
+    [
+        b'{"a":1}',
+        b'{"a": 2}',
+        b'{"a":3,"c":4}',
+        b'{"b": {"c": [1, 2]}}',
+        b'{"a":"\xc3\xa9"}',
+        b"null",
+        b"[1, 2]",
+        b"7",
+        b"no json",
+        b"",
+        b"x",
+    ]
 )
 priorities = st.sampled_from([0, 0, 10, -1])
 orphaned_s = st.sampled_from([None, None, 0, 5, 3_600])
@@ -82,10 +94,14 @@ administrations = st.sampled_from(
 )
 
 # How the clock goes on before a statement: mostly not at all, to the very edge of something, by hours, or back.
-pauses = st.one_of(
-    st.just(0),
-    st.sampled_from([0, 0, 1, 999, 1_000, 1_001, 5_000, MINUTE_MS, HOUR_MS, 5 * HOUR_MS, -1, -1_500, -HOUR_MS]),
-    st.sampled_from([UntilDue(-1), UntilDue(0), UntilDue(1)]),
+# Seldom far: what has expired meets no other statement.
+pauses = st.sampled_from(
+    [
+        *([0] * 30),
+        *(1, 1, 999, 1_000, 1_001, 5_000, -1, -1_500, -HOUR_MS),
+        *(MINUTE_MS, HOUR_MS, 5 * HOUR_MS),
+        *(UntilDue(-1), UntilDue(0), UntilDue(0), UntilDue(1)),
+    ]
 )
 
 

@@ -142,16 +142,19 @@ class Twins:
         self.store.end_waits(self.now_ms)
 
     def send_again(self, number: int, pause: Pause) -> None:
-        """What had an effect is answered from memory; what had none in any case is executed."""
+        """What had an effect is answered from memory. Reads and what was refused are executed; whether an engine
+        keeps an answer that changed nothing is its own choice, so it is not asked for a third time."""
         self.let_pass(pause)
         sent = self.sent[-1 - number % len(self.sent)]
         before = self.state_of_model()
         if sent.must_be_kept and not self.model.kept(sent.key):
             return
-        self.compare(sent.ask, sent.caller, sent.key)
+        refused = self.compare(sent.ask, sent.caller, sent.key)
         self.follow_evictions_of(sent.ask)
         if sent.must_be_kept:
             assert self.state_of_model() == before
+        elif sent.ask.has_effects and not refused:
+            self.sent.remove(sent)
 
     def learn_of_delivery(self, number: int, *, has_arrived: bool) -> None:
         key = self.sent[-1 - number % len(self.sent)].key
@@ -198,6 +201,20 @@ class Twins:
         self.now_ms = max(now_ms, self.may_not_go_before_ms)
         over = [end for end in self.ends_of_answers() if end <= self.now_ms]
         self.may_not_go_before_ms = max([self.may_not_go_before_ms, *over])
+
+    def let_pass_until_end_of(self, number: int, off_by_ms: int) -> int:
+        """To the end of some item or result, or next to it; returns its id."""
+        queue = self.model.queue
+        ends = {item.id: queue.end_of(item) for item in queue.items} | {r.id: r.expire_ms for r in queue.results}
+        id_ = sorted(ends)[number % len(ends)]
+        self.let_pass(max(ends[id_] - self.now_ms, 0) + off_by_ms)
+        return id_
+
+    def path_of(self, id_: int) -> bytes:
+        """The path of an item or result, or of none that the run uses."""
+        queue = self.model.queue
+        paths = {result.id: result.path for result in queue.results} | {item.id: item.path for item in queue.items}
+        return paths.get(id_, self.queue_paths[0])
 
     def ends(self) -> list[int]:
         """When something of the model ends."""
@@ -272,6 +289,16 @@ class Twins:
                 self.compare(QueueToCancel(prefix, age_ms, age_ms), Caller(), None)
         for prefix in self.cache_prefixes:
             self.compare(CacheKeys(prefix + b":"), Caller(), None)
+        self.shows_the_same_results()
+
+    def shows_the_same_results(self) -> None:
+        """By id, and by an external id that is there: the ways to read a result that take nothing."""
+        newest = self.model.queue.next_id
+        for id_ in range(max(newest - 4, 1), newest):
+            self.compare(QueueResult(id_), Caller(), None)
+            self.compare(QueueResult(id_, b"e"), Caller(), None)
+        for path, external_id in sorted({(r.path, r.external_id) for r in self.model.queue.results if r.external_id}):
+            self.compare(QueueResult(path, external_id), Caller(), None)
 
     def ages(self, prefix: bytes) -> Iterator[int]:
         """How long ago the items came and last beat, and the next smaller: the timeouts that tell them apart."""
