@@ -55,10 +55,13 @@ class Front(asyncio.Protocol):
         self._buffer = b""
         self._is_done = False
         self._transport: asyncio.Transport
-        self._timer: asyncio.TimerHandle
+        self._timer: asyncio.TimerHandle | None = None  # it runs while a request is waited for
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its bases
+        if self._is_done:
+            self._transport.abort()
+            return
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._options.handshake_timeout_s, self._on_timeout)
 
@@ -79,8 +82,11 @@ class Front(asyncio.Protocol):
         self._finish()
 
     def abort(self) -> None:
-        """End it without a word."""
-        self._transport.abort()
+        """End it without a word; it may be that there is no transport yet."""
+        has_transport = self._timer is not None
+        self._finish()
+        if has_transport:
+            self._transport.abort()
 
     def _read_request(self) -> None:
         buffer = self._buffer
@@ -112,7 +118,7 @@ class Front(asyncio.Protocol):
 
     def _refuse(self, refused: RefusedError, *, has_body: bool = True) -> None:
         self._is_done = True
-        self._timer.cancel()
+        self._stop_timer()
         self._transport.write(error_response(refused, has_body=has_body))
         options = self._options
         Lingering(self._transport, options.close_timeout_s, options.max_discarded_bytes, self._finish)
@@ -123,8 +129,12 @@ class Front(asyncio.Protocol):
     def _finish(self) -> None:
         self._is_done = True
         self._buffer = b""
-        self._timer.cancel()
+        self._stop_timer()
         self._on_done(self)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def _identify(head: Head) -> Identity:

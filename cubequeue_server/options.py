@@ -26,6 +26,7 @@ class ServerOptions:
     max_head_bytes: int = 16 * 1024
     max_discarded_bytes: int = 1024 * MIB  # of a body that was refused, read so that the refusal arrives
 
+    max_handshakes: int = 1024  # sockets whose request has not arrived or was refused; the oldest makes room
     max_connections: int = 10_000
     max_connections_per_user: int = 0
     max_in_flight: int = 10_000  # requests of one connection that wait for something

@@ -22,7 +22,6 @@ __all__ = ["Server", "ServerOptions", "SqlEngine"]
 _EVICTED: Final = "connection evicted to admit a newer one for the same user"
 _STOPPING: Final = "cubequeue is stopping"
 
-_MAX_HANDSHAKES: Final = 1024  # sockets whose request has not arrived yet
 _CHECK_PEERS_S: Final = 1.0
 _BUSY_TICK_S: Final = 0.001  # until the next tick when more is due: others get their turn in between
 _STOP_POLL_S: Final = 0.005
@@ -42,7 +41,7 @@ class Server:
         self._store = store
         self._sql = sql
         self._clock_ms = clock_ms
-        self._fronts: set[Front] = set()
+        self._fronts: dict[Front, None] = {}  # in the order they came
         self._connections: dict[Connection, None] = {}  # in the order they came
         self._of_user: dict[bytes, dict[Connection, None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -110,11 +109,15 @@ class Server:
     # Clients
 
     def _make_front(self) -> Front:
-        front = Front(self._options, self, self._fronts.discard)
-        self._fronts.add(front)
-        if len(self._fronts) > _MAX_HANDSHAKES:
-            self._loop.call_soon(front.abort)
+        if len(self._fronts) >= self._options.max_handshakes:
+            next(iter(self._fronts)).abort()  # who has said nothing for longest, so that a newcomer gets its chance
+            self.counters.handshakes_dropped += 1
+        front = Front(self._options, self, self._forget_front)
+        self._fronts[front] = None
         return front
+
+    def _forget_front(self, front: Front) -> None:
+        self._fronts.pop(front, None)
 
     def check_room(self) -> None:
         if len(self._connections) >= self._options.max_connections:
@@ -156,9 +159,12 @@ class Server:
     # Clocks
 
     def _tick(self) -> None:
-        is_more_due = self._store.tick(self._clock_ms(), self._options.tick_max_rows)
-        delay_s = _BUSY_TICK_S if is_more_due else self._options.tick_interval_s
-        self._timers["tick"] = self._loop.call_later(delay_s, self._tick)
+        is_more_due = False
+        try:
+            is_more_due = self._store.tick(self._clock_ms(), self._options.tick_max_rows)
+        finally:  # an error goes to the loop, which logs it; one must not end all expiry
+            delay_s = _BUSY_TICK_S if is_more_due else self._options.tick_interval_s
+            self._timers["tick"] = self._loop.call_later(delay_s, self._tick)
 
     def _check_peers(self) -> None:
         interval_s, timeout_s = self._options.ping_interval_s, self._options.pong_timeout_s
