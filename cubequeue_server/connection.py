@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cubequeue_server.websocket import UNSUPPORTED_DATA, Message, WebSocket
-from protocol.decode import decode_request
 from protocol.encode import encode_error
 from protocol.envelope import read_message_id
 from protocol.errors import DecodeError
+from protocol.request_decoder import RequestDecoder
 from storage.interface import Caller, RequestKey
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Connection:
 
     __slots__ = (
         "_client_id",
+        "_decode",
         "_dispatcher",
         "_loop",
         "_ping_payload",
@@ -65,6 +66,7 @@ class Connection:
         self._loop = loop
         self._websocket: WebSocket | None = None
         self._client_id: bytes | None = None
+        self._decode = RequestDecoder().decode
         self._seen = array("q")
         self._undecodable = 0
         self._unproved: list[RequestKey] = []
@@ -87,7 +89,7 @@ class Connection:
 
     def on_message(self, message: Message) -> None:
         try:
-            request = decode_request(message)
+            request = self._decode(message)
         except DecodeError as error:
             self._on_undecodable(error)
             return

@@ -15,7 +15,7 @@ from protocol.decode import decode_request
 from protocol.flat import fields, follow, read_i32, read_u16, read_u32
 from protocol.messages import Request
 
-_MAX_SHAPES: Final = 16  # learned by one connection, one after the other; a client has two or three
+_MAX_LESSONS: Final = 16  # of one connection; a client has two or three shapes, or none that can be learned
 _MAX_HEAD_BYTES: Final = 512
 
 
@@ -32,7 +32,7 @@ class RequestDecoder:
     About 0.8 µs for a small message of a known shape.
     """
 
-    __slots__ = ("_after_id", "_before_id", "_connection_id", "_response_format", "_shapes_left", "_split", "_text_at")
+    __slots__ = ("_after_id", "_before_id", "_connection_id", "_lessons_left", "_response_format", "_split", "_text_at")
 
     def __init__(self) -> None:
         self._before_id = self._after_id = b"no message begins like this"
@@ -40,7 +40,7 @@ class RequestDecoder:
         self._response_format = 0
         self._split = struct.Struct("<sIsI").unpack_from
         self._text_at = 0
-        self._shapes_left = _MAX_SHAPES
+        self._lessons_left = _MAX_LESSONS
 
     def decode(self, buffer: bytes | bytearray | memoryview) -> Request:
         """Read one message. Raises `DecodeError` for bytes that are no request."""
@@ -55,7 +55,8 @@ class RequestDecoder:
                 return Request(message_id, self._connection_id, text, None, self._response_format)
             return decode_request(buffer)
         request = decode_request(buffer)
-        if self._shapes_left and request.parameters is None and request.trace is None and not request.inline_tables:
+        if self._lessons_left and request.parameters is None and request.trace is None and not request.inline_tables:
+            self._lessons_left -= 1
             self._learn(bytes(buffer[:_MAX_HEAD_BYTES]), request)
         return request
 
@@ -67,7 +68,6 @@ class RequestDecoder:
         if shape is None:
             return
         id_at, text_at = shape
-        self._shapes_left -= 1
         self._before_id, self._after_id = head[:id_at], head[id_at + 4 : text_at - 4]
         self._split = struct.Struct(f"<{len(self._before_id)}sI{len(self._after_id)}sI").unpack_from
         self._connection_id, self._response_format = request.connection_id, request.response_format

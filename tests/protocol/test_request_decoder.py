@@ -88,10 +88,10 @@ def test_the_shape_of_plain_messages_is_learned_from_the_first() -> None:
         decoder = RequestDecoder()
         decoder.decode(encode(1, b"SELECT 1"))
         assert decoder._text_at > 0, "not learned"
-        learned = decoder._shapes_left
+        learned = decoder._lessons_left
         for id_, text in ((2, b"QUEUE LIST 'p'"), (3, b""), (2**32 - 1, b"x" * 100_000), (4, "é".encode())):
             assert decoder.decode(encode(id_, text)).query == text
-        assert decoder._shapes_left == learned
+        assert decoder._lessons_left == learned
 
 
 def test_a_client_that_changes_its_shape_all_the_time_is_not_learned_from_for_ever() -> None:
@@ -99,4 +99,4 @@ def test_a_client_that_changes_its_shape_all_the_time_is_not_learned_from_for_ev
     for index in range(100):
         request = Request(1, b"c" * index, b"SELECT 1")
         assert decoder.decode(build_request(request)) == request
-    assert decoder._shapes_left == 0
+    assert decoder._lessons_left == 0
