@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.client_codec import encode_query
+from protocol.client_codec import QueryEncoder
 
 KEY = b"k" * 32  # stands where load.c puts the key of the cycle
 CONNECTION_ID = b"c" * 36
@@ -98,8 +98,9 @@ CYCLES: dict[str, Callable[[], list[Step]]] = {"life cycle 2 KB": life_cycle, "c
 def ws_plan(steps: list[Step], *, echo: bool = False) -> str:
     """The plan file of a WebSocket server; an echo is not held to the length of the replies."""
     lines = ["ws"]
+    encoder = QueryEncoder(CONNECTION_ID.decode())  # the text last, as the drivers put it
     for step in steps:
-        message = encode_query(MESSAGE_ID, step.sql, connection_id=CONNECTION_ID.decode())
+        message = encoder.encode(MESSAGE_ID, step.sql)
         offsets = (message.find(mark) for mark in (KEY, MESSAGE_ID.to_bytes(4, "little"), CONNECTION_ID))
         least = 0 if echo else step.min_reply_bytes
         lines.append(" ".join([step.name, *map(str, offsets), str(least), message.hex()]))
