@@ -132,8 +132,8 @@ class WebSocket(FrameListener):
 
     def on_ws_frame(self, _transport: WSTransport, frame: Frame) -> None:
         if not self.is_open:
-            return
-        if (
+            pass  # closed by a frame before it, in the same read
+        elif (
             frame.msg_type is not BINARY
             or not frame.fin
             or self._fragments is not None
@@ -154,7 +154,7 @@ class WebSocket(FrameListener):
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._refuse("a reserved bit is set")
         elif kind is PING:
-            self._send_frame(0x8A, frame.get_payload_as_bytes())
+            self._send_control(_control_frame(0x8A, frame.get_payload_as_bytes()))
         elif kind is PONG:
             self._session.on_pong(frame.get_payload_as_bytes())
             if frame.last_in_buffer and not frame.tail_size and self._reader is not None:
@@ -245,11 +245,11 @@ class WebSocket(FrameListener):
     def send_ping(self, payload: bytes) -> None:
         """Send a ping after everything that was sent before it; at most 125 bytes."""
         if self.is_open:
-            self._send_frame(0x89, payload)
+            self._send_control(_control_frame(0x89, payload))
 
-    def _send_frame(self, first_byte: int, payload: bytes) -> None:
-        self._out.append(bytes((first_byte, len(payload))) + payload)
-        self._out_bytes += len(payload)
+    def _send_control(self, frame: bytes) -> None:
+        self._out.append(frame)
+        self._out_bytes += len(frame)
         if not self._dirty:
             self._dirty = True
             self._outbox.add(self)
@@ -298,7 +298,7 @@ class WebSocket(FrameListener):
         self.is_open = False
         self._backlog.clear()
         self._fragments = None
-        self._send_frame(0x88, _pack_code(code) + _shorten(reason))
+        self._out.append(_control_frame(0x88, _pack_code(code) + _shorten(reason)))
         self.flush()
         options = self._options
         if not self._transport.is_closing():
@@ -318,6 +318,10 @@ class WebSocket(FrameListener):
         self._fragments = None
         self._reader = None
         self._session.on_lost()
+
+
+def _control_frame(first_byte: int, payload: bytes) -> bytes:
+    return bytes((first_byte, len(payload))) + payload
 
 
 def _shorten(reason: str) -> bytes:

@@ -1,0 +1,180 @@
+"""Clients that do not read, do not answer, or are many: what they cost others, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import weakref
+
+import pytest
+
+from cubequeue_server.connection import Connection
+from protocol.client_codec import Rows, encode_query
+from storage.limits import MIB
+from tests.server.client import BINARY, PING, PONG, connected, frame, raw
+from tests.server.harness import FIRST_ID, WatchedStore, serving, until
+
+
+async def test_a_pipelining_client_that_reads_late_is_slowed_and_gets_everything() -> None:
+    """200 MiB of answers to one packet of requests: far above the high water, none lost, little held."""
+    store = WatchedStore()
+    async with serving(store, max_outbound_bytes=16 * MIB) as server, raw(server.address) as client:
+        await client.upgrade()
+        value = b"x" * MIB
+        await client.send(frame(BINARY, encode_query(0, "CACHE SET 'a' ?", [value])))
+        await client.read_reply()
+        await client.send(b"".join(frame(BINARY, encode_query(id_, "CACHE GET 'a'")) for id_ in range(1, 201)))
+        await asyncio.sleep(0.2)
+        executed = len(store.executed)
+        assert executed < 150
+        for id_ in range(1, 201):
+            assert await client.read_reply() == Rows(id_, ("value",), [(value,)])
+        assert len(store.executed) == 201
+        assert server.counters.readers_slow == 0
+
+
+async def test_a_client_that_does_not_read_is_not_read_from() -> None:
+    store = WatchedStore()
+    async with serving(store) as server, raw(server.address) as client, connected(server.address) as bystander:
+        await client.upgrade()
+        await client.send(frame(BINARY, encode_query(0, "CACHE SET 'a' ?", [b"x" * MIB])))
+        request = frame(BINARY, encode_query(1, "CACHE GET 'a'", trace="t" * 10_000))
+        client.writer.write(request * 5000)
+        await asyncio.sleep(0.3)
+        assert len(store.executed) < 1000
+        await bystander.settle()
+
+
+async def test_control_frames_are_answered_while_requests_wait_for_the_reader() -> None:
+    async with serving() as server, raw(server.address) as client:
+        await client.upgrade()
+        await client.send(frame(BINARY, encode_query(0, "CACHE SET 'a' ?", [b"x" * MIB])))
+        await client.read_reply()
+        requests = b"".join(frame(BINARY, encode_query(id_, "CACHE GET 'a'")) for id_ in range(1, 51))
+        await client.send(requests + frame(PING, b"alive?"))
+        seen = [await client.read_frame() for _ in range(51)]
+        assert (PONG, b"alive?") in seen
+        assert seen.index((PONG, b"alive?")) < 50  # ahead of answers that waited
+
+
+async def test_a_reader_over_its_bound_is_closed_with_1008() -> None:
+    """Woken waiters answer without being read for: they are what a bound is needed against."""
+    async with (
+        serving(max_outbound_bytes=4 * MIB, close_timeout_s=5) as server,
+        raw(server.address) as client,
+        connected(server.address, "worker") as worker,
+    ):
+        await client.upgrade()
+        ids = [FIRST_ID + number for number in range(40)]
+        for id_ in ids:
+            await worker.ask(f"QUEUE ADD 'q:{id_}' 'p'")
+            await client.send(frame(BINARY, encode_query(id_, f"QUEUE RESULT_BLOCKING 60000 {id_}")))
+        await until(lambda: server.in_flight == 40)
+        for id_ in ids:
+            await worker.ask(f"QUEUE ACK {id_} ?", [b"x" * MIB])
+        await until(lambda: server.counters.readers_slow)
+        assert await client.read_close() == (1008, "too many bytes wait to be read by this connection")
+        await until(lambda: server.counters.connections == 1)
+
+
+async def test_a_reader_over_its_bound_that_reads_no_more_is_dropped() -> None:
+    async with (
+        serving(max_outbound_bytes=4 * MIB, close_timeout_s=0.1) as server,
+        raw(server.address) as client,
+        connected(server.address, "worker") as worker,
+    ):
+        await client.upgrade()
+        ids = [FIRST_ID + number for number in range(40)]
+        for id_ in ids:
+            await worker.ask(f"QUEUE ADD 'q:{id_}' 'p'")
+            await client.send(frame(BINARY, encode_query(id_, f"QUEUE RESULT_BLOCKING 60000 {id_}")))
+        await until(lambda: server.in_flight == 40)
+        for id_ in ids:
+            await worker.ask(f"QUEUE ACK {id_} ?", [b"x" * MIB])
+        await until(lambda: server.counters.connections == 1)
+        assert server.counters.readers_slow == 1
+
+
+async def test_a_peer_without_a_pong_is_dropped() -> None:
+    async with (
+        serving(ping_interval_s=0.05, pong_timeout_s=0.1) as server,
+        raw(server.address) as silent,
+        connected(server.address) as lively,
+    ):
+        await silent.upgrade()
+        assert (await silent.read_frame())[0] == PING
+        await silent.read_to_end()
+        assert server.counters.peers_silent == 1
+        await asyncio.sleep(0.3)
+        await lively.settle()
+
+
+async def test_a_pong_with_other_words_proves_nothing() -> None:
+    async with serving(ping_interval_s=0.05, pong_timeout_s=0.1) as server, raw(server.address) as client:
+        await client.upgrade()
+        _, payload = await client.read_frame()
+        await client.send(frame(PONG, payload + b"?"))
+        assert await client.read_to_end() == b""
+        assert server.counters.peers_silent == 1
+
+
+async def test_a_lost_client_leaves_nothing_behind() -> None:
+    """No cycle keeps a connection alive: the server runs with the collector off."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving() as server:
+            for end in ("close", "drop", "refuse"):
+                async with connected(server.address) as client:
+                    await client.ask("CACHE SET 'a' ?", [b"x" * 300_000])
+                    (connection,) = server._connections
+                    websocket = connection._websocket
+                    remains: list[weakref.ref[object]] = [weakref.ref(websocket)]
+                    del connection, websocket
+                    if end == "drop":
+                        client.drop()
+                    elif end == "refuse":
+                        await client.websocket.send("text")
+                await until(lambda: not server.counters.connections)
+                await asyncio.sleep(0.01)
+                assert [ref() for ref in remains] == [None], end
+    finally:
+        gc.enable()
+
+
+def count_connections() -> int:
+    return sum(isinstance(each, Connection) for each in gc.get_objects())
+
+
+async def test_connections_of_a_storm_are_freed() -> None:
+    gc.collect()
+    before = count_connections()
+    gc.disable()
+    try:
+        async with serving() as server:
+            for _ in range(50):
+                async with raw(server.address) as client:
+                    await client.upgrade()
+                    await client.send(frame(BINARY, encode_query(1, "CACHE GET 'a'")))
+                    await client.read_reply()
+            await until(lambda: not server.counters.connections)
+            await asyncio.sleep(0.01)
+            assert count_connections() == before
+            assert not server._fronts
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("count", [300])
+async def test_sockets_that_ask_nothing_are_bounded(count: int) -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft > 2 * count + 100
+    async with serving(handshake_timeout_s=0.3) as server:
+        clients = [await asyncio.open_connection(*server.address) for _ in range(count)]
+        await until(lambda: len(server._fronts) == count)
+        async with connected(server.address) as client:
+            await client.settle()
+        await until(lambda: not server._fronts)
+        for _, writer in clients:
+            writer.close()
