@@ -31,7 +31,8 @@ class Answers:
     """Kept answers by request key, each in one of three groups, oldest first. Every operation is O(1), amortised.
 
     Texts are kept by reference. They count in full all the same, because the item or result that they came from
-    may go while the answer stays.
+    may go while the answer stays. One result that wakes many counts once, in equal shares: were it counted for each,
+    a dozen clients that wait for a large result would use up the room, and all others' writes would be refused.
     """
 
     __slots__ = ("_confirmed", "_fresh", "_limits", "_undelivered", "due_ms", "size_bytes")
@@ -61,13 +62,17 @@ class Answers:
             answer = self._undelivered.get(key)
         return None if answer is None else answer[0]
 
-    def keep(self, key: RequestKey, result: Result, now_ms: int) -> None:
-        """Keep the first answer to a request. `key` has none yet."""
-        size_bytes = ANSWER_OVERHEAD_BYTES
+    def keep(self, key: RequestKey, result: Result, now_ms: int, sharers: int = 1) -> None:
+        """Keep the first answer to a request. `key` has none yet.
+
+        With `sharers` the same result is kept for so many requests: each counts its share of the texts.
+        """
+        text_bytes = 0
         for row in result.rows:
             for cell in row:
                 if isinstance(cell, bytes):
-                    size_bytes += len(cell)
+                    text_bytes += len(cell)
+        size_bytes = ANSWER_OVERHEAD_BYTES + text_bytes // sharers
         self._fresh[key] = (result, now_ms, size_bytes)
         self.size_bytes += size_bytes
         due_ms = now_ms + self._limits.keep_ms

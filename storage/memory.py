@@ -143,9 +143,10 @@ class MemoryStore:
     def _wake(self, waiters: list[Waiter], result: Result, now_ms: int) -> None:
         """Answer those whom an ACK releases; their answers are kept first, whether anybody listens or not."""
         reply = Reply(result, self._effects.seq)
+        owed = {waiter.request_key for waiter in waiters} - {None}
         for waiter in waiters:
             if waiter.request_key is not None and self._answers.find(waiter.request_key) is None:
-                self._answers.keep(waiter.request_key, result, now_ms)
+                self._answers.keep(waiter.request_key, result, now_ms, sharers=len(owed))
         for waiter in waiters:
             waiter.answer(reply)
 

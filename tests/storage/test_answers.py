@@ -175,3 +175,15 @@ def test_two_waits_under_one_key_keep_the_first_answer() -> None:
     world.ack(2, b"two")
     assert world.run(QueueResultBlocking(1, 1_000), key=request(1)) == [(b"one", b"success", b"1", None)]
     world.check()
+
+
+def test_one_result_that_wakes_many_counts_once() -> None:
+    room = 8 * ANSWER_OVERHEAD_BYTES + 2_000
+    world = World(answers=AnswerLimits(max_bytes=room))
+    id_ = world.add(PATH)
+    for number in range(4):
+        world.wait(id_, request_key=request(number))
+    world.ack(PATH, b"x" * 1_000)
+    assert 4 * ANSWER_OVERHEAD_BYTES + 900 < world.store.gauges()["answer_bytes"] < 4 * ANSWER_OVERHEAD_BYTES + 1_100
+    assert world.run(CacheIncr(b"c:n"), key=request(9)) == [(b"1",)]
+    world.store.check_invariants()
