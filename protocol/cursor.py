@@ -17,6 +17,7 @@ from protocol.lexer import (
     NUMBER,
     PLACEHOLDER,
     PLAIN_INTEGER,
+    PLAIN_KEY,
     PREFIXED_LITERAL,
     QUOTED_START,
     WORD,
@@ -43,6 +44,7 @@ INT64: Final = IntegerType(-(1 << 63), (1 << 63) - 1)
 UINT32: Final = IntegerType(0, (1 << 32) - 1)
 UINT64: Final = IntegerType(0, (1 << 64) - 1)
 UINT128: Final = IntegerType(0, (1 << 128) - 1)
+_PLAIN_KEY: Final = re.compile(PLAIN_KEY)
 _LONGEST_DIGITS: Final = len(str(UINT128.maximum))
 
 _STRING: Final = "string parameter"
@@ -114,6 +116,10 @@ class Cursor:
 
     def key(self) -> Path:
         """A path or prefix: any word, anything quoted, or a string parameter."""
+        plain = _PLAIN_KEY.match(self.text, self.offset)
+        if plain is not None:
+            self.offset = plain.end()
+            return plain[1]
         code = self._peek()
         if code in _QUOTES:
             return self._quoted()
@@ -123,6 +129,10 @@ class Cursor:
 
     def keyref(self) -> KeyRef:
         """A path, or the id that a bare number or an integer parameter is."""
+        plain = _PLAIN_KEY.match(self.text, self.offset)
+        if plain is not None:
+            self.offset = plain.end()
+            return plain[1]
         code = self._peek()
         if code in _QUOTES:
             return self._quoted()
