@@ -13,6 +13,8 @@ TICK_S: Final = 0.01
 _TICKS_PER_S: Final = 100
 # A wait may be asked for up to 2^64 ms; nobody is there any more after a month.
 _MAX_WAIT_MS: Final = 31 * 86_400_000
+# So rarely that their cost is spread thin: there are a few thousand ticks in all in the longest waits of real clients.
+_MAX_EMPTY_TICKS: Final = 10_000
 
 
 class Waits:
@@ -22,13 +24,14 @@ class Waits:
     all.
     """
 
-    __slots__ = ("_by_tick", "_give_up", "_loop", "_ticks", "_timer")
+    __slots__ = ("_by_tick", "_empty_ticks", "_give_up", "_loop", "_ticks", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, give_up: Callable[[list[Pending]], None]) -> None:
         self._loop = loop
         self._give_up = give_up
         self._by_tick: dict[int, dict[Pending, None]] = {}
         self._ticks: list[int] = []  # a heap of the keys of `_by_tick`
+        self._empty_ticks = 0  # since they were dropped last; one that came and went twice counts twice
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -50,13 +53,26 @@ class Waits:
     def cancel(self, pending: Pending, tick: int) -> None:
         """Forget `pending`, if it is still there."""
         waiting = self._by_tick.get(tick)
-        if waiting is not None:
-            waiting.pop(pending, None)
+        if waiting is None:
+            return
+        waiting.pop(pending, None)
+        if not waiting:
+            self._empty_ticks += 1
+            if self._empty_ticks >= _MAX_EMPTY_TICKS:
+                self._drop_empty_ticks()
+
+    def _drop_empty_ticks(self) -> None:
+        """What waited for a far tick has mostly been answered long before: do not keep its place until then."""
+        self._by_tick = {tick: waiting for tick, waiting in self._by_tick.items() if waiting}
+        self._ticks = sorted(self._by_tick)  # which is a heap
+        self._empty_ticks = 0
+        self._schedule()
 
     def stop(self) -> None:
         """Forget all."""
         self._by_tick.clear()
         self._ticks.clear()
+        self._empty_ticks = 0
         self._schedule()
 
     def _schedule(self) -> None:

@@ -72,3 +72,17 @@ async def test_a_hundred_thousand_waits() -> None:
         waits.add(Pending(None), number % 100)
     await asyncio.sleep(0.3)
     assert len(given_up) == 100_000
+
+
+async def test_places_of_waits_that_ended_early_are_not_kept_until_their_time() -> None:
+    given_up: list[Pending] = []
+    waits = Waits(asyncio.get_running_loop(), given_up.extend)
+    kept = Pending(None)
+    waits.add(kept, 50)
+    for number in range(30_000):
+        pending = Pending(None)
+        waits.cancel(pending, waits.add(pending, 3_600_000 + 10 * number))
+    assert len(waits._by_tick) == len(waits._ticks) < 10_100
+    await asyncio.sleep(0.1)
+    assert given_up == [kept]
+    waits.stop()
