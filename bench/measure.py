@@ -36,6 +36,7 @@ def measure(load: Path, plan: Path, server: servers.Running, shape: tuple[int, i
     """Drive one server with one plan; its processor time is taken over the whole run, warm-up included."""
     connections, depth = shape
     warmup_s = seconds / 4
+    server.settle()
     before = server.cpu_seconds()
     target = f"127.0.0.1:{server.port}"
     command = [str(load), str(plan), target, str(connections), str(depth), str(warmup_s), str(seconds)]

@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 START_TIMEOUT_S = 10.0
+IDLE_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class Running:
         """User and system time so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def settle(self) -> None:
+        """Wait until it idles: what a start does in the background is measured by `bench.start`, not here."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        used, before = self.cpu_seconds(), -1.0
+        while used > before and time.monotonic() < deadline:
+            time.sleep(IDLE_S)
+            used, before = self.cpu_seconds(), used
 
     def resident_mib(self) -> float:
         """Resident memory now."""
