@@ -44,6 +44,10 @@ def run_workers(server: Cubequeue, packages: Path, folder: Path, work: list[dict
         for node, part in zip(nodes, work, strict=True):
             done = node.expect("answers")
             assert done == {"answers": len(part["names"]), "errors": []}
+        # Only now: one that ended earlier would leave what it runs for the others.
+        for node in nodes:
+            node.go_on()
+        for node in nodes:
             assert node.exit_code() == 0, node.errors
     return Counter(executions.read_text().split())
 

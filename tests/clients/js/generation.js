@@ -46,7 +46,8 @@ function recordStatements(driver) {
   const sent = [];
   const original = driver.connection.query;
   driver.connection.query = function query(text, ...rest) {
-    sent.push({ query: text, parameters: Array.isArray(rest[0]) ? rest[0] : [] });
+    // (text, parameters, options) since 1.7, before that (text, inlineTables, trace, parameters).
+    sent.push({ query: text, parameters: (has.resends ? rest[0] : rest[2]) || [] });
     return original.call(this, text, ...rest);
   };
   return sent;

@@ -22,7 +22,10 @@ function rowsOfArrow(data) {
   // Required late: only a server that announces Arrow makes a client ask for it.
   const { RecordBatchReader, Type } = require('apache-arrow');
   // A copy: IPC buffers must be aligned, and FlatBuffers places a byte vector at any multiple of four.
-  const reader = RecordBatchReader.from(new Uint8Array(data));
+  const reader = RecordBatchReader.from(new Uint8Array(data)).open();
+  if (!reader.schema) {
+    throw new Error('an Arrow stream without its schema');
+  }
   const rows = [];
   for (const batch of reader) {
     const columns = batch.schema.fields.map((field, index) => [
@@ -40,9 +43,6 @@ function rowsOfArrow(data) {
         ),
       );
     }
-  }
-  if (reader.schema === undefined || reader.schema === null) {
-    throw new Error('an Arrow stream without its schema');
   }
   return rows;
 }
