@@ -54,15 +54,20 @@ class StoreMachine(RuleBasedStateMachine):
         limits=draw.limits(),
         queue_paths=draw.some_queue_paths,
         cache_paths=draw.some_cache_paths,
-        items=st.lists(draw.choices, max_size=4),
+        items=st.lists(st.tuples(draw.choices, draw.priorities), max_size=4),
         owner=draw.callers,
     )
     def begin(
-        self, limits: Limits, queue_paths: list[bytes], cache_paths: list[bytes], items: list[int], owner: Caller
+        self,
+        limits: Limits,
+        queue_paths: list[bytes],
+        cache_paths: list[bytes],
+        items: list[tuple[int, int]],
+        owner: Caller,
     ) -> None:
         self.twins = Twins(self.open_store(limits), limits, queue_paths, cache_paths)
-        for path in items:
-            ask = QueueAdd(self.twins.queue_path(path), b"{}", exclusive=owner.process_id is not None)
+        for path, priority in items:
+            ask = QueueAdd(self.twins.queue_path(path), b"{}", priority, exclusive=owner.process_id is not None)
             self.twins.both(ask, owner, False, 0)
 
     # Entering and claiming.
@@ -183,6 +188,7 @@ class StoreMachine(RuleBasedStateMachine):
         waits=st.lists(st.sampled_from([0, ById(1)]), max_size=3),
         value=draw.values,
         is_cancelled=st.booleans(),
+        readers=st.integers(0, 2),
         keyed=st.booleans(),
     )
     def live_through(
@@ -192,6 +198,7 @@ class StoreMachine(RuleBasedStateMachine):
         waits: list[Key],
         value: bytes | None,
         is_cancelled: bool,
+        readers: int,
         keyed: bool,
     ) -> None:
         """A whole life at once, so that results and those who wait for one are not rare."""
@@ -200,6 +207,8 @@ class StoreMachine(RuleBasedStateMachine):
         for key in waits:
             self.twins.both(QueueResultBlocking(name if key == 0 else self.twins.key(key), 1_000), Caller(), keyed, 0)
         self.twins.both(QueueCancel(name) if is_cancelled else QueueAck(name, value), Caller(), keyed, 0)
+        for _ in range(readers):
+            self.twins.both(QueueResult(name), Caller(), keyed, 0)
 
     @precondition(lambda self: self.twins.waits)
     @rule(number=st.integers(0, 99), pause=draw.pauses)
@@ -210,22 +219,35 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             self.twins.give_up(number, pause)
 
-    @precondition(lambda self: self.twins.model.queue.items or self.twins.model.queue.results)
+    @precondition(lambda self: self.twins.model.queue.results)
+    @rule(number=st.integers(0, 99), off_by_ms=st.integers(-1, 1), by_path=st.booleans())
+    def meet_a_result_at_its_end(self, number: int, off_by_ms: int, by_path: bool) -> None:
+        """The first statement to see that a result has gone, or has not."""
+        results = self.twins.model.queue.results
+        result = results[number % len(results)]
+        self.twins.let_pass_until(result.expire_ms + off_by_ms)
+        self.twins.both(QueueResult(result.path if by_path else result.id), Caller(), False, 0)
+
+    @precondition(lambda self: self.twins.model.queue.items)
     @rule(
-        kind=st.sampled_from([QueueGet, QueueResult, QueueCancel, QueueHeartbeat, QueueRetrieve, QueueAdd, QueueAck]),
+        kind=st.sampled_from([QueueGet, QueueCancel, QueueHeartbeat, QueueRetrieve, QueueAdd, QueueAck]),
         number=st.integers(0, 99),
         off_by_ms=st.integers(-1, 1),
     )
-    def meet_at_its_end(self, kind: type[Statement], number: int, off_by_ms: int) -> None:
-        """The first statement to see that an item or a result has gone, or has not."""
-        id_ = self.twins.let_pass_until_end_of(number, off_by_ms)
-        path = self.twins.path_of(id_)
+    def meet_an_item_at_its_end(self, kind: type[Statement], number: int, off_by_ms: int) -> None:
+        """The first statement to see that an item has gone, or has not."""
+        queue = self.twins.model.queue
+        item = queue.items[number % len(queue.items)]
+        self.twins.let_pass_until(queue.end_of(item) + off_by_ms)
         asks: dict[type[Statement], Statement] = {
-            QueueRetrieve: QueueRetrieve(path, 9),
-            QueueAdd: QueueAdd(path, b"new"),
-            QueueAck: QueueAck(id_, b"late"),
+            QueueGet: QueueGet(item.id),
+            QueueCancel: QueueCancel(item.id),
+            QueueHeartbeat: QueueHeartbeat(item.id),
+            QueueRetrieve: QueueRetrieve(item.path, 9),
+            QueueAdd: QueueAdd(item.path, b"new"),
+            QueueAck: QueueAck(item.id, b"late"),
         }
-        self.twins.both(asks[kind] if kind in asks else kind(id_), Caller(), False, 0)  # type: ignore[call-arg]
+        self.twins.both(asks[kind], Caller(), False, 0)
 
     # The cache.
 

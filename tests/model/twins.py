@@ -20,7 +20,9 @@ from storage.vocabulary import (
     QueueActive,
     QueueGet,
     QueueList,
+    QueueOrphaned,
     QueueResult,
+    QueueStalled,
     QueueToCancel,
     Result,
     Statement,
@@ -202,19 +204,9 @@ class Twins:
         over = [end for end in self.ends_of_answers() if end <= self.now_ms]
         self.may_not_go_before_ms = max([self.may_not_go_before_ms, *over])
 
-    def let_pass_until_end_of(self, number: int, off_by_ms: int) -> int:
-        """To the end of some item or result, or next to it; returns its id."""
-        queue = self.model.queue
-        ends = {item.id: queue.end_of(item) for item in queue.items} | {r.id: r.expire_ms for r in queue.results}
-        id_ = sorted(ends)[number % len(ends)]
-        self.let_pass(max(ends[id_] - self.now_ms, 0) + off_by_ms)
-        return id_
-
-    def path_of(self, id_: int) -> bytes:
-        """The path of an item or result, or of none that the run uses."""
-        queue = self.model.queue
-        paths = {result.id: result.path for result in queue.results} | {item.id: item.path for item in queue.items}
-        return paths.get(id_, self.queue_paths[0])
+    def let_pass_until(self, then_ms: int) -> None:
+        """On to a moment, if it lies ahead."""
+        self.let_pass(max(then_ms - self.now_ms, 0))
 
     def ends(self) -> list[int]:
         """When something of the model ends."""
@@ -287,6 +279,8 @@ class Twins:
             self.compare(QueueActive(prefix), CALLERS[-1], None)
             for age_ms in self.ages(prefix):
                 self.compare(QueueToCancel(prefix, age_ms, age_ms), Caller(), None)
+                self.compare(QueueStalled(prefix, age_ms), Caller(), None)
+                self.compare(QueueOrphaned(prefix, age_ms), Caller(), None)
         for prefix in self.cache_prefixes:
             self.compare(CacheKeys(prefix + b":"), Caller(), None)
         self.shows_the_same_results()
