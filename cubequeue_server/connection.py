@@ -149,12 +149,15 @@ class Connection:
 
     # Proof of life, and of arrival
 
-    def check_peer(self, interval_s: float, timeout_s: float) -> bool:
-        """Ping when it is time to. False when the last ping has waited for its pong for too long."""
+    def check_peer(self, interval_s: float, timeout_s: float, proof_interval_s: float) -> bool:
+        """Ping when it is time to, earlier when there are answers to prove the arrival of.
+
+        False when the last ping has waited for its pong for too long.
+        """
         waited_s = self._loop.time() - self._pinged_at_s
         if self._ping_payload is not None:
             return waited_s < timeout_s
-        if waited_s >= interval_s:
+        if waited_s >= interval_s or (self._unproved and waited_s >= proof_interval_s):
             self._ping()
         return True
 

@@ -35,6 +35,7 @@ class ServerOptions:
     processing_kept_s: float = 3600.0  # how long a repeat joins a statement in flight (wire.md §3)
 
     ping_interval_s: float = 15.0
+    proof_interval_s: float = 1.0  # between pings while answers wait for the proof of their arrival
     pong_timeout_s: float = 60.0
     handshake_timeout_s: float = 10.0
     close_timeout_s: float = 5.0  # for the peer to answer a close, or to stop sending a refused body

@@ -169,10 +169,10 @@ class Server:
     def _check_peers(self) -> None:
         interval_s, timeout_s = self._options.ping_interval_s, self._options.pong_timeout_s
         for connection in list(self._connections):
-            if not connection.check_peer(interval_s, timeout_s):
+            if not connection.check_peer(interval_s, timeout_s, self._options.proof_interval_s):
                 self.counters.peers_silent += 1
                 connection.abort()
         self._dispatcher.forget_old()
         self._outbox.flush()
-        delay_s = min(_CHECK_PEERS_S, interval_s / 4, timeout_s / 4)
+        delay_s = min(_CHECK_PEERS_S, interval_s / 4, timeout_s / 4, self._options.proof_interval_s)
         self._timers["peers"] = self._loop.call_later(delay_s, self._check_peers)

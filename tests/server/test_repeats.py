@@ -180,9 +180,23 @@ async def test_a_pong_confirms_what_was_sent_before_its_ping() -> None:
         assert server.counters.answers_confirmed == 1
 
 
+async def test_a_few_unproved_answers_are_proved_soon() -> None:
+    """A client that dies leaves little behind that fills the room for kept answers."""
+    store = WatchedStore()
+    async with (
+        serving(store, ping_interval_s=3600, proof_interval_s=0.05) as server,
+        connected(server.address, "d") as client,
+    ):
+        await client.ask("CACHE INCR 'n'", message_id=1)
+        await until(lambda: store.confirmed == [(b"", b"d", 1)])
+
+
 async def test_many_unproved_answers_are_proved_out_of_turn() -> None:
     store = WatchedStore()
-    async with serving(store, ping_interval_s=3600) as server, connected(server.address) as client:
+    async with (
+        serving(store, ping_interval_s=3600, proof_interval_s=3600) as server,
+        connected(server.address) as client,
+    ):
         for _ in range(1024):
             await client.send("CACHE INCR 'n'")
         await until(lambda: len(store.confirmed) == 1024)
@@ -191,7 +205,10 @@ async def test_many_unproved_answers_are_proved_out_of_turn() -> None:
 
 async def test_large_unproved_answers_are_proved_out_of_turn() -> None:
     store = WatchedStore()
-    async with serving(store, ping_interval_s=3600) as server, connected(server.address) as client:
+    async with (
+        serving(store, ping_interval_s=3600, proof_interval_s=3600) as server,
+        connected(server.address) as client,
+    ):
         await client.ask("QUEUE ADD 'q:a' ?", [b"x" * 1_100_000])
         await client.ask("QUEUE RETRIEVE 'q:a'")
         await until(lambda: len(store.confirmed) == 2)
