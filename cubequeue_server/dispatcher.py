@@ -53,6 +53,8 @@ class Dispatcher:
         self.counters = counters
         self.on_lost = on_lost
         self._options = options
+        self._max_in_flight = options.max_in_flight
+        self._statements = counters.statements
         self._store = store
         self._sql = sql
         self._clock_ms = clock_ms
@@ -72,41 +74,41 @@ class Dispatcher:
 
     def dispatch(self, connection: Connection, request: Request) -> None:
         """Answer `request` on `connection`, now or later. Raises nothing."""
-        connection_id = request.connection_id
+        connection_id, message_id = request.connection_id, request.message_id
         key: RequestKey | None = None
         if connection_id is not None:
-            key = (connection.user, connection_id, request.message_id)
-            if connection.is_repeat(connection_id, request.message_id):
+            key = (connection.user, connection_id, message_id)
+            if connection.is_repeat(connection_id, message_id):
                 self.counters.repeats_dropped += 1
                 return
             if (in_flight := self._in_flight.find(key)) is not None:
                 self.counters.repeats_joined += 1
                 self._in_flight.join(in_flight, connection)
                 return
-        if request.response_format or connection.in_flight >= self._options.max_in_flight:
+        if request.response_format or connection.in_flight >= self._max_in_flight:
             refusal = self._refusal(connection, request)
             if refusal is not None:
-                connection.tell(request.message_id, refusal)
+                connection.tell(message_id, refusal)
                 return
         try:
             statement = parse_statement(request.query, request.parameters)
         except StatementSyntaxError as error:
             self.counters.syntax_errors += 1
-            connection.tell(request.message_id, error.wire_text)
+            connection.tell(message_id, error.wire_text)
         except Exception as error:  # one request must not take others down
-            connection.tell(request.message_id, self.unforeseen(error))
+            connection.tell(message_id, self.unforeseen(error))
         else:
             self._answer(connection, request, statement, key)
 
     def _refusal(self, connection: Connection, request: Request) -> str | None:
-        limit = self._options.max_in_flight
+        limit = self._max_in_flight
         if connection.in_flight >= limit:
             self.counters.overloaded += 1
             return f"{connection.in_flight} requests of this connection wait for an answer, the limit is {limit}"
         return response_format_refusal(request)
 
     def _answer(self, connection: Connection, request: Request, statement: Statement, key: RequestKey | None) -> None:
-        self.counters.statements[type(statement)] += 1
+        self._statements[type(statement)] += 1
         outcome = self._execute(connection, statement, key)
         kept_key = key if statement.has_effects else None
         if type(outcome) is Reply and outcome.commit_seq <= self._store.durable_seq:
