@@ -14,24 +14,24 @@ class Sender(Protocol):
 
 
 class Outbox:
-    """Collects senders until the end of a read, of a timer or of a callback of the store."""
+    """Collects senders until the end of a read, of a timer or of a callback of the store: those in `waiting`."""
 
-    __slots__ = ("_is_scheduled", "_loop", "_waiting")
+    __slots__ = ("_is_scheduled", "_loop", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: list[Sender] = []
+        self.waiting: list[Sender] = []
         self._is_scheduled = False
 
     def add(self, sender: Sender) -> None:
         """Have `sender` flushed. It takes care to be here only once."""
-        self._waiting.append(sender)
+        self.waiting.append(sender)
 
     def flush(self) -> None:
         """Let all write now."""
-        waiting = self._waiting
+        waiting = self.waiting
         if waiting:
-            self._waiting = []
+            self.waiting = []
             for sender in waiting:
                 sender.flush()
 

@@ -19,7 +19,8 @@ from cubequeue_server.transport import (
     TEXT,
     Frame,
     FrameListener,
-    FrameReader,
+    Framing,
+    WSMsgType,
     WSTransport,
 )
 
@@ -35,12 +36,11 @@ _MAX_REASON_BYTES: Final = 123
 
 _FLUSH_BYTES: Final = 256 * 1024  # so much may wait for the end of a read
 _JOIN_BYTES: Final = 64 * 1024  # so much is copied into one write
+_SINGLE_BYTES: Final = 8 * 1024  # so much picows copies behind its header
 _COPY_BYTES: Final = 64 * 1024  # so much is copied out of the read buffer before it is decoded
 
-_SHORT_HEADERS: Final = tuple(bytes((0x82, size)) for size in range(126))
 _pack_medium_header = struct.Struct(">BBH").pack
 _pack_long_header = struct.Struct(">BBQ").pack
-_pack_code = struct.Struct(">H").pack
 
 Message = bytes | memoryview
 
@@ -66,12 +66,19 @@ def oversize_reason(size_bytes: int, kind: str, limit_bytes: int) -> str:
     return f"Message of {size_bytes} bytes exceeds the maximum {kind} size of {limit_bytes} bytes"
 
 
-def _header(size: int) -> bytes:
+def _make_header(size: int) -> bytes:
     if size < 126:
-        return _SHORT_HEADERS[size]
+        return bytes((0x82, size))
     if size < 65_536:
         return _pack_medium_header(0x82, 126, size)
     return _pack_long_header(0x82, 127, size)
+
+
+_READY_HEADERS: Final = tuple(map(_make_header, range(1024)))
+
+
+def _header(size: int) -> bytes:
+    return _READY_HEADERS[size] if size < len(_READY_HEADERS) else _make_header(size)
 
 
 class WebSocket(FrameListener):
@@ -84,13 +91,14 @@ class WebSocket(FrameListener):
     __slots__ = (
         "_backlog",
         "_counters",
-        "_dirty",
         "_fragments",
+        "_framing",
+        "_is_listed",
+        "_is_reading",
         "_options",
         "_out",
         "_out_bytes",
         "_outbox",
-        "_reader",
         "_session",
         "_stalled",
         "_transport",
@@ -110,12 +118,13 @@ class WebSocket(FrameListener):
         self._options = options
         self._counters = counters
         self._outbox = outbox
-        self._reader: FrameReader | None = None
+        self._framing: Framing | None = None
         self._fragments: bytearray | None = None
         self._backlog: deque[bytes] = deque()
         self._out: list[bytes] = []
         self._out_bytes = 0
-        self._dirty = False
+        self._is_reading = False
+        self._is_listed = False
         self._stalled = False
         self.is_open = True
 
@@ -125,12 +134,13 @@ class WebSocket(FrameListener):
         self._transport.set_write_buffer_limits(high=high, low=high // 4)
         limits = self._options
         max_frame_bytes = 2 * min(limits.max_frame_bytes, limits.max_message_bytes)
-        self._reader = FrameReader(self._transport, self, max_frame_bytes)
-        self._reader.feed(already_read)
+        self._framing = Framing(self._transport, self, max_frame_bytes)
+        self._framing.feed(already_read)
 
     # Reading
 
     def on_ws_frame(self, _transport: WSTransport, frame: Frame) -> None:
+        self._is_reading = True
         if not self.is_open:
             pass  # closed by a frame before it, in the same read
         elif (
@@ -147,18 +157,21 @@ class WebSocket(FrameListener):
         else:
             self._receive(frame.get_payload_as_memoryview())
         if frame.last_in_buffer:
-            self._outbox.flush()
+            self._is_reading = False
+            self.flush()
+            if self._outbox.waiting:
+                self._outbox.flush()
 
     def _on_other_frame(self, frame: Frame) -> None:
         kind = frame.msg_type
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._refuse("a reserved bit is set")
         elif kind is PING:
-            self._send_control(_control_frame(0x8A, frame.get_payload_as_bytes()))
+            self._send_control(PONG, frame.get_payload_as_bytes())
         elif kind is PONG:
             self._session.on_pong(frame.get_payload_as_bytes())
-            if frame.last_in_buffer and not frame.tail_size and self._reader is not None:
-                self._reader.narrow()
+            if frame.last_in_buffer and not frame.tail_size and self._framing is not None:
+                self._framing.narrow()
         elif kind is TEXT:
             self._counters.violations += 1
             self.close(UNSUPPORTED_DATA, "text frames are not part of this protocol")
@@ -226,50 +239,53 @@ class WebSocket(FrameListener):
     # Writing
 
     def send(self, message: bytes) -> None:
-        """Send a message, with what else is sent until the next flush of the outbox. Nothing when closed."""
+        """Send a message, with what else is sent until the end of this read or the next flush of the outbox.
+
+        Nothing when closed.
+        """
         if not self.is_open:
             return
         size = len(message)
         self._counters.messages_out += 1
         self._counters.bytes_out += size
-        out = self._out
-        out.append(_header(size))
-        out.append(message)
+        self._out.append(message)
         self._out_bytes += size
-        if not self._dirty:
-            self._dirty = True
+        if not self._is_reading and not self._is_listed:
+            self._is_listed = True
             self._outbox.add(self)
         if self._out_bytes > _FLUSH_BYTES:
             self.flush()
 
     def send_ping(self, payload: bytes) -> None:
         """Send a ping after everything that was sent before it; at most 125 bytes."""
-        if self.is_open:
-            self._send_control(_control_frame(0x89, payload))
+        self._send_control(PING, payload)
 
-    def _send_control(self, frame: bytes) -> None:
-        self._out.append(frame)
-        self._out_bytes += len(frame)
-        if not self._dirty:
-            self._dirty = True
-            self._outbox.add(self)
+    def _send_control(self, kind: WSMsgType, payload: bytes) -> None:
+        self.flush()
+        if self.is_open and self._framing is not None:
+            self._framing.send(kind, payload)
+            self._check_reader()
 
     def flush(self) -> None:
-        """Write what was sent. Called by the outbox."""
+        """Write what was sent."""
+        self._is_listed = False
         out, size = self._out, self._out_bytes
-        self._dirty = False
         if not out:
             return
         self._out, self._out_bytes = [], 0
-        if size <= _JOIN_BYTES:
-            self._transport.write(b"".join(out))
+        if len(out) == 1 and size <= _SINGLE_BYTES and self._framing is not None:
+            self._framing.send(BINARY, out[0])
         else:
-            self._transport.writelines(out)
-        if (
-            self._stalled
-            and self.is_open
-            and self._transport.get_write_buffer_size() > self._options.max_outbound_bytes
-        ):
+            frames = [part for message in out for part in (_header(len(message)), message)]
+            if size <= _JOIN_BYTES:
+                self._transport.write(b"".join(frames))
+            else:
+                self._transport.writelines(frames)
+        if self._stalled:
+            self._check_reader()
+
+    def _check_reader(self) -> None:
+        if self.is_open and self._transport.get_write_buffer_size() > self._options.max_outbound_bytes:
             self._counters.readers_slow += 1
             self.close(POLICY_VIOLATION, "too many bytes wait to be read by this connection")
 
@@ -298,8 +314,9 @@ class WebSocket(FrameListener):
         self.is_open = False
         self._backlog.clear()
         self._fragments = None
-        self._out.append(_control_frame(0x88, _pack_code(code) + _shorten(reason)))
         self.flush()
+        if self._framing is not None:
+            self._framing.send_close(code, _shorten(reason))
         options = self._options
         if not self._transport.is_closing():
             Lingering(self._transport, options.close_timeout_s, options.max_discarded_bytes, self._lose)
@@ -316,12 +333,8 @@ class WebSocket(FrameListener):
         self._backlog.clear()
         self._out.clear()
         self._fragments = None
-        self._reader = None
+        self._framing = None
         self._session.on_lost()
-
-
-def _control_frame(first_byte: int, payload: bytes) -> bytes:
-    return bytes((first_byte, len(payload))) + payload
 
 
 def _shorten(reason: str) -> bytes:

@@ -248,9 +248,9 @@ async def test_the_read_buffer_of_an_idle_connection_is_small_again() -> None:
         (connection,) = server._connections
         assert connection._websocket is not None
         websocket = connection._websocket
-        reader = websocket._reader
-        assert reader is not None
-        assert len(reader._protocol.get_buffer(-1)) > MIB
-        await until(lambda: len(reader._protocol.get_buffer(-1)) < 64 * 1024)
+        framing = websocket._framing
+        assert framing is not None
+        assert len(framing._protocol.get_buffer(-1)) > MIB
+        await until(lambda: len(framing._protocol.get_buffer(-1)) < 64 * 1024)
         await client.ask(f"CACHE SET 'a' '{'x' * MIB}'")
         await client.settle()
