@@ -35,10 +35,11 @@ class Answers:
     a dozen clients that wait for a large result would use up the room, and all others' writes would be refused.
     """
 
-    __slots__ = ("_confirmed", "_fresh", "_limits", "_undelivered", "due_ms", "size_bytes")
+    __slots__ = ("_confirmed", "_fresh", "_give_way_bytes", "_limits", "_undelivered", "due_ms", "size_bytes")
 
     def __init__(self, limits: AnswerLimits) -> None:
         self._limits = limits
+        self._give_way_bytes = min(limits.give_way_bytes, limits.max_bytes)
         self._fresh: _Group = OrderedDict()
         self._confirmed: _Group = OrderedDict()
         self._undelivered: _Group = OrderedDict()
@@ -93,7 +94,7 @@ class Answers:
 
     def make_room(self) -> bool:
         """Drop confirmed answers, oldest first, until there is room for more; False if there is none then."""
-        while self.size_bytes >= self._limits.max_bytes and self._confirmed:
+        while self.size_bytes >= self._give_way_bytes and self._confirmed:
             self.size_bytes -= self._confirmed.popitem(last=False)[1][2]
         return self.size_bytes < self._limits.max_bytes
 

@@ -50,8 +50,14 @@ class CacheLimits:
 
 @dataclass(slots=True, frozen=True)
 class AnswerLimits:
-    """Bounds of the answers kept for clients that ask again (decisions, "De-duplication")."""
+    """Bounds of the answers kept for clients that ask again (decisions, "De-duplication").
 
-    max_bytes: int = 64 * MIB
+    Above `give_way_bytes` answers that are known to have arrived are dropped. Those that are not stay, and at
+    `max_bytes` new writes are refused: the room between is for many clients that die at once, or are sent large
+    results at once, and must not shut the others out.
+    """
+
+    give_way_bytes: int = 64 * MIB
+    max_bytes: int = 512 * MIB
     keep_ms: int = 300 * SECOND_MS
     keep_undelivered_ms: int = 600 * SECOND_MS

@@ -195,8 +195,8 @@ def test_an_explicit_value_that_another_setting_forbids_is_refused() -> None:
 @pytest.mark.parametrize(
     ("memory", "cache", "queue", "answers"),
     [
-        (64 * GIB, 4 * GIB, 4 * GIB, 64 * MIB),
-        (1 * GIB, 3 * GIB // 10, 3 * GIB // 10, 64 * MIB),
+        (64 * GIB, 4 * GIB, 4 * GIB, 512 * MIB),
+        (1 * GIB, 3 * GIB // 10, 3 * GIB // 10, GIB // 10),
         (256 * MIB, 256 * MIB * 3 // 10, 256 * MIB * 3 // 10, 256 * MIB // 10),
         (64 * MIB, 32 * MIB, 64 * MIB * 3 // 10, 64 * MIB // 10),
     ],

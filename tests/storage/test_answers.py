@@ -187,3 +187,16 @@ def test_one_result_that_wakes_many_counts_once() -> None:
     assert 4 * ANSWER_OVERHEAD_BYTES + 900 < world.store.gauges()["answer_bytes"] < 4 * ANSWER_OVERHEAD_BYTES + 1_100
     assert world.run(CacheIncr(b"c:n"), key=request(9)) == [(b"1",)]
     world.store.check_invariants()
+
+
+def test_confirmed_answers_give_way_early_and_unconfirmed_ones_have_more_room() -> None:
+    room = AnswerLimits(give_way_bytes=2 * ANSWER_OVERHEAD_BYTES, max_bytes=6 * ANSWER_OVERHEAD_BYTES)
+    world = World(answers=room)
+    for number in range(4):
+        world.run(CacheIncr(b"c:n"), key=request(number))
+    assert world.gauge("answers") == 4
+    world.store.confirm_delivered([request(number) for number in range(4)])
+    world.run(CacheIncr(b"c:n"), key=request(4))
+    assert world.gauge("answers") == 2
+    assert world.run(CacheIncr(b"c:n"), key=request(3)) == [(b"4",)]
+    world.check()
