@@ -88,10 +88,10 @@ def _node_headers() -> list[str]:
 def _put_stand_in(folder: Path) -> None:
     """Node loads a folder named `index.node` as readily as the binary of that name.
 
-    Only the generations that decode every answer natively need it; they ask for the reader it rests on.
+    Those need it that decode every answer natively, and so ask for the reader it rests on, and whole servers.
     """
     modules = folder / "node_modules"
-    if (modules / "apache-arrow").is_dir():
+    if (modules / "apache-arrow").is_dir() or (modules / "@cubejs-backend" / "server").is_dir():
         shutil.copytree(STAND_IN, modules / "@cubejs-backend" / "native" / "index.node", dirs_exist_ok=True)
 
 

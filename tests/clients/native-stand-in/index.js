@@ -30,6 +30,8 @@ module.exports = {
   setupLogger: () => {},
   resetLogger: () => {},
   redactSqlLiterals: (sql) => sql,
+  // Made for every data model; only YAML templates would use it.
+  newJinjaEngine: () => ({}),
   registerInterface: async () => ({}),
   shutdownInterface: async () => {},
 };
