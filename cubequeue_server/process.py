@@ -18,6 +18,7 @@ from types import FrameType
 import uvloop
 
 from cubequeue_server.collector import Collector
+from cubequeue_server.file_limit import raise_file_limit
 from cubequeue_server.logs import configure_logs
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.server import Server
@@ -51,7 +52,8 @@ def serve(loaded: Loaded) -> int:
     """Run until a signal says stop; returns the exit code."""
     _exit_at_once_on_sigterm()
     configure_logs(loaded.settings.log_level, loaded.settings.log_format)
-    for warning in loaded.warnings:
+    file_warning = raise_file_limit(loaded.settings.max_connections)
+    for warning in [*loaded.warnings, *([file_warning] if file_warning else [])]:
         _log.warning("%s", warning)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_Process(loaded.settings).run())
