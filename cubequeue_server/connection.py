@@ -129,6 +129,11 @@ class Connection:
         self._seen[slot] = message_id
         return False
 
+    def key_of(self, message_id: int) -> RequestKey:
+        """What names a request of the client that asked last (wire.md §3). Its parts are shared by all its keys."""
+        assert self._client_id is not None
+        return (self.user, self._client_id, message_id)
+
     # Answers
 
     def tell(self, message_id: int, error_text: str) -> None:

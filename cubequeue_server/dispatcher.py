@@ -62,6 +62,7 @@ class Dispatcher:
         self._in_flight = InFlightTable(options.processing_kept_s, loop.time)
         self._gate = DurabilityGate(store, self._deliver)
         self._waits = Waits(loop, self._give_up)
+        self._end_wait = self._on_outcome  # one method object for all that are in flight
         self._is_stopping = False
         store.on_durable(self._on_durable)
 
@@ -77,10 +78,10 @@ class Dispatcher:
         connection_id, message_id = request.connection_id, request.message_id
         key: RequestKey | None = None
         if connection_id is not None:
-            key = (connection.user, connection_id, message_id)
             if connection.is_repeat(connection_id, message_id):
                 self.counters.repeats_dropped += 1
                 return
+            key = connection.key_of(message_id)
             if (in_flight := self._in_flight.find(key)) is not None:
                 self.counters.repeats_joined += 1
                 self._in_flight.join(in_flight, connection)
@@ -115,7 +116,7 @@ class Dispatcher:
             answer, is_result = self._encode(request.message_id, request.response_format, outcome)
             connection.answer(answer, kept_key if is_result else None)
         else:
-            self._defer(InFlight(connection, request, key, kept_key), outcome)
+            self._defer(InFlight(connection, request, key, kept_key, self._end_wait), outcome)
 
     def _execute(self, connection: Connection, statement: Statement, key: RequestKey | None) -> Outcome | Pending:
         try:
@@ -135,7 +136,7 @@ class Dispatcher:
         if not isinstance(outcome, Pending):
             self._complete(request, outcome)
             return
-        outcome.on_outcome = lambda later: self._on_outcome(request, later)
+        outcome.on_outcome = request.on_outcome
         request.pending = outcome
         if outcome.timeout_ms is not None:
             if self._is_stopping:

@@ -6,25 +6,42 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from protocol.messages import Request
-from storage.interface import Pending, RequestKey
+from storage.interface import Outcome, Pending, RequestKey
 
 if TYPE_CHECKING:
     from cubequeue_server.connection import Connection
 
 
 class InFlight:
-    """One request, and the connections that wait for its answer.
+    """One request, and the connections that wait for its answer: `connection`, and those that repeated it.
 
     A repeat finds it by `key`; under `kept_key` the store keeps the answer, if it does. `pending` and `tick` name
-    its wait.
+    its wait. There may be a hundred thousand of these, so there is no closure and no list in one without repeats.
     """
 
-    __slots__ = ("kept_key", "key", "message_id", "pending", "receivers", "response_format", "since_s", "tick")
+    __slots__ = (
+        "_on_outcome",
+        "connection",
+        "kept_key",
+        "key",
+        "message_id",
+        "pending",
+        "repeats",
+        "response_format",
+        "since_s",
+        "tick",
+    )
 
     def __init__(
-        self, connection: Connection, request: Request, key: RequestKey | None, kept_key: RequestKey | None
+        self,
+        connection: Connection,
+        request: Request,
+        key: RequestKey | None,
+        kept_key: RequestKey | None,
+        on_outcome: Callable[[InFlight, Outcome], None],
     ) -> None:
-        self.receivers = [connection]
+        self.connection = connection
+        self.repeats: tuple[Connection, ...] = ()
         self.message_id = request.message_id
         self.response_format = request.response_format
         self.key = key
@@ -32,6 +49,16 @@ class InFlight:
         self.pending: Pending | None = None
         self.tick = 0
         self.since_s = 0.0
+        self._on_outcome = on_outcome
+
+    @property
+    def receivers(self) -> tuple[Connection, ...]:
+        """All that are to be answered."""
+        return (self.connection, *self.repeats)
+
+    def on_outcome(self, outcome: Outcome) -> None:
+        """What the store calls when the wait is over."""
+        self._on_outcome(self, outcome)
 
 
 class InFlightTable:
@@ -56,14 +83,14 @@ class InFlightTable:
         """Its receivers wait from now on."""
         self._count += 1
         request.since_s = self._clock_s()
-        request.receivers[0].in_flight += 1
+        request.connection.in_flight += 1
         if request.key is not None:
             self._by_key[request.key] = request
 
     def join(self, request: InFlight, connection: Connection) -> None:
         """Answer `connection` as well, once."""
         if connection not in request.receivers:
-            request.receivers.append(connection)
+            request.repeats += (connection,)
             connection.in_flight += 1
 
     def remove(self, request: InFlight) -> None:
