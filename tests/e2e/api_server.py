@@ -105,7 +105,7 @@ class ApiServer:
             "CUBEJS_DB_NAME": str(data.path),
             "CUBEJS_DB_TYPE": "sqlite",
             "CUBEJS_DEV_MODE": "false",
-            "CUBEJS_LOG_LEVEL": "info",
+            "CUBEJS_LOG_LEVEL": "trace",
             "CUBEJS_PG_SQL_PORT": "false",
             "CUBEJS_REFRESH_WORKER": "false",
             "CUBEJS_SCHEMA_PATH": "model",
@@ -182,8 +182,9 @@ class ApiServer:
 
     @property
     def complaints(self) -> list[str]:
-        """Lines of its log that tell of an error."""
-        return [line for line in self.log.read_text().splitlines() if "rror" in line]
+        """Lines of its log that tell of an error; to wait is none."""
+        lines = self.log.read_text().splitlines()
+        return [line for line in lines if "rror" in line and "Continue wait" not in line]
 
 
 def _free_port() -> int:

@@ -120,6 +120,7 @@ def test_default_refresh_keys_renew_the_cache(version: str, tmp_path: Path) -> N
             assert time.monotonic() < end, "the refresh key moves every ten seconds, and the query is run again"
             time.sleep(1)
             assert as_numbers(server.load(query)) == expected
+        assert "UNIX_TIMESTAMP" in server.log.read_text(), "it is cubequeue that is asked for the refresh key"
         assert server.complaints == []
 
 
