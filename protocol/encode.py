@@ -60,15 +60,13 @@ class _Layout:
 
     __slots__ = (
         "empty",
-        "false",
         "head",
         "is_plain",
         "is_single",
-        "null",
+        "one_cell",
         "one_row",
         "pack_offsets",
         "row_head",
-        "true",
     )
 
     def __init__(self, columns: Columns) -> None:
@@ -83,8 +81,7 @@ class _Layout:
         # Cells of these types read otherwise than their Python type says.
         self.is_plain = not {ColumnType.BYTES, ColumnType.TIMESTAMP}.intersection(columns.types)
         self.is_single = self.is_plain and count == 1
-        one_cell = self.one_row + pack_u32(4 + _TABLE)
-        self.null, self.true, self.false = one_cell + _NULL_CELL, one_cell + _TRUE_CELL, one_cell + _FALSE_CELL
+        self.one_cell = self.one_row + pack_u32(4 + _TABLE)
 
 
 _layouts: dict[Columns, _Layout] = {}
@@ -113,12 +110,9 @@ def encode_result(message_id: int, result: Result) -> bytes:
         return b"".join((BEFORE_ID, pack_u32(message_id), layout.empty))
     if not layout.is_plain:
         return _encode_rows(message_id, layout, _text_rows(result))
-    if layout.is_single and len(rows) == 1:
-        value = rows[0][0]
-        if value is None or value is True or value is False:
-            body = layout.null if value is None else layout.true if value else layout.false
-            return b"".join((BEFORE_ID, pack_u32(message_id), body))
     try:
+        if layout.is_single and len(rows) == 1:
+            return _encode_cell(message_id, layout, rows[0][0])
         return _encode_rows(message_id, layout, rows)
     except _BinaryCellError:
         return _encode_rows(message_id, layout, _text_rows(result))
@@ -131,6 +125,15 @@ class _BinaryCellError(Exception):
 def _text_rows(result: Result) -> list[tuple[bytes | None, ...]]:
     types = effective_types(result)
     return [tuple(map(cell_text, types, row)) for row in result.rows]
+
+
+def _encode_cell(message_id: int, layout: _Layout, value: Cell) -> bytes:
+    if type(value) is not bytes:
+        return b"".join((BEFORE_ID, pack_u32(message_id), layout.one_cell, _scalar_cell(value)))
+    length = len(value)
+    _check_size(length)
+    head = _CELL_HEADS[length] if length < _KNOWN_LENGTHS else _CELL_HEAD + pack_u32(length)
+    return b"".join((BEFORE_ID, pack_u32(message_id), layout.one_cell, head, value, _PADS[length & 3]))
 
 
 def _encode_rows(message_id: int, layout: _Layout, rows: Sequence[Sequence[Cell]]) -> bytes:
@@ -164,7 +167,7 @@ def _append_cells(parts: list[bytes], layout: _Layout, row: Sequence[Cell]) -> i
             parts += (head, value, _PADS[length & 3])
             reference += _CELL_BYTES + (length & -4)  # with four bytes of padding, less those of the offset
         else:
-            cell = _scalar_cell(value)
+            cell = _NULL_CELL if value is None else _scalar_cell(value)
             parts.append(cell)
             reference += len(cell) - 4
     _check_size(reference)
@@ -175,8 +178,10 @@ def _append_cells(parts: list[bytes], layout: _Layout, row: Sequence[Cell]) -> i
 def _scalar_cell(value: Cell) -> bytes:
     if value is None:
         return _NULL_CELL
-    if isinstance(value, bool):
-        return _TRUE_CELL if value else _FALSE_CELL
+    if value is True:
+        return _TRUE_CELL
+    if value is False:
+        return _FALSE_CELL
     if isinstance(value, int):
         return _SMALL_INTS[value] if 0 <= value < len(_SMALL_INTS) else _cell(b"%d" % value)
     if isinstance(value, float):
