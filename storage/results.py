@@ -73,7 +73,8 @@ class ResultTable:
         if result.external_id is not None:
             self._by_external_id[result.path, result.external_id] = result
         self._by_end.add(result, result.expire_ms)
-        self.due_ms = min(self.due_ms, result.expire_ms)
+        if result.expire_ms < self.due_ms:  # noqa: PLR1730  # a call of min() would cost more
+            self.due_ms = result.expire_ms
         self.size_bytes += len(result.value)
 
     def take(self, result: StoredResult) -> None:
