@@ -243,7 +243,7 @@ def test_close_reasons_fit() -> None:
 
 
 async def test_the_read_buffer_of_an_idle_connection_is_small_again() -> None:
-    async with serving(ping_interval_s=0.05) as server, connected(server.address) as client:
+    async with serving(ping_interval_s=1) as server, connected(server.address) as client:
         await client.ask(f"CACHE SET 'a' '{'x' * 5 * MIB}'")
         (connection,) = server._connections
         assert connection._websocket is not None
