@@ -73,10 +73,13 @@ class DataSource:
         with sqlite3.connect(self.path) as connection:
             return connection.execute(sql).fetchall()
 
+    def queries(self) -> list[dict[str, Any]]:
+        """What all API servers together asked, in order: query and values."""
+        return [json.loads(line) for line in self.executions.read_text().splitlines()]
+
     def executed(self, table: str) -> Counter[str]:
-        """How often each query on a table was executed, by all API servers together."""
-        lines = (json.loads(line) for line in self.executions.read_text().splitlines())
-        return Counter(json.dumps(line) for line in lines if f"FROM {table}" in line["query"])
+        """How often each query on a table was executed."""
+        return Counter(json.dumps(line) for line in self.queries() if f"FROM {table}" in line["query"])
 
 
 class ApiServer:
@@ -107,6 +110,7 @@ class ApiServer:
             "CUBEJS_DEV_MODE": "false",
             "CUBEJS_LOG_LEVEL": "trace",
             "CUBEJS_PG_SQL_PORT": "false",
+            "CUBEJS_PRE_AGGREGATIONS_BUILDER": "true",
             "CUBEJS_REFRESH_WORKER": "false",
             "CUBEJS_SCHEMA_PATH": "model",
             "CUBEJS_TELEMETRY": "false",

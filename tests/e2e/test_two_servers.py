@@ -124,6 +124,23 @@ def test_default_refresh_keys_renew_the_cache(version: str, tmp_path: Path) -> N
         assert server.complaints == []
 
 
+@pytest.mark.parametrize("version", ["1.7.43", "0.35.81"])
+def test_a_rollup_is_built_once_and_answers(version: str, tmp_path: Path) -> None:
+    """Kept in the data source, it needs cache and queue alone: its own queues, locks and lists of tables."""
+    query = {"measures": ["pages.count"], "dimensions": ["pages.page"], "order": [["pages.page", "asc"]]}
+    with deployment((version,), tmp_path, 500) as (_, data, (server,)):
+        expected = [{"pages.page": f"/{page}", "pages.count": 20} for page in range(5)]
+        for rows in at_once([partial(server.load, query)] * REPEATS):
+            assert as_numbers(rows) == expected
+        executed = [line["query"] for line in data.queries()]
+        assert sum(text.startswith("CREATE TABLE prod_pre_aggregations.pages_by_page") for text in executed) == 1
+        assert (
+            sum(text.startswith("SELECT") and "FROM prod_pre_aggregations.pages_by_page" in text for text in executed)
+            == 1
+        )
+        assert server.complaints == []
+
+
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 def test_the_servers_get_over_a_restart_of_cubequeue(how: str, tmp_path: Path) -> None:
     numbers = [ORDERS - step for step in range(QUERIES)]

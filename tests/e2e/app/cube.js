@@ -20,6 +20,12 @@ class CountingDriver extends (SqliteDriver.default || SqliteDriver) {
     }
     return super.query(query, values);
   }
+
+  // The driver asks whether the schema is attached and attaches it in two steps; two builds at once would clash.
+  createSchemaIfNotExists(schema) {
+    this.attached ??= super.createSchemaIfNotExists(schema);
+    return this.attached;
+  }
 }
 
 module.exports = {
