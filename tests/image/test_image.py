@@ -93,13 +93,18 @@ def served(container: Container) -> Iterator[Served]:
         env={**environment, "PATH": f"{environment['PATH']}:{os.environ['PATH']}"},
         text=True,
     )
+    pid = 0
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
+        pid = child_of(process.pid)
         match = re.search(r"listening ws=\S*:(\d+) status=\S*:(\d+)", line)
         assert match, line
-        yield Served(process, child_of(process.pid), int(match[1]), int(match[2]))
+        yield Served(process, pid, int(match[1]), int(match[2]))
     finally:
+        # Its change of user cleared the wish to die with `unshare`, so the server is ended by its own id.
+        if process.poll() is None and pid:
+            os.kill(pid, signal.SIGKILL)
         process.kill()
         process.wait(10)
 
