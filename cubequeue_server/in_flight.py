@@ -90,7 +90,8 @@ class InFlightTable:
     def join(self, request: InFlight, connection: Connection) -> None:
         """Answer `connection` as well, once."""
         if connection not in request.receivers:
-            request.repeats += (connection,)
+            # Those that have gone meanwhile need no place: a client may come back any number of times.
+            request.repeats = (*(each for each in request.repeats if each.is_open), connection)
             connection.in_flight += 1
 
     def remove(self, request: InFlight) -> None:

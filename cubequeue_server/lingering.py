@@ -23,6 +23,8 @@ class Lingering(asyncio.Protocol):
         self._on_lost = on_lost
         self._timer = asyncio.get_running_loop().call_later(timeout_s, transport.abort)
         transport.set_protocol(self)
+        if transport.is_closing():
+            return
         transport.resume_reading()
         if transport.can_write_eof():
             transport.write_eof()

@@ -11,8 +11,9 @@ from storage.interface import Pending
 
 TICK_S: Final = 0.01
 _TICKS_PER_S: Final = 100
-# A wait may be asked for up to 2^64 ms; nobody is there any more after a month.
-_MAX_WAIT_MS: Final = 31 * 86_400_000
+# A wait may be asked for up to 2^64 ms, and outlives its client: without a bound, waits of dead clients would pile up.
+# Clients ask for 90 s at most, and in an hour a repeat no longer joins a request in flight (wire.md §3).
+_MAX_WAIT_MS: Final = 3_600_000
 # So rarely that their cost is spread thin: there are a few thousand ticks in all in the longest waits of real clients.
 _MAX_EMPTY_TICKS: Final = 10_000
 

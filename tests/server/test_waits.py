@@ -86,3 +86,11 @@ async def test_places_of_waits_that_ended_early_are_not_kept_until_their_time() 
     await asyncio.sleep(0.1)
     assert given_up == [kept]
     waits.stop()
+
+
+async def test_no_wait_outlives_its_client_for_more_than_an_hour() -> None:
+    loop = asyncio.get_running_loop()
+    waits = Waits(loop, lambda due: None)
+    tick = waits.add(Pending(None), 2**64 - 1)
+    assert 3_599 < tick * TICK_S - loop.time() < 3_601
+    waits.stop()
