@@ -196,7 +196,12 @@ async def test_an_oversized_message_without_an_id_is_ignored() -> None:
 
 @pytest.mark.parametrize(
     ("message_limit", "frame_limit", "kind", "named"),
-    [(LIMIT, LIMIT, "frame", LIMIT), (LIMIT, 4 * LIMIT, "message", LIMIT), (4 * LIMIT, LIMIT, "frame", LIMIT)],
+    [
+        (LIMIT, LIMIT, "frame", LIMIT),
+        (LIMIT, 4 * LIMIT, "message", LIMIT),
+        (LIMIT, 3 * LIMIT // 2, "message", LIMIT),
+        (4 * LIMIT, LIMIT, "frame", LIMIT),
+    ],
 )
 async def test_beyond_twice_the_limit_closes_with_1009(
     message_limit: int, frame_limit: int, kind: str, named: int
@@ -251,6 +256,7 @@ async def test_the_read_buffer_of_an_idle_connection_is_small_again() -> None:
         framing = websocket._framing
         assert framing is not None
         assert len(framing._protocol.get_buffer(-1)) > MIB
+        connection._ping()
         await until(lambda: len(framing._protocol.get_buffer(-1)) < 64 * 1024)
         await client.ask(f"CACHE SET 'a' '{'x' * MIB}'")
         await client.settle()

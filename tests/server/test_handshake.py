@@ -288,6 +288,9 @@ async def test_the_oldest_connection_of_a_user_makes_room() -> None:
         for client in (bob, anonymous, nobody, another, second, third):
             await client.settle()
         assert server.counters.connections_evicted == 1
+        async with connected(server.address, authorization=basic):
+            assert (await second.closed())[0] == 1013
+            await third.settle()
 
 
 async def test_the_error_of_a_refused_client_is_json() -> None:

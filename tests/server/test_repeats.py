@@ -59,6 +59,19 @@ async def test_on_the_same_socket_while_it_waits_it_gets_one_answer() -> None:
         assert server.in_flight == 0
 
 
+async def test_a_repeat_of_what_waits_is_known_however_old_it_is() -> None:
+    """More messages came in between than a connection remembers by their ids."""
+    async with serving() as server, connected(server.address) as client:
+        await client.ask("QUEUE ADD 'q:a' 'p'", message_id=1)
+        await client.send(f"QUEUE RESULT_BLOCKING 20000 {FIRST_ID}", message_id=2)
+        await client.ask("CACHE GET 'a'", message_id=2 + 1024)
+        await client.send(f"QUEUE RESULT_BLOCKING 20000 {FIRST_ID}", message_id=2)
+        await client.ask(f"QUEUE ACK {FIRST_ID} 'r'", message_id=3)
+        await client.reply(2)
+        await client.ask("CACHE GET 'settle'", message_id=4)
+        assert len(client.replies[2]) == 1
+
+
 async def test_on_another_socket_while_it_waits_both_are_answered_and_it_runs_once() -> None:
     store = WatchedStore()
     query = f"QUEUE RESULT_BLOCKING 20000 {FIRST_ID}"
