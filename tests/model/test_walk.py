@@ -94,6 +94,6 @@ def test_a_walk(seed: int) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
-@pytest.mark.parametrize("seed", range(100, 130), ids=lambda seed: f"seed-{seed}")
+@pytest.mark.parametrize("seed", range(100, 110), ids=lambda seed: f"seed-{seed}")
 def test_a_long_walk(seed: int) -> None:
     walk(seed, 20 * STEPS)
