@@ -35,6 +35,8 @@ def test_a_waiting_client_comes_back_and_is_served(
         server.start()
         waited = node.expect("answer")
         assert waited["answer"] is None
+        if go_away == server.kill:
+            assert waited["waitedMs"] > 2_500, "after the reconnect it waited its whole two seconds again"
         assert waited["waitedMs"] < 30_000
         node.go_on()
         added = node.expect("added")

@@ -13,7 +13,7 @@ const input = readline.createInterface({ input: process.stdin })[Symbol.asyncIte
 const goOn = () => input.next();
 
 async function driver() {
-  const queue = await Queue.open({ continueWaitTimeout: 4, driver: newDriver() });
+  const queue = await Queue.open({ continueWaitTimeout: 2, driver: newDriver() });
   const before = await queue.add(['before']);
   await queue.retrieve(before);
   const started = Date.now();
