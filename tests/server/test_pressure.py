@@ -41,6 +41,7 @@ async def test_a_client_that_does_not_read_is_not_read_from() -> None:
         client.writer.write(request * 5000)
         await asyncio.sleep(0.3)
         assert len(store.executed) < 1000
+        assert client.writer.transport.get_write_buffer_size() > 20 * MIB  # of the 50 MB that it would send
         await bystander.settle()
 
 
