@@ -77,7 +77,7 @@ class InFlightTable:
 
     def find(self, key: RequestKey) -> InFlight | None:
         """The request that a message with this key repeats."""
-        return self._by_key.get(key)
+        return self._by_key.get(key) if self._by_key else None
 
     def add(self, request: InFlight) -> None:
         """Its receivers wait from now on."""
