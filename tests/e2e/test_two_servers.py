@@ -128,7 +128,7 @@ def test_default_refresh_keys_renew_the_cache(version: str, tmp_path: Path) -> N
 def test_a_rollup_is_built_once_and_answers(version: str, tmp_path: Path) -> None:
     """Kept in the data source, it needs cache and queue alone: its own queues, locks and lists of tables."""
     query = {"measures": ["pages.count"], "dimensions": ["pages.page"], "order": [["pages.page", "asc"]]}
-    with deployment((version,), tmp_path, 500) as (_, data, (server,)):
+    with deployment((version,), tmp_path, DELAY_MS) as (_, data, (server,)):
         expected = [{"pages.page": f"/{page}", "pages.count": 20} for page in range(5)]
         for rows in at_once([partial(server.load, query)] * REPEATS):
             assert as_numbers(rows) == expected
