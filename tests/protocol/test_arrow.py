@@ -102,6 +102,21 @@ def test_every_column_set_with_no_row_one_row_nulls_and_many(columns: Columns) -
         check_reply(2**32 - 1, Result(columns, rows))
 
 
+@given(strategies.results())
+def test_one_row_is_written_as_columns_of_one_cell_would_be(result: Result) -> None:
+    for row in result.rows:
+        if not len(row) or Binary in map(type, row):
+            continue
+        layout = arrow._layout_of(result.columns)
+        of_row, of_columns = arrow._body_of_row(layout, row), arrow._body_of_columns(layout, [(cell,) for cell in row])
+        assert (b"".join(of_row.parts), of_row.nodes, of_row.places, of_row.size) == (
+            b"".join(of_columns.parts),
+            of_columns.nodes,
+            of_columns.places,
+            of_columns.size,
+        )
+
+
 def test_a_command_without_columns_is_completed() -> None:
     reply = encode_arrow(7, EMPTY_RESULT)
     verify_reply(reply)
@@ -159,5 +174,5 @@ def test_a_result_past_two_gib_is_refused_before_it_takes_memory() -> None:
 
 def test_columns_made_anew_each_time_do_not_pile_up() -> None:
     for index in range(1_000):
-        encode_arrow(1, Result(Columns((f"c{index}", ColumnType.INT)), [(index,)]))
+        encode_arrow(1, Result(Columns((f"c{index}", ColumnType.STRING)), [(Binary(b"%d" % index),)]))
     assert len(arrow._layouts) <= arrow._MAX_SCHEMAS
