@@ -2,6 +2,7 @@
 
 One request a connection; only GET and HEAD; the head has a size limit and a time limit, and the number of
 connections is capped: whoever can reach this port can neither hold the process up nor fill its memory.
+Where clients need credentials, so does every page but the probes.
 
 Adding a page: one more entry of the route table that `StatusServer` is given.
 """
@@ -10,19 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, cast
 
+from cubequeue_server.auth import Credentials, Verdict
 from cubequeue_server.settings_values import Endpoint
 
 _MAX_HEAD_BYTES = 8 * 1024
 _REQUEST_TIMEOUT_S = 5.0
+_TLS_SHUTDOWN_TIMEOUT_S = 1.0
 _MAX_CONNECTIONS = 256
 
 _REASONS = {
     200: "OK",
     400: "Bad Request",
+    401: "Unauthorized",
     404: "Not Found",
     405: "Method Not Allowed",
     431: "Request Header Fields Too Large",
@@ -30,6 +36,9 @@ _REASONS = {
     503: "Service Unavailable",
 }
 _log = logging.getLogger(__name__)
+
+# Whoever runs probes has no credentials, and learns nothing from them that a connection attempt does not tell.
+_OPEN_PATHS: Final = frozenset({"/livez", "/readyz"})
 
 
 @dataclass(slots=True, frozen=True)
@@ -39,7 +48,14 @@ class Answer:
     status: int
     body: bytes = b""
     content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
+
+# 401 and not the 403 of the WebSocket port: it makes a browser ask its user.
+_REFUSALS: Mapping[Verdict, Answer] = {
+    Verdict.REFUSED: Answer(401, headers={"www-authenticate": 'Basic realm="cubequeue", charset="UTF-8"'}),
+    Verdict.BUSY: Answer(503),
+}
 
 Route = Callable[[], Answer]
 
@@ -59,11 +75,22 @@ def probe(check: Callable[[], None]) -> Route:
 
 
 class StatusServer:
-    """Listens at an endpoint and answers by the route table, from the path (without its query) to a route."""
+    """Listens at an endpoint and answers by the route table, from the path (without its query) to a route.
 
-    def __init__(self, endpoint: Endpoint, routes: Mapping[str, Route]) -> None:
+    `credentials` are what all paths but those of the probes demand; with `tls` it speaks HTTPS.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        routes: Mapping[str, Route],
+        credentials: Credentials | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._endpoint = endpoint
         self._routes = routes
+        self._credentials = Credentials() if credentials is None else credentials
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._open: set[_StatusConnection] = set()
 
@@ -71,7 +98,14 @@ class StatusServer:
         """Listen. Raises OSError when the address cannot be had."""
         loop = asyncio.get_running_loop()
         host, port = self._endpoint
-        self._server = await loop.create_server(lambda: _StatusConnection(self._routes, self._open), host, port)
+        self._server = await loop.create_server(
+            lambda: _StatusConnection(self._routes, self._credentials, self._open),
+            host,
+            port,
+            ssl=self._tls,
+            ssl_handshake_timeout=None if self._tls is None else _REQUEST_TIMEOUT_S,
+            ssl_shutdown_timeout=None if self._tls is None else _TLS_SHUTDOWN_TIMEOUT_S,
+        )
 
     @property
     def address(self) -> Endpoint:
@@ -93,8 +127,11 @@ class StatusServer:
 class _StatusConnection(asyncio.Protocol):
     """One connection: collects a request head, answers it, closes."""
 
-    def __init__(self, routes: Mapping[str, Route], open_connections: set[_StatusConnection]) -> None:
+    def __init__(
+        self, routes: Mapping[str, Route], credentials: Credentials, open_connections: set[_StatusConnection]
+    ) -> None:
         self._routes = routes
+        self._credentials = credentials
         self._open = open_connections
         self._head = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -139,8 +176,19 @@ class _StatusConnection(asyncio.Protocol):
         if method not in {b"GET", b"HEAD"}:
             self._send(Answer(405), with_body=True)
             return
-        route = self._routes.get(target.split(b"?", 1)[0].decode("latin-1"))
-        self._send(Answer(404) if route is None else route(), with_body=method == b"GET")
+        path = target.split(b"?", 1)[0].decode("latin-1")
+        if path in _OPEN_PATHS or not self._credentials.are_demanded:
+            self._serve(path, method == b"GET", Verdict.ADMITTED)
+        else:
+            self._is_answered = True  # from here on nothing more is read
+            self._credentials.check_header(_authorization(head), partial(self._serve, path, method == b"GET"))
+
+    def _serve(self, path: str, with_body: bool, verdict: Verdict) -> None:
+        route = self._routes.get(path)
+        if verdict is Verdict.ADMITTED:
+            self._send(Answer(404) if route is None else route(), with_body=with_body)
+        else:
+            self._send(_REFUSALS[verdict], with_body=with_body)
 
     def _send(self, answer: Answer, *, with_body: bool) -> None:
         self._is_answered = True
@@ -148,7 +196,15 @@ class _StatusConnection(asyncio.Protocol):
             return
         head = (
             f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'Status')}\r\n"
-            f"content-type: {answer.content_type}\r\ncontent-length: {len(answer.body)}\r\nconnection: close\r\n\r\n"
-        )
-        self._transport.write(head.encode("latin-1") + (answer.body if with_body else b""))
+            f"content-type: {answer.content_type}\r\ncontent-length: {len(answer.body)}\r\nconnection: close\r\n"
+        ) + "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
+        self._transport.write(head.encode("latin-1") + b"\r\n" + (answer.body if with_body else b""))
         self._transport.close()
+
+
+def _authorization(head: bytes) -> bytes | None:
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"authorization":
+            return value.strip()
+    return None

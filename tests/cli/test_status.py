@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
 
 from cubequeue_server import status
+from cubequeue_server.auth import Credentials
 from cubequeue_server.settings_values import Endpoint
 from cubequeue_server.status import Answer, StatusServer, probe
 from tests.cli.running import Running, serving
@@ -115,3 +117,36 @@ async def _end_of_silent_connection() -> float:
 def test_a_silent_client_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "_REQUEST_TIMEOUT_S", 0.1)
     assert 0.05 < asyncio.run(_end_of_silent_connection()) < 2
+
+
+async def _answer_to(request_bytes: bytes) -> bytes:
+    routes = {"/livez": lambda: Answer(200), "/page": lambda: Answer(200, b"secret page")}
+    server = StatusServer(Endpoint("127.0.0.1", 0), routes, Credentials({b"ann": b"pass"}))
+    await server.start()
+    try:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(request_bytes)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        return answer
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize(
+    ("path", "authorization", "code"),
+    [
+        ("/livez", None, 200),
+        ("/page", None, 401),
+        ("/nothing", None, 401),
+        ("/page", "ann:wrong", 401),
+        ("/page", "ann:pass", 200),
+        ("/nothing", "ann:pass", 404),
+    ],
+)
+def test_with_credentials_only_the_probes_are_open(path: str, authorization: str | None, code: int) -> None:
+    header = f"authorization: Basic {b64encode(authorization.encode()).decode()}\r\n" if authorization else ""
+    answer = asyncio.run(_answer_to(f"GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode()))
+    assert answer.startswith(b"HTTP/1.1 %d " % code)
+    assert (b"\r\nwww-authenticate: Basic " in answer) == (code == 401)
+    assert answer.endswith(b"\r\n\r\nsecret page") == (path == "/page" and code == 200)

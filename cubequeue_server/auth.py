@@ -1,0 +1,150 @@
+"""Who may ask: Basic credentials against the configured users (wire.md §1, "Auth rules").
+
+All listeners share one `Credentials`, so that one reload changes what all of them accept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+from base64 import b64decode
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from functools import partial
+from typing import Final
+
+from cubequeue_server.passwords import ScryptHash, Users
+
+# Hashes that wait to be computed, one after the other; who comes on top is told to come again.
+_MAX_CHECKS: Final = 64
+
+
+class Verdict(Enum):
+    """What became of a check."""
+
+    ADMITTED = "admitted"
+    REFUSED = "refused"
+    BUSY = "busy"  # not checked: too many checks are waiting
+
+
+OnVerdict = Callable[[Verdict], None]
+
+
+class Credentials:
+    """The users and their secrets. With None anybody may ask, as in the open build of CubeStore.
+
+    Comparisons take the same time whatever is wrong. A password is compared at once; the hash of one is computed in a
+    thread, one at a time, and after its first success the password is remembered in a form that is quick to compare:
+    wrong passwords by the thousand delay neither requests nor clients that were here before.
+    """
+
+    def __init__(self, users: Users | None = None) -> None:
+        self._digest_key = os.urandom(32)
+        self._nobody = os.urandom(32)
+        self._checks = 0
+        self._executor: ThreadPoolExecutor | None = None
+        self.replace(users)
+
+    def replace(self, users: Users | None) -> None:
+        """Take other users from now on. Who is connected stays."""
+        self._users = users
+        self._proved: dict[bytes, bytes] = {}
+        self._decoy: ScryptHash | None = None
+        if users is None:
+            return
+        hashes = [secret for secret in users.values() if isinstance(secret, ScryptHash)]
+        # A stranger must wait as long as a user does, or the time tells the names.
+        self._decoy = max(hashes, key=lambda each: (each.p << each.log_n) * each.r, default=None)
+
+    @property
+    def are_demanded(self) -> bool:
+        """Whether a client needs credentials."""
+        return self._users is not None
+
+    def password_of(self, user: bytes) -> bytes | None:
+        """A user's password, for challenges that need it itself; None where only a hash is known, or no such user."""
+        secret = None if self._users is None else self._users.get(user)
+        return secret if isinstance(secret, bytes) else None
+
+    def check(self, user: bytes, password: bytes, on_verdict: OnVerdict) -> None:
+        """Tell `on_verdict`, at once or later on the running loop, whether these are good."""
+        if self._users is None:
+            on_verdict(Verdict.ADMITTED)
+            return
+        secret = self._users.get(user)
+        expected = self._proved.get(user) if isinstance(secret, ScryptHash) else secret and self._digest(secret)
+        if hmac.compare_digest(self._digest(password), expected or self._nobody):
+            on_verdict(Verdict.ADMITTED)
+            return
+        slow = self._decoy if secret is None else secret
+        if not isinstance(slow, ScryptHash):
+            on_verdict(Verdict.REFUSED)
+        elif self._checks >= _MAX_CHECKS:
+            on_verdict(Verdict.BUSY)
+        else:
+            self._check_in_thread(slow, user if secret is slow else None, password, on_verdict)
+
+    async def verify(self, user: bytes, password: bytes) -> Verdict:
+        """The same to wait for."""
+        verdict = asyncio.get_running_loop().create_future()
+        self.check(user, password, lambda each: None if verdict.done() else verdict.set_result(each))
+        answer: Verdict = await verdict
+        return answer
+
+    def check_header(self, authorization: bytes | None, on_verdict: OnVerdict) -> None:
+        """The same for the value of an `Authorization` header, None when there is none.
+
+        One that cannot be read is refused even where no credentials are demanded.
+        """
+        given = None if authorization is None else basic_credentials(authorization)
+        if given is not None:
+            self.check(*given, on_verdict)
+        elif authorization is None and not self.are_demanded:
+            on_verdict(Verdict.ADMITTED)
+        else:
+            on_verdict(Verdict.REFUSED)
+
+    def close(self) -> None:
+        """Forget what waits to be checked; for the end of the process."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _digest(self, password: bytes) -> bytes:
+        return hashlib.blake2b(password, key=self._digest_key, digest_size=32).digest()
+
+    def _check_in_thread(self, secret: ScryptHash, user: bytes | None, password: bytes, on_verdict: OnVerdict) -> None:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="passwords")
+        self._checks += 1
+        check = asyncio.get_running_loop().run_in_executor(self._executor, secret.matches, password)
+        check.add_done_callback(partial(self._on_checked, self._proved, user, password, on_verdict))
+
+    def _on_checked(
+        self,
+        proved: dict[bytes, bytes],
+        user: bytes | None,
+        password: bytes,
+        on_verdict: OnVerdict,
+        check: asyncio.Future[bool],
+    ) -> None:
+        self._checks -= 1
+        is_match = not check.cancelled() and check.exception() is None and check.result()
+        if user is None or not is_match:
+            on_verdict(Verdict.REFUSED)
+            return
+        # `proved` is that of the users it was checked against: after a reload it is nobody's.
+        proved[user] = self._digest(password)
+        on_verdict(Verdict.ADMITTED)
+
+
+def basic_credentials(authorization: bytes) -> tuple[bytes, bytes] | None:
+    """User and password of a Basic `Authorization`; None when it cannot be read."""
+    scheme, _, encoded = authorization.partition(b" ")
+    try:
+        user, colon, password = b64decode(encoded.strip(), validate=True).partition(b":")
+    except ValueError:
+        return None
+    return (user, password) if scheme.lower() == b"basic" and colon else None
