@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TypeAlias
 
+from storage.effects import AnswerGroup, Effects
 from storage.indexes import NEVER_MS
 from storage.interface import RequestKey
 from storage.limits import AnswerLimits
@@ -22,8 +23,9 @@ from storage.vocabulary import Result
 ANSWER_OVERHEAD_BYTES = 512
 
 
-# The result, the time it was given in ms, and what it counts in bytes: a tuple, because each request makes one.
-_Answer: TypeAlias = tuple[Result, int, int]
+# The result, the time it was given in ms, what it counts in bytes, and the group it was written with: a tuple,
+# because each request makes one.
+_Answer: TypeAlias = tuple[Result, int, int, AnswerGroup | None]
 _Group: TypeAlias = "OrderedDict[RequestKey, _Answer]"
 
 
@@ -35,10 +37,20 @@ class Answers:
     a dozen clients that wait for a large result would use up the room, and all others' writes would be refused.
     """
 
-    __slots__ = ("_confirmed", "_fresh", "_give_way_bytes", "_limits", "_undelivered", "due_ms", "size_bytes")
+    __slots__ = (
+        "_confirmed",
+        "_effects",
+        "_fresh",
+        "_give_way_bytes",
+        "_limits",
+        "_undelivered",
+        "due_ms",
+        "size_bytes",
+    )
 
-    def __init__(self, limits: AnswerLimits) -> None:
+    def __init__(self, limits: AnswerLimits, effects: Effects) -> None:
         self._limits = limits
+        self._effects = effects
         self._give_way_bytes = min(limits.give_way_bytes, limits.max_bytes)
         self._fresh: _Group = OrderedDict()
         self._confirmed: _Group = OrderedDict()
@@ -63,10 +75,13 @@ class Answers:
             answer = self._undelivered.get(key)
         return None if answer is None else answer[0]
 
-    def keep(self, key: RequestKey, result: Result, now_ms: int, sharers: int = 1) -> None:
+    def keep(
+        self, key: RequestKey, result: Result, now_ms: int, group: AnswerGroup | None = None, sharers: int = 1
+    ) -> None:
         """Keep the first answer to a request. `key` has none yet.
 
-        With `sharers` the same result is kept for so many requests: each counts its share of the texts.
+        `group` is the one that it is written with, if it is. With `sharers` the same result is kept for so many
+        requests: each counts its share of the texts.
         """
         text_bytes = 0
         for row in result.rows:
@@ -74,7 +89,7 @@ class Answers:
                 if isinstance(cell, bytes):
                     text_bytes += len(cell)
         size_bytes = ANSWER_OVERHEAD_BYTES + text_bytes // sharers
-        self._fresh[key] = (result, now_ms, size_bytes)
+        self._fresh[key] = (result, now_ms, size_bytes, group)
         self.size_bytes += size_bytes
         due_ms = now_ms + self._limits.keep_ms
         if due_ms < self.due_ms:  # noqa: PLR1730  # a call of min() would cost more
@@ -95,7 +110,7 @@ class Answers:
     def make_room(self) -> bool:
         """Drop confirmed answers, oldest first, until there is room for more; False if there is none then."""
         while self.size_bytes >= self._give_way_bytes and self._confirmed:
-            self.size_bytes -= self._confirmed.popitem(last=False)[1][2]
+            self._drop(self._confirmed.popitem(last=False)[1])
         return self.size_bytes < self._limits.max_bytes
 
     def expire(self, now_ms: int) -> None:
@@ -110,15 +125,21 @@ class Answers:
     def _expire(self, group: _Group, now_ms: int, keep_ms: int) -> int:
         """Drop the oldest of a group while their time has passed; returns when the next one is due."""
         while group:
-            key, (_, answered_ms, size_bytes) = next(iter(group.items()))
-            if answered_ms + keep_ms > now_ms:
-                return answered_ms + keep_ms
+            key, answer = next(iter(group.items()))
+            if answer[1] + keep_ms > now_ms:
+                return answer[1] + keep_ms
             del group[key]
-            self.size_bytes -= size_bytes
+            self._drop(answer)
         return NEVER_MS
+
+    def _drop(self, answer: _Answer) -> None:
+        result, _, size_bytes, group = answer
+        self.size_bytes -= size_bytes
+        if group is not None:
+            self._effects.answer_dropped(group, result)
 
     def check_invariants(self) -> None:
         """Audit the size and the groups, O(n); raises AssertionError."""
         groups = (self._fresh, self._confirmed, self._undelivered)
-        assert sum(size_bytes for group in groups for _, _, size_bytes in group.values()) == self.size_bytes
+        assert sum(answer[2] for group in groups for answer in group.values()) == self.size_bytes
         assert len(set().union(*groups)) == len(self), "an answer is in two groups"

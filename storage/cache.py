@@ -186,30 +186,36 @@ class Cache:
         self._entries[path] = entry
         self._prefixes.add(entry)
         self._enter(entry, now_ms)
-        self._effects.seq += 1
+        self._effects.entry_put(entry, None, now_ms)
+
+    def restore(self, path: Path, value: Value, expires_ms: int, used_ms: int) -> None:
+        """Put an entry back that an earlier process held, last written at `used_ms`. As SET, within the limits."""
+        self._insert(path, value, expires_ms, used_ms)
 
     def _replace(self, entry: Entry, value: Value, expires_ms: int, now_ms: int) -> None:
         """Give an entry a new value. While room is made for it, it stands outside the order: no victim of itself."""
         self._leave(entry)
         self._make_room(0, row_bytes(entry.path, value), now_ms)
+        old = entry.value
         entry.value = value
         entry.expires_ms = expires_ms
         self._enter(entry, now_ms)
-        self._effects.seq += 1
+        self._effects.entry_put(entry, old, now_ms)
 
     def _remove(self, entry: Entry) -> None:
         self._leave(entry)
         del self._entries[entry.path]
         self._prefixes.remove(entry.path)
-        self._effects.seq += 1
+        self._effects.entry_removed(entry)
 
     def clear(self, now_ms: int) -> None:
         """Drop every row. O(prefixes + buckets of deadlines); `tick` frees the rows in slices."""
-        self._graveyard.bury([self._entries, *self._prefixes.containers(), *self._order.containers()])
+        self._graveyard.bury([self._entries], lambda row: self._effects.entry_freed(row[1]))
+        self._graveyard.bury([*self._prefixes.containers(), *self._order.containers()])
         self._graveyard.bury([*self._deadlines.containers(), *self._large_deadlines.containers()])
         self._begin_empty()
         self._run.abandon()
-        self._effects.seq += 1
+        self._effects.cache_cleared()
 
     def _enter(self, entry: Entry, now_ms: int) -> None:
         """Enter an entry's size, deadline and place in the order of eviction."""

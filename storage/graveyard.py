@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+_Container: TypeAlias = "dict[Any, Any] | list[Any]"
+_OnRow: TypeAlias = Callable[[Any], None]
 
 
 class Graveyard:
@@ -12,22 +15,27 @@ class Graveyard:
     __slots__ = ("_containers",)
 
     def __init__(self) -> None:
-        self._containers: list[dict[Any, Any] | list[Any]] = []
+        self._containers: list[tuple[_Container, _OnRow | None]] = []
 
-    def bury(self, containers: Iterable[dict[Any, Any] | list[Any]]) -> None:
-        """Take over containers whose only other reference is the caller's. O(1) each."""
-        self._containers.extend(container for container in containers if container)
+    def bury(self, containers: Iterable[_Container], on_row: _OnRow | None = None) -> None:
+        """Take over containers whose only other reference is the caller's. O(1) each.
+
+        `on_row` is called with what each row was when it is freed.
+        """
+        self._containers.extend((container, on_row) for container in containers if container)
 
     def free(self, max_rows: int) -> int:
         """Free up to `max_rows` rows; returns how many were freed."""
         budget = max_rows
         while budget > 0 and self._containers:
-            container = self._containers[-1]
+            container, on_row = self._containers[-1]
             count = min(budget, len(container))
             budget -= count
             take = container.popitem if isinstance(container, dict) else container.pop
             for _ in range(count):
-                take()
+                row = take()
+                if on_row is not None:
+                    on_row(row)
             if not container:
                 self._containers.pop()
         return max_rows - budget

@@ -66,7 +66,7 @@ class ItemTable:
 
     def insert(self, item: Item) -> None:
         """Put a new, pending item. O(1); O(log n) with ORPHANED."""
-        self._effects.seq += 1
+        self._effects.item_put(item)
         self.by_id[item.id] = item
         self.by_path[item.path] = item
         self.size_bytes += len(item.payload)
@@ -78,30 +78,31 @@ class ItemTable:
 
     def claim(self, item: Item, now_ms: int) -> None:
         """Make a pending item active, with a first heartbeat. O(1), amortised."""
-        self._effects.seq += 1
         self.active_count += 1
         item.queue.claim(item, now_ms)
+        self._effects.item_touched(item)
 
     def beat(self, item: Item, now_ms: int) -> None:
         """Set the heartbeat. O(1)."""
-        self._effects.seq += 1
         queue = item.queue
         queue.beat(item, now_ms)
+        self._effects.item_touched(item)
         if now_ms + self._limits.item_life_ms < queue.due_ms:  # the wall clock stepped back
             self._reschedule(queue, now_ms + self._limits.item_life_ms)
 
     def set_extra(self, item: Item, extra: Value | None) -> None:
         """Replace the extra. O(1)."""
-        self._effects.seq += 1
+        old = item.extra
         self.size_bytes -= item.size_bytes
         item.extra = extra
         self.size_bytes += item.size_bytes
+        self._effects.extra_set(item, old)
 
     def remove(self, item: Item) -> None:
         """Delete an item that is in. O(1), amortised."""
-        self._effects.seq += 1
         del self.by_id[item.id]
         self._unlink(item)
+        self._effects.item_removed(item)
 
     def _unlink(self, item: Item) -> None:
         del self.by_path[item.path]
@@ -165,7 +166,9 @@ class ItemTable:
         """
         count = min(max_rows, len(self.by_id))
         for _ in range(count):
-            self._unlink(self.by_id.popitem()[1])
+            item = self.by_id.popitem()[1]
+            self._unlink(item)
+            self._effects.item_freed(item)
         return count + self.drop_idle(max_rows - count)
 
     def stats(self) -> TableStats:

@@ -34,7 +34,8 @@ _KEPT_IF_CHANGED = frozenset({QueueRetrieve, QueueResult, QueueResultBlocking})
 class MemoryStore:
     """Queue, cache and kept answers of one server. Nothing outlasts the process, so no reply waits for a disk.
 
-    `first_id` is the id of the first item (`storage.ids.first_id`), `random` draws from [0, 1).
+    `first_id` is the id of the first item (`storage.ids.first_id`), `random` draws from [0, 1). `effects` is told
+    what changes in the queue and in the kept answers, `cache_effects` what changes in the cache; they may be one.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class MemoryStore:
         answer_limits: AnswerLimits,
         first_id: int,
         random: Callable[[], float],
+        effects: Effects | None = None,
+        cache_effects: Effects | None = None,
     ) -> None:
-        self._effects = Effects()
-        self._answers = Answers(answer_limits)
+        self._effects = Effects() if effects is None else effects
+        self._answers = Answers(answer_limits, self._effects)
         self._queue = Queue(queue_limits, first_id, self._effects, self._wake)
-        self._cache = Cache(cache_limits, random, self._effects)
+        self._cache = Cache(cache_limits, random, self._effects if cache_effects is None else cache_effects)
         self._handlers: Handlers = {
             **self._queue.handlers,
             **self._cache.handlers,
@@ -100,7 +103,10 @@ class MemoryStore:
         seq_before = self._effects.seq
         outcome = handler(statement, caller, now_ms)
         if type(outcome) is Result:
-            if self._effects.seq != seq_before or type(statement) not in _KEPT_IF_CHANGED:
+            if self._effects.seq != seq_before:
+                group = self._effects.answer_kept(request_key, outcome, now_ms)
+                self._answers.keep(request_key, outcome, now_ms, group)
+            elif type(statement) not in _KEPT_IF_CHANGED:
                 self._answers.keep(request_key, outcome, now_ms)
         elif isinstance(outcome, Waiter):
             outcome.request_key = request_key
@@ -142,11 +148,12 @@ class MemoryStore:
 
     def _wake(self, waiters: list[Waiter], result: Result, now_ms: int) -> None:
         """Answer those whom an ACK releases; their answers are kept first, whether anybody listens or not."""
-        reply = Reply(result, self._effects.seq)
         owed = {waiter.request_key for waiter in waiters} - {None}
         for waiter in waiters:
             if waiter.request_key is not None and self._answers.find(waiter.request_key) is None:
-                self._answers.keep(waiter.request_key, result, now_ms, sharers=len(owed))
+                group = self._effects.answer_kept(waiter.request_key, result, now_ms)
+                self._answers.keep(waiter.request_key, result, now_ms, group, len(owed))
+        reply = Reply(result, self._effects.seq)
         for waiter in waiters:
             waiter.answer(reply)
 

@@ -253,7 +253,7 @@ class Queue:
 
     def clear(self, ask: QueueClear | None, caller: Caller, now_ms: int) -> Result:
         """`QUEUE CLEAR` (§4.12): ids go on, waiters wait on. O(1); the memory is freed in ticks."""
-        self._effects.seq += 1
+        self._effects.queue_cleared()
         self._cleared += [self.items, self.handover.clear()]
         self.items = ItemTable(self._limits, self._effects)
         return EMPTY_RESULT

@@ -63,7 +63,7 @@ class ResultTable:
 
     def put(self, result: StoredResult) -> None:
         """Store the result of an item that is gone. O(1); O(log n) when the wall clock stepped back."""
-        self._effects.seq += 1
+        self._effects.result_put(result)
         self.by_id[result.id] = result
         older = self._newest.get(result.path)
         if older is not None:
@@ -79,14 +79,14 @@ class ResultTable:
 
     def take(self, result: StoredResult) -> None:
         """Hide a result from readers by path, for ever. O(1)."""
-        self._effects.seq += 1
         result.taken = True
+        self._effects.result_taken(result)
 
     def remove(self, result: StoredResult) -> None:
         """Delete a result that is in. O(1), but for older results of its path under the same external id."""
-        self._effects.seq += 1
         del self.by_id[result.id]
         self._unlink(result)
+        self._effects.result_removed(result)
 
     def _unlink(self, result: StoredResult) -> None:
         self._by_end.remove(result)
@@ -131,7 +131,9 @@ class ResultTable:
         """Free up to `max_rows` rows of a table that was cleared as a whole; returns how many."""
         count = min(max_rows, len(self.by_id))
         for _ in range(count):
-            self._unlink(self.by_id.popitem()[1])
+            result = self.by_id.popitem()[1]
+            self._unlink(result)
+            self._effects.result_freed(result)
         return count
 
     def stats(self) -> TableStats:
