@@ -157,7 +157,7 @@ def _write_ints(body: _Body, values: Values) -> None:
 
 
 def _write_floats(body: _Body, values: Values) -> None:
-    body.add_buffer(struct.pack(f"<{len(values)}d", *[value or 0.0 for value in values]))
+    body.add_buffer(struct.pack(f"<{len(values)}d", *[0.0 if value is None else value for value in values]))
 
 
 def _write_timestamps(body: _Body, values: Values) -> None:
