@@ -10,7 +10,8 @@ import pytest
 from tests.clients.install import folders
 from tests.clients.processes import Cubequeue, NodeProcess, package_folder
 
-GENERATIONS = [folder.name for folder in folders("clients")]
+# 1.6.62 differs from those around it in its decoder alone: the compatibility matrix is enough for it.
+GENERATIONS = [folder.name for folder in folders("clients") if folder.name != "1.6.62"]
 SCENARIO_LIMIT_S = 60
 
 RunScenarios = Callable[..., None]

@@ -1,6 +1,6 @@
 """Install the npm packages that the tests drive: one generation of the Cube client to a folder.
 
-    python tests/clients/install.py clients      the drivers and QueryQueue of six generations
+    python tests/clients/install.py clients      the drivers and QueryQueue of seven generations
     python tests/clients/install.py e2e          whole Cube API servers (builds sqlite3 from source)
 
 A folder whose lock file has not changed since its last install is left alone. Without Node the tests skip, so this
