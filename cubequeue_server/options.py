@@ -19,7 +19,7 @@ class ServerOptions:
     host: str | None = "127.0.0.1"
     port: int = 0
     backlog: int = 1024
-    announce_version: str = "1.6.65"
+    announce_version: str = "1.7.43"
 
     max_message_bytes: int = 64 * MIB
     max_frame_bytes: int = 64 * MIB

@@ -93,8 +93,8 @@ _LISTENERS = (
     Setting("status_port", Port(), 3031, "Only the port of it; 0 is off.", ("CUBESTORE_STATUS_PORT",)),
     Setting(
         "announce_version",
-        Text("VERSION", r"(?i)none|\d+\.\d+\.\d+(-[0-9a-z.-]+)?", "a version such as 1.6.65, or none"),
-        "1.6.65",
+        Text("VERSION", r"(?i)none|\d+\.\d+\.\d+(-[0-9a-z.-]+)?", "a version such as 1.7.43, or none"),
+        "1.7.43",
         "The CubeStore version that clients are told: it decides which statements they send.",
     ),
 )  # fmt: skip

@@ -32,7 +32,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "http_port": ("4001", 4001),
     "status_bind": ("127.0.0.1:4002", Endpoint("127.0.0.1", 4002)),
     "status_port": ("4003", 4003),
-    "announce_version": ("1.7.43", "1.7.43"),
+    "announce_version": ("1.6.65", "1.6.65"),
     "max_connections": ("5", 5),
     "max_connections_per_user": ("7", 7),
     "join_in_flight": ("2m", 120_000),
@@ -115,7 +115,7 @@ def test_defaults_are_the_limits_defaults() -> None:
     assert settings.cache == CacheLimits()
     assert settings.answers == AnswerLimits()
     assert (settings.http, settings.status) == (Endpoint("0.0.0.0", 3030), Endpoint("0.0.0.0", 3031))
-    assert settings.announce_version == "1.6.65"
+    assert settings.announce_version == "1.7.43"
 
 
 def test_values_reach_the_limits() -> None:
@@ -237,7 +237,7 @@ REFUSALS = [
         {"CUBESTORE_QUEUE_RESULTS_EXPIRE": "301"},
         "CUBESTORE_QUEUE_RESULTS_EXPIRE=301: out of range, allowed are 1 s to 300 s",
     ),
-    ({"CUBEQUEUE_ANNOUNCE_VERSION": "new"}, "CUBEQUEUE_ANNOUNCE_VERSION=new: not a version such as 1.6.65, or none"),
+    ({"CUBEQUEUE_ANNOUNCE_VERSION": "new"}, "CUBEQUEUE_ANNOUNCE_VERSION=new: not a version such as 1.7.43, or none"),
     ({"CUBEQUEUE_DURABILITY": "strict"}, "CUBEQUEUE_DURABILITY=strict: not one of memory"),
     (
         {"CUBEQUEUE_PASSWORD": "hunter2"},
