@@ -4,8 +4,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.14 python3; 
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
+COMPAT := .pytest_cache/compatibility
 
-.PHONY: help setup clients run test e2e soak lint format bench lock wheel image image-test clean
+.PHONY: help setup clients run test e2e compat soak lint format bench lock wheel image image-test clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -32,6 +33,11 @@ test: clients ## Run every test but the end-to-end and soak ones
 e2e: setup ## Two whole Cube API servers on one cubequeue
 	$(BIN)/python tests/clients/install.py e2e
 	$(BIN)/pytest -m e2e
+
+compat: clients ## Every version of Cube at every announced version; writes the README's table
+	rm -rf $(COMPAT) && mkdir -p $(COMPAT)
+	COMPATIBILITY_RECORD=$(CURDIR)/$(COMPAT) $(BIN)/pytest -n $(JOBS) tests/clients/test_compatibility.py -k test_cell
+	$(BIN)/python -m tests.clients.compatibility $(COMPAT)
 
 soak: setup ## The long forms of the property and fault tests
 	$(BIN)/pytest -m soak

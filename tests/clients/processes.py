@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import pytest
 
@@ -23,6 +23,13 @@ STOP_TIMEOUT_S = 10
 
 # A test tells its client everything; what the developer has set for other purposes must not reach it.
 _INHERITED = {name: value for name, value in os.environ.items() if not name.startswith(("CUBE", "NODE_"))}
+
+
+class Listener(Protocol):
+    """What a client can be pointed at: a server, or a proxy before it."""
+
+    @property
+    def port(self) -> int: ...
 
 
 class Cubequeue:
@@ -112,7 +119,7 @@ class NodeProcess:
 
     def __init__(
         self,
-        server: Cubequeue,
+        server: Listener,
         packages: Path,
         arguments: Sequence[str],
         environment: Mapping[str, str],
