@@ -154,6 +154,15 @@ class TimeIndex(Generic[RowT]):
             times += [time_ms for time_ms, _ in self._late.irange(minimum=minimum)][:1]
         return min(times, default=None)
 
+    def first(self) -> RowT | None:
+        """The row with the earliest time. O(1)."""
+        first = next(iter(self._list.values()), None)
+        if self._late:
+            (time_ms, _), late = self._late.peekitem(0)
+            if first is None or time_ms < self._time_of(first):
+                return late
+        return first
+
     def check_invariants(self) -> None:
         """Audit the order, O(n); raises AssertionError."""
         times = [self._time_of(row) for row in self._list.values()]

@@ -6,11 +6,12 @@ remote engine are all the same `Pending`. There is no awaitable here and no task
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from storage.errors import StatementError
+from storage.queue_stats import QueueFigures, QueueStatsTable
 from storage.vocabulary import Result, Statement
 
 # (authenticated user, connection_id, message_id): names one request of one client for ever (wire.md §3).
@@ -102,6 +103,12 @@ class Store(Protocol):
 
     def gauges(self) -> dict[str, int]:
         """What the store holds, by name: counts and bytes. O(1): kept, never counted."""
+
+    def queue_stats(self) -> QueueStatsTable:
+        """What happened in each queue since the start; to be read only. O(1)."""
+
+    def queue_figures(self, now_ms: int) -> Iterable[QueueFigures]:
+        """How each queue stands. O(queues)."""
 
     def check_invariants(self) -> None:
         """Audit every index against every other, O(n); raises AssertionError."""

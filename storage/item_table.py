@@ -11,6 +11,7 @@ from storage.items import Item
 from storage.limits import QueueLimits
 from storage.paths import prefix_of
 from storage.prefix_queue import PrefixQueue, expiry_ms
+from storage.queue_stats import QueueStatsTable
 from storage.table_stats import TableStats
 from storage.vocabulary import KeyRef, Path, Value
 
@@ -28,6 +29,7 @@ class ItemTable:
         "_limits",
         "_queues_made",
         "_schedule",
+        "_stats",
         "active_count",
         "by_id",
         "by_path",
@@ -36,9 +38,10 @@ class ItemTable:
         "size_bytes",
     )
 
-    def __init__(self, limits: QueueLimits, effects: Effects) -> None:
+    def __init__(self, limits: QueueLimits, effects: Effects, stats: QueueStatsTable) -> None:
         self._limits = limits
         self._effects = effects
+        self._stats = stats
         self.by_id: dict[int, Item] = {}
         self.by_path: dict[Path, Item] = {}
         self.queues: dict[Path, PrefixQueue] = {}
@@ -123,7 +126,7 @@ class ItemTable:
         queue = self.queues.get(prefix)
         if queue is None:
             self._queues_made += 1
-            queue = self.queues[prefix] = PrefixQueue(self._queues_made, prefix)
+            queue = self.queues[prefix] = PrefixQueue(self._queues_made, prefix, self._stats.acquire(prefix))
         return queue
 
     def drop_idle(self, max_rows: int) -> int:
@@ -138,6 +141,7 @@ class ItemTable:
             if not queue:
                 self._reschedule(queue, NEVER_MS)
                 del self.queues[queue.prefix]
+                self._stats.release(queue.prefix, queue.stats)
         return count
 
     # Expiry.
@@ -148,6 +152,7 @@ class ItemTable:
             for queue in self._schedule.before(now_ms + 1):
                 for item in queue.expired(now_ms, self._limits):
                     self.remove(item)
+                    queue.stats.expired += 1
                 self._reschedule(queue, queue.next_due_ms(now_ms, self._limits))
 
     def _reschedule(self, queue: PrefixQueue, due_ms: int) -> None:

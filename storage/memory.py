@@ -12,6 +12,7 @@ from storage.handover import NO_RESULT
 from storage.interface import Caller, Pending, Reply, RequestKey
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.queue import Handler, Handlers, Queue
+from storage.queue_stats import QueueFigures, QueueStatsTable
 from storage.vocabulary import (
     EMPTY_RESULT,
     INFO_COLUMNS,
@@ -38,7 +39,7 @@ class MemoryStore:
     what changes in the queue and in the kept answers, `cache_effects` what changes in the cache; they may be one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # each is of its own type
         self,
         queue_limits: QueueLimits,
         cache_limits: CacheLimits,
@@ -49,9 +50,11 @@ class MemoryStore:
         cache_effects: Effects | None = None,
     ) -> None:
         self._effects = Effects() if effects is None else effects
-        self._answers = Answers(answer_limits, self._effects)
-        self._queue = Queue(queue_limits, first_id, self._effects, self._wake)
-        self._cache = Cache(cache_limits, random, self._effects if cache_effects is None else cache_effects)
+        self.answers = self._answers = Answers(answer_limits, self._effects)
+        self.queue = self._queue = Queue(queue_limits, first_id, self._effects, self._wake)
+        self.cache = self._cache = Cache(
+            cache_limits, random, self._effects if cache_effects is None else cache_effects
+        )
         self._handlers: Handlers = {
             **self._queue.handlers,
             **self._cache.handlers,
@@ -184,6 +187,14 @@ class MemoryStore:
     def depths(self) -> Iterator[tuple[Path, int, int]]:
         """Prefix, pending and active items of each queue. O(queues)."""
         return self._queue.items.depths()
+
+    def queue_stats(self) -> QueueStatsTable:
+        """What happened in each queue since the start; to be read only."""
+        return self._queue.stats
+
+    def queue_figures(self, now_ms: int) -> Iterator[QueueFigures]:
+        """How each queue stands. O(queues)."""
+        return (queue.figures(now_ms) for queue in self._queue.items.queues.values())
 
     def gauges(self) -> dict[str, int]:
         """O(1)."""

@@ -11,6 +11,7 @@ from storage.indexes import NEVER_MS, IdIndex, TimeIndex
 from storage.items import Item
 from storage.limits import QueueLimits
 from storage.paths import key_of
+from storage.queue_stats import QueueFigures, QueueStats
 from storage.vocabulary import Path
 
 _id_of = attrgetter("id")
@@ -53,7 +54,7 @@ class PrefixQueue:
     """One queue: all items of a prefix. Only the `ItemTable` changes it.
 
     `due_ms` is never later than the moment at which the next of its items expires. `id` is a number that no other
-    queue of the table has.
+    queue of the table has. `stalled_after_ms` and `orphaned_after_ms` are the timeouts that were last asked for here.
     """
 
     __slots__ = (
@@ -66,13 +67,19 @@ class PrefixQueue:
         "due_ms",
         "id",
         "is_idle",
+        "orphaned_after_ms",
         "pending_count",
         "prefix",
+        "stalled_after_ms",
+        "stats",
     )
 
-    def __init__(self, id_: int, prefix: Path) -> None:
+    def __init__(self, id_: int, prefix: Path, stats: QueueStats) -> None:
         self.id = id_
         self.prefix = prefix
+        self.stats = stats
+        self.stalled_after_ms: int | None = None
+        self.orphaned_after_ms: int | None = None
         self.due_ms = NEVER_MS
         self.is_idle = False  # whether the table has it among the queues to drop
         self.pending_count = 0
@@ -182,6 +189,31 @@ class PrefixQueue:
     def orphaned(self, now_ms: int, timeout_ms: int) -> list[Item]:
         """Pending items past their own ORPHANED time, or without one and older than the timeout (§4.5)."""
         return self._orphanable.before(now_ms) + self._waiting.before(now_ms - timeout_ms)
+
+    def is_stalled(self, item: Item, now_ms: int) -> bool:
+        """Whether `stalled` would name the item, with the timeout that was last asked for. O(1)."""
+        timeout_ms, beat_ms = self.stalled_after_ms, item.heartbeat_ms
+        return item.active and timeout_ms is not None and beat_ms is not None and beat_ms < now_ms - timeout_ms
+
+    def is_orphaned(self, item: Item, now_ms: int) -> bool:
+        """Whether `orphaned` would name the item, with the timeout that was last asked for. O(1)."""
+        timeout_ms = self.orphaned_after_ms
+        if item.active or timeout_ms is None:
+            return False
+        return item.created_ms < now_ms - timeout_ms if item.orphaned_ms is None else item.orphaned_ms < now_ms
+
+    def figures(self, now_ms: int) -> QueueFigures:
+        """How the queue stands. O(1)."""
+        firsts = [item for item in (self._waiting.first(), self._orphanable.first()) if item is not None]
+        oldest_ms = min((item.created_ms for item in firsts), default=None)
+        heartbeat_ms = self._active.first_ms()
+        return QueueFigures(
+            self.prefix,
+            self.pending_count,
+            self.active_count,
+            None if oldest_ms is None else max(0, now_ms - oldest_ms),
+            None if heartbeat_ms is None else max(0, now_ms - heartbeat_ms),
+        )
 
     # Expiry (state-machine.md §1, "Item expiry").
 

@@ -18,6 +18,7 @@ from storage.items import Item
 from storage.limits import SECOND_MS, QueueLimits
 from storage.merge import merge_extra
 from storage.paths import key_of, prefix_of
+from storage.queue_stats import QueueStatsTable
 from storage.results import ResultTable
 from storage.vocabulary import (
     ADD_AND_RETRIEVE_COLUMNS,
@@ -72,14 +73,15 @@ _OWNER_NEEDED_TO_CLAIM = (
 class Queue:
     """All queue items, their results, and who waits for them."""
 
-    __slots__ = ("_cleared", "_effects", "_limits", "_next_id", "handlers", "handover", "items")
+    __slots__ = ("_cleared", "_effects", "_limits", "_next_id", "handlers", "handover", "items", "stats")
 
     def __init__(self, limits: QueueLimits, first_id: int, effects: Effects, wake: Wake) -> None:
         self._limits = limits
         self._next_id = first_id
         self._effects = effects
         self._cleared: list[ItemTable | ResultTable] = []
-        self.items = ItemTable(limits, effects)
+        self.stats = QueueStatsTable()
+        self.items = ItemTable(limits, effects, self.stats)
         self.handover = Handover(limits, effects, wake)
         self.handlers: Handlers = {
             QueueAdd: self.add,
@@ -100,6 +102,11 @@ class Queue:
             QueueResultBlocking: self.handover.result_blocking,
             QueueClear: self.clear,
         }
+
+    @property
+    def next_id(self) -> int:
+        """The id that the next item gets."""
+        return self._next_id
 
     # Adding and claiming.
 
@@ -125,7 +132,7 @@ class Queue:
         claims = not item.active and len(queue) - 1 < ask.concurrency and _may_claim(item, caller)
         active = _keys(queue.all_active(), item if claims else None)
         if claims:
-            self.items.claim(item, now_ms)
+            self._claim(item, now_ms)
         payload, extra = (item.payload, item.extra) if claims else (None, None)
         row = (b"%d" % item.id, added, queue.pending_count, active, payload, extra)
         return Result(ADD_AND_RETRIEVE_COLUMNS, (row,))
@@ -137,8 +144,14 @@ class Queue:
             return self._refuse_claim(ask.path) if ask.extended else _NOT_CLAIMED
         queue = item.queue
         active = _keys(queue.all_active(), item)
-        self.items.claim(item, now_ms)
+        self._claim(item, now_ms)
         return Result(RETRIEVE_COLUMNS, ((item.payload, item.extra, queue.pending_count, active, b"%d" % item.id),))
+
+    def _claim(self, item: Item, now_ms: int) -> None:
+        stats = item.queue.stats
+        stats.claimed += 1
+        stats.waited_ms += max(0, now_ms - item.created_ms)
+        self.items.claim(item, now_ms)
 
     def _refuse_claim(self, path: Path) -> Result:
         """What EXTENDED tells of a claim that failed."""
@@ -165,6 +178,7 @@ class Queue:
             ask.external_id,
         )
         self._next_id += 1
+        item.queue.stats.added += 1
         items.insert(item)
         return item
 
@@ -198,6 +212,7 @@ class Queue:
         item = self.items.find(ask.key)
         if item is None:
             return _NO_ITEM
+        _count_cancelled(item, now_ms)
         self.items.remove(item)
         return Result(PAYLOAD_COLUMNS, ((item.payload, item.extra),))
 
@@ -210,6 +225,7 @@ class Queue:
             growth = len(ask.value) - item.size_bytes  # the result takes the place of its own item
             if growth > 0 and self._size_bytes() + growth > self._limits.max_bytes:
                 raise self._too_large("ACK", growth)
+        item.queue.stats.acknowledged += 1
         self.items.remove(item)
         self.handover.hand_over(item, ask.value, now_ms)
         return _ACKNOWLEDGED
@@ -234,18 +250,25 @@ class Queue:
     def stalled(self, ask: QueueStalled, caller: Caller, now_ms: int) -> Result:
         """`QUEUE STALLED` (§4.5). O(rows), and their sort."""
         queue = self.items.queues.get(ask.prefix)
-        return _to_cancel(queue.stalled(now_ms, ask.heartbeat_timeout_ms)) if queue else _NOTHING_TO_CANCEL
+        if not queue:
+            return _NOTHING_TO_CANCEL
+        queue.stalled_after_ms = ask.heartbeat_timeout_ms
+        return _to_cancel(queue.stalled(now_ms, ask.heartbeat_timeout_ms))
 
     def orphaned(self, ask: QueueOrphaned, caller: Caller, now_ms: int) -> Result:
         """`QUEUE ORPHANED` (§4.5). O(rows), and their sort."""
         queue = self.items.queues.get(ask.prefix)
-        return _to_cancel(queue.orphaned(now_ms, ask.orphaned_timeout_ms)) if queue else _NOTHING_TO_CANCEL
+        if not queue:
+            return _NOTHING_TO_CANCEL
+        queue.orphaned_after_ms = ask.orphaned_timeout_ms
+        return _to_cancel(queue.orphaned(now_ms, ask.orphaned_timeout_ms))
 
     def to_cancel(self, ask: QueueToCancel, caller: Caller, now_ms: int) -> Result:
         """`QUEUE TO_CANCEL` (§4.5). O(rows), and their sort."""
         queue = self.items.queues.get(ask.prefix)
         if not queue:
             return _NOTHING_TO_CANCEL
+        queue.stalled_after_ms, queue.orphaned_after_ms = ask.heartbeat_timeout_ms, ask.orphaned_timeout_ms
         stalled = queue.stalled(now_ms, ask.heartbeat_timeout_ms)
         return _to_cancel(stalled + queue.orphaned(now_ms, ask.orphaned_timeout_ms))
 
@@ -255,7 +278,7 @@ class Queue:
         """`QUEUE CLEAR` (§4.12): ids go on, waiters wait on. O(1); the memory is freed in ticks."""
         self._effects.queue_cleared()
         self._cleared += [self.items, self.handover.clear()]
-        self.items = ItemTable(self._limits, self._effects)
+        self.items = ItemTable(self._limits, self._effects, self.stats)
         return EMPTY_RESULT
 
     def expire(self, now_ms: int) -> None:
@@ -293,6 +316,7 @@ class Queue:
         self.items.check_invariants()
         self.handover.results.check_invariants()
         self.handover.waiters.check_invariants()
+        self.stats.check_invariants()
         assert all(id_ < self._next_id < 1 << 53 for id_ in self.items.by_id)
         assert not self.items.by_id.keys() & self.handover.results.by_id.keys(), "an item and its result both live"
 
@@ -323,6 +347,17 @@ def _may_claim(item: Item, caller: Caller) -> bool:
     if caller.process_id is None:
         raise UserError(_OWNER_NEEDED_TO_CLAIM)
     return False
+
+
+def _count_cancelled(item: Item, now_ms: int) -> None:
+    """Count a CANCEL by its reason: clients cancel what STALLED, ORPHANED or TO_CANCEL named, or by choice."""
+    queue = item.queue
+    if queue.is_stalled(item, now_ms):
+        queue.stats.stalled += 1
+    elif queue.is_orphaned(item, now_ms):
+        queue.stats.orphaned += 1
+    else:
+        queue.stats.manual += 1
 
 
 def _keys(active: Iterable[Item], claimed: Item | None = None) -> bytes | None:
