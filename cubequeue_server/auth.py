@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import os
 from base64 import b64decode
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from cubequeue_server.passwords import ScryptHash, Users
 
 # Hashes that wait to be computed, one after the other; who comes on top is told to come again.
 _MAX_CHECKS: Final = 64
+
+_log = logging.getLogger(__name__)
 
 
 class Verdict(Enum):
@@ -46,6 +49,7 @@ class Credentials:
         self._nobody = os.urandom(32)
         self._checks = 0
         self._executor: ThreadPoolExecutor | None = None
+        self.refused = 0  # connections, since the start
         self.replace(users)
 
     def replace(self, users: Users | None) -> None:
@@ -106,6 +110,12 @@ class Credentials:
             on_verdict(Verdict.ADMITTED)
         else:
             on_verdict(Verdict.REFUSED)
+
+    def count_refusal(self, peer: object) -> None:
+        """Say in the log, now and then, that a connection of the address `peer` was refused."""
+        self.refused += 1
+        if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a log is no place to flood
+            _log.warning("credentials were missing or wrong, refused no. %d: from %s", self.refused, peer)
 
     def close(self) -> None:
         """Forget what waits to be checked; for the end of the process."""

@@ -81,18 +81,6 @@ def accept_key(head: Head) -> bytes:
     return b64encode(sha1(key + _ACCEPT_SUFFIX).digest())  # noqa: S324  # the algorithm is the RFC's
 
 
-def user_of(authorization: bytes) -> bytes:
-    """The user name of a Basic `Authorization`. Raises `RefusedError` when it cannot be read."""
-    scheme, _, credentials = authorization.partition(b" ")
-    try:
-        user, colon, _ = b64decode(credentials.strip(), validate=True).partition(b":")
-    except ValueError:
-        colon = b""
-    if scheme.lower() != b"basic" or not colon:
-        raise RefusedError(HTTPStatus.FORBIDDEN, "Not authorized")
-    return user
-
-
 def upgrade_response(accept: bytes, announce_version: str) -> bytes:
     """The 101 that ends the handshake; no extension is ever negotiated."""
     announced = b"X-CubeStore-Version: %b\r\n" % announce_version.encode() if announce_version else b""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
+from cubequeue_server.auth import Credentials
 from cubequeue_server.connection import Connection, Identity
 from cubequeue_server.counters import Counters
 from cubequeue_server.dispatcher import Dispatcher, SqlEngine
-from cubequeue_server.front import Front
+from cubequeue_server.front import Front, TlsEntrance
 from cubequeue_server.http_head import RefusedError
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.outbox import Outbox
@@ -32,11 +34,23 @@ class Server:
     """Serves a store to WebSocket clients on one port (wire.md §1 to §3).
 
     `sql` answers the statements that are not the store's; it gets the wall clock in ms, which `clock_ms` tells.
-    `counters` may be read at any time.
+    `credentials` say who may connect, anybody when None; with `tls` the port speaks nothing else. `counters` may be
+    read at any time.
     """
 
-    def __init__(self, options: ServerOptions, store: Store, sql: SqlEngine, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        options: ServerOptions,
+        store: Store,
+        sql: SqlEngine,
+        clock_ms: Callable[[], int],
+        *,
+        credentials: Credentials | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.counters = Counters()
+        self._credentials = Credentials() if credentials is None else credentials
+        self._tls = tls
         self._options = options
         self._store = store
         self._sql = sql
@@ -65,7 +79,7 @@ class Server:
             loop=loop,
         )
         self._listener = await loop.create_server(
-            self._make_front, self._options.host or None, self._options.port, backlog=self._options.backlog
+            self._accept, self._options.host or None, self._options.port, backlog=self._options.backlog
         )
         self._tick()
         self._check_peers()
@@ -108,13 +122,13 @@ class Server:
 
     # Clients
 
-    def _make_front(self) -> Front:
+    def _accept(self) -> asyncio.Protocol:
         if len(self._fronts) >= self._options.max_handshakes:
             next(iter(self._fronts)).abort()  # who has said nothing for longest, so that a newcomer gets its chance
             self.counters.handshakes_dropped += 1
-        front = Front(self._options, self, self._forget_front)
+        front = Front(self._options, self, self._credentials, self._forget_front)
         self._fronts[front] = None
-        return front
+        return front if self._tls is None else TlsEntrance(front, self._tls)
 
     def _forget_front(self, front: Front) -> None:
         self._fronts.pop(front, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -100,11 +101,17 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(address: Address, driver: str | None = DRIVER, **headers: str) -> AsyncIterator[Client]:
-    """A client, upgraded. Header names are written with underscores."""
+async def connected(
+    address: Address, driver: str | None = DRIVER, tls: ssl.SSLContext | None = None, **headers: str
+) -> AsyncIterator[Client]:
+    """A client, upgraded, inside of `tls` if given. Header names are written with underscores."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with connect(
-        f"ws://{address[0]}:{address[1]}/ws", additional_headers=named, max_size=None, close_timeout=1
+        f"{'ws' if tls is None else 'wss'}://{address[0]}:{address[1]}/ws",
+        additional_headers=named,
+        max_size=None,
+        close_timeout=1,
+        ssl=tls,
     ) as websocket:
         client = Client(websocket, driver)
         try:
@@ -184,9 +191,9 @@ class RawClient:
 
 
 @asynccontextmanager
-async def raw(address: Address) -> AsyncIterator[RawClient]:
-    """A bare connection to the port."""
-    reader, writer = await asyncio.open_connection(*address, limit=1 << 16)
+async def raw(address: Address, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawClient]:
+    """A bare connection to the port, inside of `tls` if given."""
+    reader, writer = await asyncio.open_connection(*address, limit=1 << 16, ssl=tls)
     try:
         yield RawClient(reader, writer)
     finally:

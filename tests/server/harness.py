@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from cubequeue_server.auth import Credentials
 from cubequeue_server.server import Server, ServerOptions, SqlEngine
 from storage.interface import Caller, Pending, Reply, RequestKey
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
@@ -16,10 +18,6 @@ from storage.memory import MemoryStore
 from storage.vocabulary import Columns, ColumnType, OtherSql, Result, Statement, SysForeign
 
 FIRST_ID = 1000
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def answer_one(_statement: OtherSql | SysForeign, _now_ms: int) -> Result:
@@ -84,10 +82,22 @@ class SlowDurableStore(WatchedStore):
 
 @asynccontextmanager
 async def serving(
-    store: WatchedStore | None = None, sql: SqlEngine = answer_one, **options: Any
+    store: WatchedStore | None = None,
+    sql: SqlEngine = answer_one,
+    *,
+    credentials: Credentials | None = None,
+    tls: ssl.SSLContext | None = None,
+    **options: Any,
 ) -> AsyncIterator[Server]:
     """A started server; stopped in the end, whatever happens."""
-    server = Server(ServerOptions(**options), store if store is not None else WatchedStore(), sql, now_ms)
+    server = Server(
+        ServerOptions(**options),
+        store if store is not None else WatchedStore(),
+        sql,
+        now_ms,
+        credentials=credentials,
+        tls=tls,
+    )
     await server.start()
     try:
         yield server

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from cubequeue_server.auth import Credentials
 from cubequeue_server.front import Front
 from cubequeue_server.options import ServerOptions
 from storage.vocabulary import QueueAdd
@@ -37,7 +38,7 @@ async def test_a_socket_dropped_before_it_was_set_up_is_closed_once_it_is() -> N
             self.is_aborted = True
 
     done: list[Front] = []
-    front = Front(ServerOptions(), None, done.append)  # type: ignore[arg-type]  # nobody is admitted here
+    front = Front(ServerOptions(), None, Credentials(), done.append)  # type: ignore[arg-type]  # nobody is admitted here
     front.abort()
     assert done == [front]
     transport = Transport()
