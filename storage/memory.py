@@ -13,6 +13,7 @@ from storage.interface import Caller, Pending, Reply, RequestKey
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.queue import Handler, Handlers, Queue
 from storage.queue_stats import QueueFigures, QueueStatsTable
+from storage.system_tables import SystemTable, TableReading, read_table
 from storage.vocabulary import (
     EMPTY_RESULT,
     INFO_COLUMNS,
@@ -183,6 +184,10 @@ class MemoryStore:
     def _expire(self, now_ms: int) -> None:
         self._queue.expire(now_ms)
         self._answers.expire(now_ms)
+
+    def read_table(self, table: SystemTable) -> TableReading:
+        """Begin to read all rows of a table. O(rows), about ten nanoseconds each."""
+        return read_table(table, self._queue, self._cache)
 
     def depths(self) -> Iterator[tuple[Path, int, int]]:
         """Prefix, pending and active items of each queue. O(queues)."""

@@ -1,0 +1,111 @@
+"""system.queue, system.queue_results and system.cache (commands.md §7), read in slices between other statements."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from protocol.parser import parse_statement
+from storage.interface import Caller, Reply
+from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.memory import MemoryStore
+from storage.system_tables import SYSTEM_COLUMNS, Row, SystemTable, TableReading
+
+NOW_MS = 1_700_000_000_000
+FIRST_ID = 100
+QUEUE, RESULTS, CACHE = SystemTable.QUEUE, SystemTable.RESULTS, SystemTable.CACHE
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), FIRST_ID, random.Random(7).random)
+
+
+def run(store: MemoryStore, *texts: str, caller: Caller = Caller(), now_ms: int = NOW_MS) -> None:  # noqa: B008
+    for text in texts:
+        assert isinstance(store.execute(parse_statement(text.encode(), ()), caller, None, now_ms), Reply)
+
+
+def rest(reading: TableReading, slice_rows: int = 2) -> list[Row]:
+    rows: list[Row] = []
+    while not reading.is_done:
+        rows += reading.read(slice_rows)
+    return rows
+
+
+@pytest.mark.parametrize("table", SystemTable)
+def test_an_empty_table_is_read_at_once(store: MemoryStore, table: SystemTable) -> None:
+    assert store.read_table(table).is_done
+
+
+def test_a_pending_and_an_active_item(store: MemoryStore) -> None:
+    run(store, "QUEUE ADD PRIORITY -3 ORPHANED 60 'a:b:k' 'payload'", "QUEUE MERGE_EXTRA 'a:b:k' '{}'")
+    run(store, "QUEUE ADD EXCLUSIVE EXTERNAL_ID 'e' 'bare' 'x'", caller=Caller(b"p1"))
+    run(store, "QUEUE RETRIEVE 'bare'", caller=Caller(b"p1"), now_ms=NOW_MS + 5)
+    pending = (b"k", b"a:b", NOW_MS, b"Pending", -3, None, NOW_MS + 60_000, b"payload", b"{}", None, False, None)
+    active = (b"bare", None, NOW_MS, b"Active", 0, NOW_MS + 5, None, b"x", None, b"p1", True, b"e")
+    assert rest(store.read_table(QUEUE)) == [pending, active]
+
+
+def test_results_before_and_after_they_were_taken(store: MemoryStore) -> None:
+    run(store, "QUEUE ADD 'p:1' 'x'", "QUEUE ADD EXTERNAL_ID 'e' 'p:2' 'x'")
+    run(store, "QUEUE ACK 'p:1' 'one'", "QUEUE ACK 'p:2' 'two'", "QUEUE RESULT 'p:1'")
+    assert rest(store.read_table(RESULTS)) == [
+        (FIRST_ID, b"p:1", NOW_MS + 60_000, True, b"one", None),
+        (FIRST_ID + 1, b"p:2", NOW_MS + 60_000, False, b"two", b"e"),
+    ]
+
+
+def test_cache_rows_with_and_without_a_deadline_the_expired_ones_too(store: MemoryStore) -> None:
+    run(store, "CACHE SET 'bare' 'v'", "CACHE SET TTL 10 'p:k' 'w'", "CACHE SET TTL 0 'p:' 'dead'")
+    assert rest(store.read_table(CACHE)) == [
+        (b"bare", None, None, b"v"),
+        (b"k", b"p", NOW_MS + 10_000, b"w"),
+        (b"", b"p", NOW_MS, b"dead"),
+    ]
+
+
+@pytest.mark.parametrize("table", SystemTable)
+def test_a_row_has_a_cell_for_each_column(store: MemoryStore, table: SystemTable) -> None:
+    run(store, "QUEUE ADD 'p:1' 'x'", "QUEUE ACK 'p:1' 'y'", "QUEUE ADD 'p:2' 'x'", "CACHE SET 'k' 'v'")
+    assert [len(row) for row in rest(store.read_table(table))] == [len(SYSTEM_COLUMNS[table])]
+
+
+def test_values_are_given_by_reference(store: MemoryStore) -> None:
+    statement = parse_statement(b"CACHE SET 'k' 'a value that nobody copies'", ())
+    store.execute(statement, Caller(), None, NOW_MS)
+    (row,) = rest(store.read_table(CACHE))
+    assert row[3] is statement.value  # type: ignore[attr-defined]
+
+
+def test_rows_that_go_are_left_out_and_rows_that_come_are_not_seen(store: MemoryStore) -> None:
+    run(store, *(f"QUEUE ADD 'p:{number}' 'x'" for number in range(6)))
+    reading = store.read_table(QUEUE)
+    first = reading.read(2)
+    run(store, "QUEUE CANCEL 'p:0'", "QUEUE CANCEL 'p:3'", "QUEUE ADD 'p:3' 'again'", "QUEUE RETRIEVE 'p:4'")
+    later = rest(reading)
+    assert [row[0] for row in first + later] == [b"0", b"1", b"2", b"4", b"5"]
+    assert [row[3] for row in later] == [b"Pending", b"Active", b"Pending"]
+
+
+@pytest.mark.parametrize(("table", "clear"), [(QUEUE, "QUEUE CLEAR"), (RESULTS, "QUEUE CLEAR"), (CACHE, "CACHE CLEAR")])
+def test_clear_ends_a_reading_early(store: MemoryStore, table: SystemTable, clear: str) -> None:
+    for number in range(3):
+        run(store, f"QUEUE ADD 'p:{number}' 'x'", f"QUEUE ACK 'p:{number}' 'y'", f"CACHE SET '{number}' 'v'")
+        run(store, f"QUEUE ADD 'q:{number}' 'x'")
+    reading = store.read_table(table)
+    assert len(reading.read(1)) == 1
+    run(store, clear)
+    store.tick(NOW_MS, 2)
+    assert rest(reading) == []
+    assert rest(store.read_table(table)) == []
+
+
+def test_a_reading_spends_no_statement_and_changes_nothing(store: MemoryStore) -> None:
+    run(store, "CACHE SET 'k' 'v'", "QUEUE ADD 'p:1' 'x'")
+    before = store.applied_seq, store.gauges()
+    for table in SystemTable:
+        rest(store.read_table(table))
+    assert (store.applied_seq, store.gauges()) == before
+    store.check_invariants()
