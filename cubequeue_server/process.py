@@ -7,7 +7,6 @@ import contextlib
 import errno
 import logging
 import os
-import random
 import signal
 import sys
 import threading
@@ -26,14 +25,12 @@ from cubequeue_server.settings import Loaded, Settings
 from cubequeue_server.settings_values import Endpoint
 from cubequeue_server.sql.engine import SqlEngine
 from cubequeue_server.status import StatusServer, probe
+from cubequeue_server.stores import CannotOpenError, OpenStore, open_store
 from cubequeue_server.version import __version__
-from storage.ids import first_id
-from storage.interface import Store
-from storage.memory import MemoryStore
 from storage.vocabulary import OtherSql
 
 EXIT_STOPPED = 0
-EXIT_CANNOT_LISTEN = 1
+EXIT_CANNOT_LISTEN = EXIT_CANNOT_OPEN = 1
 EXIT_INTERRUPTED = 130
 
 # The whole stop takes at most this long; the server's own part of it ends a little earlier.
@@ -56,7 +53,21 @@ def serve(loaded: Loaded) -> int:
     for warning in [*loaded.warnings, *([file_warning] if file_warning else [])]:
         _log.warning("%s", warning)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_Process(loaded.settings).run())
+        return runner.run(_run(loaded.settings))
+
+
+async def _run(settings: Settings) -> int:
+    try:
+        opened = open_store(settings, now_ms)
+    except CannotOpenError as error:
+        _complain(error)
+        return EXIT_CANNOT_OPEN
+    return await _Process(settings, opened).run()
+
+
+def _complain(error: Exception) -> None:
+    """The one line that a failed start ends with, at any log level."""
+    print(f"cubequeue: {error}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _exit_at_once_on_sigterm() -> None:
@@ -88,24 +99,15 @@ def server_options(settings: Settings) -> ServerOptions:
     )
 
 
-def memory_store(settings: Settings, start_ms: int) -> MemoryStore:
-    """A store that keeps everything in memory.
-
-    Its first id is above any that a start before can have given: a client that waits for a result across a restart
-    never gets another query's (decisions, "Ids, time, texts").
-    """
-    draw = random.Random(random.SystemRandom().getrandbits(64)).random  # noqa: S311  # it decides evictions, no secrets
-    return MemoryStore(settings.queue, settings.cache, settings.answers, first_id(start_ms), draw)
-
-
 class _Process:
     """The parts of a running server, in the order in which they start and stop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, opened: OpenStore) -> None:
         self._settings = settings
-        self._store = memory_store(settings, now_ms())
+        self._opened = opened
+        self._store = opened.store
         self._sql = SqlEngine()
-        self._server = Server(server_options(settings), self._store, self._sql.execute, now_ms)
+        self._server = Server(server_options(settings), self._store, self._sql.execute, time.time_ns)
         self._status = self._status_server()
         self._collector = Collector(self._store.gauges)
         self._stop_asked = asyncio.Event()
@@ -115,7 +117,7 @@ class _Process:
             return None
         routes = {
             "/livez": probe(lambda: _answers_sql(self._sql)),
-            "/readyz": probe(lambda: _answers(self._store)),
+            "/readyz": probe(self._check_store),
         }
         return StatusServer(self._settings.status, routes)
 
@@ -124,7 +126,7 @@ class _Process:
         try:
             await self._listen()
         except CannotListenError as error:
-            print(f"cubequeue: {error}", file=sys.stderr, flush=True)  # noqa: T201  # at any log level
+            _complain(error)
             await self._stop()
             return EXIT_CANNOT_LISTEN
         self._announce()
@@ -139,6 +141,13 @@ class _Process:
         await _listening(self._server.start, self._settings.http, "CUBESTORE_HTTP_PORT")
         if self._status is not None and self._settings.status is not None:
             await _listening(self._status.start, self._settings.status, "CUBESTORE_STATUS_PORT")
+
+    def _check_store(self) -> None:
+        """Raise when statements cannot be answered."""
+        self._store.gauges()
+        failure = self._opened.failure()
+        if failure is not None:
+            raise RuntimeError(failure)
 
     def _announce(self) -> None:
         ws = Endpoint(*self._server.address[:2])
@@ -165,6 +174,10 @@ class _Process:
             await asyncio.wait_for(asyncio.gather(*steps, return_exceptions=True), STOP_TIMEOUT_S - 0.5)
         except TimeoutError:
             _log.warning("not everything could be closed in time")
+        try:
+            self._opened.close()
+        except CannotOpenError as error:
+            _log.error("%s", error)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -187,7 +200,3 @@ async def _listening(start: Callable[[], Coroutine[None, None, None]], endpoint:
 
 def _answers_sql(sql: SqlEngine) -> None:
     sql.execute(_PROBE_STATEMENT, now_ms())
-
-
-def _answers(store: Store) -> None:
-    store.gauges()

@@ -39,3 +39,10 @@ class DurabilityGate:
         while parked and parked[0][0] <= durable_seq:
             _, request, answer = parked.popleft()
             self._deliver(request, answer)
+
+    def fail(self, encode: Callable[[InFlight], bytes]) -> None:
+        """Deliver errors in place of all parked answers: what those have seen was lost."""
+        lost, self._parked = self._parked, deque()
+        for _, request, _ in lost:
+            request.kept_key = None
+            self._deliver(request, encode(request))

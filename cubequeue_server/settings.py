@@ -45,6 +45,9 @@ class Settings:
     transport_max_frame_size: int
     log_level: str
     log_format: str
+    data_dir: str
+    durability: str  # memory, relaxed or strict
+    cache_durability: str  # memory, or auto for the same
     queue: QueueLimits
     cache: CacheLimits
     answers: AnswerLimits
@@ -206,6 +209,9 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         transport_max_frame_size=values["transport_max_frame_size"],
         log_level=values["log_level"],
         log_format=values["log_format"],
+        data_dir=values["data_dir"],
+        durability=_durability(values, origins),
+        cache_durability=values["cache_durability"],
         queue=QueueLimits(
             max_items=values["queue_max_items"],
             max_bytes=values["queue_max_size"],
@@ -229,6 +235,15 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
             keep_undelivered_ms=values["answers_keep_undelivered"],
         ),
     )
+
+
+def _durability(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> str:
+    mode: str = values["durability"]
+    if mode == "auto":
+        return "relaxed" if values["data_dir"] else "memory"
+    if mode != "memory" and not values["data_dir"]:
+        raise origins["durability"].complain("it needs a data directory, CUBESTORE_DATA_DIR")
+    return mode
 
 
 def _endpoint(listener: str, values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Endpoint | None:

@@ -207,10 +207,22 @@ _PROCESS = (
         "telemetry", Boolean(), False, "Understood for CubeStore's sake: nothing is ever sent anywhere.",
         ("CUBESTORE_TELEMETRY", "CUBEJS_TELEMETRY"),
     ),
-    Setting("durability", Choice(("memory",), "MODE"), "memory", "What survives a stop: in this version nothing does."),
+    Setting(
+        "data_dir", Text("DIR"), "", "Where queue and cache are kept across stops; without it they are in memory.",
+        ("CUBESTORE_DATA_DIR",),
+    ),
+    Setting(
+        "durability", Choice(("auto", "memory", "relaxed", "strict"), "MODE"), "auto",
+        "What an answer survives: relaxed a kill of the process, strict a power loss, memory neither;"
+        " auto is relaxed with a data directory.",
+    ),
+    Setting(
+        "cache_durability", Choice(("auto", "memory"), "MODE"), "auto",
+        "memory leaves the cache out of the data directory; auto keeps it as the queue is kept.",
+    ),
 )  # fmt: skip
 
-_IN_MEMORY = "everything is kept in memory in this version"
+_IN_MEMORY = "the journal is one local database without snapshots"
 _NO_REMOTE = "there is no remote storage here"
 _NO_STATSD = "statsd metrics are not sent in this version"
 _SELF_TUNED = "the store does this work continuously by itself"
@@ -232,7 +244,6 @@ _WITHOUT_EFFECT = (
         no_effect="there is no MySQL listener in this version",
     ),
     *(_without_effect("CUBESTORE_" + name, why) for name, why in (
-        ("DATA_DIR", _IN_MEMORY),
         ("REMOTE_DIR", _NO_REMOTE),
         ("NO_UPLOAD", _NO_REMOTE),
         ("QUERY_TIMEOUT", "SQL outside QUEUE and CACHE ends within a fixed short time"),

@@ -79,6 +79,12 @@ class Store(Protocol):
     def on_durable(self, callback: Callable[[], None]) -> None:
         """Have `callback` called whenever `durable_seq` has risen."""
 
+    def on_failed(self, callback: Callable[[str], None]) -> None:
+        """Have `callback` called, with an error's text, when the effects above `durable_seq` were lost.
+
+        All replies that wait for them are to be errors; when it returns, `durable_seq` has passed them.
+        """
+
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
     ) -> Reply | Pending:

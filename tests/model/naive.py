@@ -78,6 +78,9 @@ class NaiveStore:
     def on_durable(self, callback: Callable[[], None]) -> None:
         """Everything is as durable as it will ever be: never called."""
 
+    def on_failed(self, callback: Callable[[str], None]) -> None:
+        """Nothing is ever lost: never called."""
+
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
     ) -> Reply | Pending:

@@ -1,0 +1,136 @@
+"""Long texts, each stored once however many rows name it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from storage.journal.rows import is_blob
+from storage.vocabulary import Binary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from storage.vocabulary import Cell
+
+
+class Blob:
+    """One text, and how many rows name it."""
+
+    __slots__ = ("is_written", "number", "references", "value")
+
+    def __init__(self, value: bytes, number: int, is_written: bool) -> None:
+        self.value = value
+        self.number = number
+        self.references = 0
+        self.is_written = is_written
+
+
+class Blobs:
+    """All texts that rows name, told apart by the identity of their bytes object: no payload is ever compared.
+
+    The state machine passes one object along from the request to the item, its answers and its result. What no row
+    names any more is deleted by the next group, unless it is named again until then. Every operation is O(1).
+    """
+
+    __slots__ = ("_by_identity", "_new", "_next_number", "_unnamed")
+
+    def __init__(self) -> None:
+        self._by_identity: dict[int, Blob] = {}
+        self._next_number = 1
+        self._new: list[Blob] = []
+        self._unnamed: list[Blob] = []
+
+    def __len__(self) -> int:
+        return len(self._by_identity)
+
+    def acquire(self, value: Cell) -> None:
+        """One more row names this text. Short texts stand in the rows themselves."""
+        if not is_blob(value):
+            return
+        assert isinstance(value, bytes)
+        blob = self._by_identity.get(id(value))
+        if blob is None:
+            blob = self._by_identity[id(value)] = Blob(value, self._next_number, is_written=False)
+            self._next_number += 1
+            self._new.append(blob)
+        blob.references += 1
+
+    def release(self, value: Cell) -> None:
+        """One row less names it."""
+        if not is_blob(value):
+            return
+        blob = self._by_identity[id(value)]
+        blob.references -= 1
+        if not blob.references:
+            self._unnamed.append(blob)
+
+    def number(self, value: bytes) -> int:
+        """The number of a text that was acquired."""
+        return self._by_identity[id(value)].number
+
+    def take_new(self) -> list[Blob]:
+        """What is to be written, once."""
+        new = [blob for blob in self._new if blob.references]
+        self._new = []
+        for blob in new:
+            blob.is_written = True
+        return new
+
+    def take_unnamed(self) -> list[Blob]:
+        """What is to be deleted, once. Call it before `take_new`."""
+        gone = []
+        for blob in self._unnamed:
+            if not blob.references and self._by_identity.get(id(blob.value)) is blob:
+                del self._by_identity[id(blob.value)]
+                if blob.is_written:
+                    gone.append(blob)
+        self._unnamed = []
+        return gone
+
+    def restore(self, texts: Iterable[tuple[int, bytes]]) -> RestoredBlobs:
+        """Take over texts that are on the disk; those that nothing names then are deleted by the next group."""
+        restored = RestoredBlobs(self._by_identity)
+        for number, value in texts:
+            restored.add(Blob(value, number, is_written=True))
+            if number >= self._next_number:
+                self._next_number = number + 1
+        return restored
+
+    def forget_unnamed(self, restored: RestoredBlobs) -> None:
+        """Have the next group delete what nothing has named since `restore`."""
+        self._unnamed += [blob for blob in restored.blobs() if not blob.references]
+
+    def check_invariants(self) -> None:
+        """Audit, O(n); raises AssertionError."""
+        for identity, blob in self._by_identity.items():
+            assert id(blob.value) == identity
+            assert blob.references >= 0
+            assert blob.references or blob in self._unnamed, "nothing would ever delete it"
+
+
+class RestoredBlobs:
+    """Texts of an earlier process by their number, while the rows that name them are read."""
+
+    __slots__ = ("_by_identity", "_by_number")
+
+    def __init__(self, by_identity: dict[int, Blob]) -> None:
+        self._by_identity = by_identity
+        self._by_number: dict[int, Blob] = {}
+
+    def add(self, blob: Blob) -> None:
+        """One text."""
+        self._by_number[blob.number] = blob
+        self._by_identity[id(blob.value)] = blob
+
+    def get(self, number: int, is_binary: bool) -> bytes:
+        """The text with this number. Raises KeyError when it is gone."""
+        blob = self._by_number[number]
+        if is_binary and type(blob.value) is not Binary:
+            del self._by_identity[id(blob.value)]
+            blob.value = Binary(blob.value)
+            self._by_identity[id(blob.value)] = blob
+        return blob.value
+
+    def blobs(self) -> Iterable[Blob]:
+        """All of them."""
+        return self._by_number.values()

@@ -1,0 +1,193 @@
+"""The embedded database under the journal: RocksDB, through rocksdict. Nothing else in the project knows it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
+
+from storage.journal.errors import BusyError, JournalError
+from storage.journal.recorder import Group
+
+_MIB: Final = 1 << 20
+_CONFIG_NAME: Final = "rocksdict-config.json"  # rocksdict's own, beside the database's files
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    # The default would silently drop what follows damage in the middle; this one tolerates a torn tail alone.
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    options.set_write_buffer_size(16 * _MIB)
+    options.set_max_write_buffer_number(4)
+    options.set_max_total_wal_size(64 * _MIB)
+    options.set_max_background_jobs(2)
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(1 * _MIB)
+    options.set_stats_dump_period_sec(0)
+    options.set_max_open_files(256)
+    options.set_is_fd_close_on_exec(True)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_level_compaction_dynamic_level_bytes(True)
+    # Rows live for minutes: a file in which most are dead is compacted before its level is full.
+    options.add_compact_on_deletion_collector_factory(4096, 2048, 0.5)
+    table = BlockBasedOptions()
+    table.set_block_cache(Cache(4 * _MIB))
+    options.set_block_based_table_factory(table)
+    return options
+
+
+class Engine:
+    """Rows by key, in the order of their keys, in a directory. Groups are written whole or not at all.
+
+    A write returns when the operating system has it (it survives a kill of the process), not when the disk has.
+    Two processes cannot have one directory open. Every method may raise `JournalError`.
+    """
+
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+        """Open, and make the directory if there is none."""
+        self.directory = directory
+        # A stall of the engine would stop all requests: be told instead, and try again.
+        self._write_options = WriteOptions()
+        self._write_options.no_slowdown = True
+        if not read_only:
+            _refuse_foreign(directory)
+        self._db = self._open(read_only)
+
+    def _open(self, read_only: bool) -> Rdict:
+        access = AccessType.read_only() if read_only else AccessType.read_write()
+        with _errors(f"cannot open the journal in {self.directory}"):
+            if not read_only:
+                self.directory.mkdir(parents=True, exist_ok=True)
+            return Rdict(str(self.directory), _options(), access_type=access)
+
+    def reopen(self) -> None:
+        """Close and open again, which is how the engine gets over a failed write. Reads what is committed."""
+        with contextlib.suppress(JournalError):
+            self.close()
+        self._db = self._open(read_only=False)
+
+    def write(self, group: Group) -> None:
+        """Commit the rows of a group but its large texts. O(rows), about 1 µs each, and a copy of their bytes."""
+        batch = WriteBatch(raw_mode=True)
+        for kind in group.ranges:
+            batch.delete_range(kind, _after(kind))
+        delete = batch.delete
+        for key in group.deletes:
+            delete(key)
+        put = batch.put
+        for key, value in group.puts:
+            put(key, value)
+        self._write(batch)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Commit one row."""
+        batch = WriteBatch(raw_mode=True)
+        batch.put(key, value)
+        self._write(batch)
+
+    def _write(self, batch: WriteBatch) -> None:
+        try:
+            self._db.write(batch, self._write_options)
+        except Exception as error:
+            if "Incomplete" in str(error):
+                raise BusyError(str(error)) from error
+            raise JournalError(f"cannot write to the journal in {self.directory}: {_reason(error)}") from error
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of one row."""
+        with _errors(f"cannot read the journal in {self.directory}"):
+            value: bytes | None = self._db.get(key)
+            return value
+
+    def rows(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All rows whose key begins so, in order. About 2 µs a row, and a copy of its bytes."""
+        options = ReadOptions()
+        if kind:
+            options.set_iterate_upper_bound(_after(kind))
+        options.set_verify_checksums(True)
+        with _errors(f"cannot read the journal in {self.directory}"):
+            iterator = self._db.iter(options)
+            iterator.seek(kind)
+            while iterator.valid():
+                yield iterator.key(), iterator.value()
+                iterator.next()
+            iterator.status()  # raises what ended the reading early
+
+    def sync(self) -> None:
+        """Have everything on the disk. Blocks for as long as that takes."""
+        with _errors(f"cannot sync the journal in {self.directory}"):
+            self._db.flush_wal(sync=True)
+
+    def compact(self) -> None:
+        """Write the files anew without what is dead. Blocks for seconds; other threads may write meanwhile."""
+        with _errors(f"cannot compact the journal in {self.directory}"):
+            self._db.compact_range(None, None)
+
+    def size_bytes(self) -> int:
+        """What the directory takes on the disk. One system call a file."""
+        total = 0
+        with contextlib.suppress(OSError), os.scandir(self.directory) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):  # deleted meanwhile
+                    total += entry.stat().st_size
+        return total
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        with _errors(f"cannot close the journal in {self.directory}"):
+            self._db.close()
+
+
+def _after(kind: bytes) -> bytes:
+    """The first key behind all that begin so."""
+    return kind[:-1] + bytes([kind[-1] + 1])
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Nothing is written into a directory with files that are not a journal's."""
+    try:
+        names = {entry.name for entry in directory.iterdir()} - {_CONFIG_NAME, "lost+found"}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise JournalError(f"cannot read {directory}: {error.strerror}") from error
+    # `LOCK` and the log of RocksDB alone are what a first start leaves that was stopped at once.
+    if names and "CURRENT" not in names and not names <= {"LOCK", "LOG", "IDENTITY"} | _stale(names):
+        raise JournalError(f"{directory} holds files that are not cubequeue's journal, such as {min(names)}")
+
+
+def _stale(names: set[str]) -> set[str]:
+    return {name for name in names if name.startswith(("LOG.old", "MANIFEST-", "OPTIONS-")) or name.endswith(".dbtmp")}
+
+
+@contextlib.contextmanager
+def _errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (GeneratorExit, JournalError):
+        raise
+    except Exception as error:
+        raise JournalError(f"{what}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "lock" in text.lower() and "LOCK" in text:
+        return "another process has it open"
+    return text

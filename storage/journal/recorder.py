@@ -1,0 +1,309 @@
+"""Notes what statements change, and turns what changed since the last time into one group of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from storage.effects import AnswerGroup, Effects
+from storage.journal import rows
+from storage.journal.blobs import Blob, Blobs
+
+if TYPE_CHECKING:
+    from storage.cache_entry import Entry
+    from storage.interface import RequestKey
+    from storage.items import Item
+    from storage.results import StoredResult
+    from storage.vocabulary import Cell, Result, Value
+
+
+class Group(NamedTuple):
+    """Rows that are committed together, in the order in which they are applied: ranges, deletes, puts.
+
+    `large` are texts too long to be written in one go. They are written ahead, chunk by chunk: until the rest
+    of the group is there nothing names them, and a start deletes what nothing names.
+    """
+
+    seq: int  # everything up to this commit sequence number is in it, or in one before
+    ranges: list[bytes]  # kinds of rows of which all are deleted
+    deletes: list[bytes]
+    puts: list[tuple[bytes, bytes]]
+    large: list[tuple[int, bytes]]
+
+    def chunks(self) -> Iterator[tuple[bytes, bytes]]:
+        """The rows of the large texts."""
+        for number, value in self.large:
+            for chunk, start in enumerate(range(0, len(value), rows.CHUNK_BYTES)):
+                yield rows.chunk_key(number, chunk), bytes(value[start : start + rows.CHUNK_BYTES])
+
+
+class Recorder(Effects):
+    """Remembers by row what changed: a row that changes often in one group is written once.
+
+    `on_change` is called with the first change after each `take`. Costs: a few dictionary entries a change; `take`
+    is O(rows changed).
+    """
+
+    __slots__ = (
+        "_answer_groups",
+        "_answers",
+        "_cache_now_ms",
+        "_entries",
+        "_group",
+        "_is_clean",
+        "_items",
+        "_next_group",
+        "_next_id",
+        "_on_change",
+        "_ranges",
+        "_results",
+        "_states",
+        "_stored_next_id",
+        "blobs",
+    )
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        super().__init__()
+        self.blobs = Blobs()
+        self._on_change = on_change
+        self._next_id = 0  # the id that the next item will get
+        self._stored_next_id = 0
+        self._next_group = 1
+        self._cache_now_ms = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._is_clean = True
+        self._ranges: list[bytes] = []
+        # What a row is now; None when it is gone.
+        self._items: dict[int, Item | None] = {}
+        self._states: dict[int, Item] = {}
+        self._results: dict[int, StoredResult | None] = {}
+        self._entries: dict[bytes, tuple[Entry, int] | None] = {}
+        self._answers: list[tuple[RequestKey, Result, int]] = []
+        self._group: AnswerGroup | None = None
+        self._answer_groups: list[int] = []  # whose last answer was dropped
+
+    def _changed(self) -> None:
+        self.seq += 1
+        if self._is_clean:
+            self._is_clean = False
+            self._on_change()
+
+    # What the tables tell (`storage.effects`).
+
+    def item_put(self, item: Item) -> None:
+        self._items[item.id] = item
+        self._next_id = item.id + 1
+        self.blobs.acquire(item.payload)
+        self._changed()
+
+    def item_touched(self, item: Item) -> None:
+        self._states[item.id] = item
+        self._changed()
+
+    def extra_set(self, item: Item, old: Value | None) -> None:
+        self._states[item.id] = item
+        self.blobs.acquire(item.extra)
+        self.blobs.release(old)
+        self._changed()
+
+    def item_removed(self, item: Item) -> None:
+        self._items[item.id] = None
+        self._states.pop(item.id, None)
+        self.item_freed(item)
+        self._changed()
+
+    def item_freed(self, item: Item) -> None:
+        self.blobs.release(item.payload)
+        self.blobs.release(item.extra)
+        self._have_taken()
+
+    def queue_cleared(self) -> None:
+        self._ranges += (rows.ITEM, rows.STATE, rows.RESULT)
+        self._items.clear()
+        self._states.clear()
+        self._results.clear()
+        self._changed()
+
+    def result_put(self, result: StoredResult) -> None:
+        self._results[result.id] = result
+        self.blobs.acquire(result.value)
+        self._changed()
+
+    def result_taken(self, result: StoredResult) -> None:
+        self._results[result.id] = result
+        self._changed()
+
+    def result_removed(self, result: StoredResult) -> None:
+        self._results[result.id] = None
+        self.result_freed(result)
+        self._changed()
+
+    def result_freed(self, result: StoredResult) -> None:
+        self.blobs.release(result.value)
+        self._have_taken()
+
+    def entry_put(self, entry: Entry, old: Value | None, now_ms: int) -> None:
+        self._entries[entry.path] = (entry, now_ms)
+        self.blobs.acquire(entry.value)
+        self.blobs.release(old)
+        self._changed()
+
+    def entry_removed(self, entry: Entry) -> None:
+        self._entries[entry.path] = None
+        self.entry_freed(entry)
+        self._changed()
+
+    def cache_cleared(self) -> None:
+        self._ranges.append(rows.ENTRY)
+        self._entries.clear()
+        self._changed()
+
+    def entry_freed(self, entry: Entry) -> None:
+        self.blobs.release(entry.value)
+        self._have_taken()
+
+    def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup | None:
+        if self._group is None:
+            self._group = AnswerGroup(self._next_group)
+            self._next_group += 1
+        self._group.remaining += 1
+        self._answers.append((key, result, now_ms))
+        self._for_each_text(result, self.blobs.acquire)
+        self._changed()
+        return self._group
+
+    def answer_dropped(self, group: AnswerGroup, result: Result) -> None:
+        self._for_each_text(result, self.blobs.release)
+        group.remaining -= 1
+        if not group.remaining and group is not self._group:
+            self._answer_groups.append(group.number)
+        self._have_taken()
+
+    @staticmethod
+    def _for_each_text(result: Result, do: Callable[[Cell], None]) -> None:
+        for row in result.rows:
+            for cell in row:
+                if rows.is_blob(cell):
+                    do(cell)
+
+    def _have_taken(self) -> None:
+        """Have a group taken some time, though nothing changed that a reply could wait for."""
+        if self._is_clean:
+            self._is_clean = False
+            self._on_change()
+
+    # Groups.
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether there is anything to take."""
+        return not self._is_clean
+
+    def take(self) -> Group:
+        """All that changed since the last one."""
+        deletes: list[bytes] = []
+        puts: list[tuple[bytes, bytes]] = []
+        large: list[tuple[int, bytes]] = []
+        for blob in self.blobs.take_unnamed():
+            deletes += rows.chunk_keys(blob.number, len(blob.value))
+        for blob in self.blobs.take_new():
+            _put_blob(blob, puts, large)
+        self._take_items(deletes, puts)
+        self._take_results(deletes, puts)
+        self._take_entries(deletes, puts)
+        self._take_answers(deletes, puts)
+        if self._next_id != self._stored_next_id:
+            self._stored_next_id = self._next_id
+            puts.append((rows.NEXT_ID_KEY, rows.encode(self._next_id)))
+        group = Group(self.seq, self._ranges, deletes, puts, large)
+        self._begin()
+        return group
+
+    def _take_items(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
+        number = self.blobs.number
+        for id_, item in self._items.items():
+            key = rows.numbered(rows.ITEM, id_)
+            if item is None:
+                deletes += (key, rows.numbered(rows.STATE, id_))
+            else:
+                row = rows.ItemRow(
+                    item.path,
+                    rows.stored(item.payload, number),
+                    item.priority,
+                    item.created_ms,
+                    item.orphaned_ms,
+                    item.process_id,
+                    item.exclusive,
+                    item.external_id,
+                )
+                puts.append((key, rows.encode(row)))
+        for id_, item in self._states.items():
+            state = rows.StateRow(item.active, item.heartbeat_ms, rows.stored(item.extra, number))
+            puts.append((rows.numbered(rows.STATE, id_), rows.encode(state)))
+
+    def _take_results(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
+        for id_, result in self._results.items():
+            key = rows.numbered(rows.RESULT, id_)
+            if result is None:
+                deletes.append(key)
+            else:
+                value = rows.stored(result.value, self.blobs.number)
+                row = rows.ResultRow(result.path, value, result.external_id, result.expire_ms, result.taken)
+                puts.append((key, rows.encode(row)))
+
+    def _take_entries(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
+        for path, written in self._entries.items():
+            if written is None:
+                deletes.append(rows.ENTRY + path)
+            else:
+                entry, now_ms = written
+                row = rows.EntryRow(rows.stored(entry.value, self.blobs.number), entry.expires_ms, now_ms)
+                puts.append((rows.ENTRY + path, rows.encode(row)))
+
+    def _take_answers(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
+        deletes += [rows.numbered(rows.ANSWERS, number) for number in self._answer_groups]
+        group = self._group
+        if group is None or not group.remaining:
+            return
+        number = self.blobs.number
+        answers = []
+        for key, result, answered_ms in self._answers:
+            try:
+                cells = [[rows.stored(cell, number) for cell in row] for row in result.rows]
+            except KeyError:
+                continue  # kept for so short a time that it was dropped, texts and all, within this group
+            answers.append(rows.AnswerRow(*key, answered_ms, rows.columns_number(result.columns), cells))
+        puts.append((rows.numbered(rows.ANSWERS, group.number), rows.encode(answers)))
+
+    # Taking over what an earlier process left (`storage.journal.recovery`).
+
+    def id_restored(self, next_id: int) -> None:
+        """The id of the next item, which is on the disk already or need not be."""
+        self._next_id = self._stored_next_id = next_id
+
+    def answers_restored(self, number: int, results: list[Result]) -> AnswerGroup:
+        """A row of answers of which these are still whole."""
+        self._next_group = max(self._next_group, number + 1)
+        group = AnswerGroup(number)
+        group.remaining = len(results)
+        for result in results:
+            self._for_each_text(result, self.blobs.acquire)
+        if not results:
+            self._answer_groups.append(number)
+        return group
+
+    def forget_puts(self) -> None:
+        """What was put back is on the disk already. What was removed on the way, for want of room, is not."""
+        self._items = {id_: None for id_, item in self._items.items() if item is None}
+        self._states.clear()
+        self._results = {id_: None for id_, result in self._results.items() if result is None}
+        self._entries = {path: None for path, entry in self._entries.items() if entry is None}
+
+
+def _put_blob(blob: Blob, puts: list[tuple[bytes, bytes]], large: list[tuple[int, bytes]]) -> None:
+    if len(blob.value) <= rows.CHUNK_BYTES // 4:
+        puts.append((rows.chunk_key(blob.number, 0), bytes(blob.value)))
+    else:
+        large.append((blob.number, blob.value))

@@ -1,0 +1,119 @@
+"""Puts the rows of a journal back into a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from storage.items import Item
+from storage.journal import rows
+from storage.journal.errors import JournalError
+from storage.results import StoredResult
+
+if TYPE_CHECKING:
+    from storage.journal.blobs import RestoredBlobs
+    from storage.journal.engine import Engine
+    from storage.journal.recorder import Recorder
+    from storage.memory import MemoryStore
+
+
+def stored_next_id(engine: Engine) -> int:
+    """The id that the next item would have got; 1 in a new journal."""
+    value = engine.get(rows.NEXT_ID_KEY)
+    return 1 if value is None else rows.decode_number(value)
+
+
+def recover(engine: Engine, store: MemoryStore, recorder: Recorder, now_ms: int, *, with_cache: bool) -> None:
+    """Fill a new store with what the journal holds. Answers count as given now, so none has less than its time left.
+
+    O(rows): about 10 µs each. Raises `JournalError` for rows that no journal of this schema can hold. What expired
+    meanwhile is put back as well: the first statement removes it.
+    """
+    try:
+        texts = recorder.blobs.restore(_texts(engine))
+        _recover_items(engine, store, texts)
+        _recover_results(engine, store, texts)
+        if with_cache:
+            _recover_cache(engine, store, texts)
+        _recover_answers(engine, store, recorder, texts, now_ms)
+    except (msgspec.DecodeError, KeyError, ValueError, IndexError) as error:
+        raise JournalError(f"a row of the journal in {engine.directory} makes no sense: {error!r}") from error
+    recorder.id_restored(store.queue.next_id)
+    recorder.blobs.forget_unnamed(texts)
+    recorder.forget_puts()
+
+
+def _texts(engine: Engine) -> Iterator[tuple[int, bytes]]:
+    """Number and text, put together from its chunks. A text whose first chunks are missing is left out: only a
+    group that was never committed leaves such, and nothing names it."""
+    number, chunks = 0, list[bytes]()
+    for key, value in engine.rows(rows.BLOB):
+        if rows.number_of(key) != number:
+            if chunks:
+                yield number, chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            number, chunks = rows.number_of(key), []
+        chunks.append(value)
+    if chunks:
+        yield number, chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _recover_items(engine: Engine, store: MemoryStore, texts: RestoredBlobs) -> None:
+    items = store.queue.items
+    for key, value in engine.rows(rows.ITEM):
+        row = rows.decode_item(value)
+        item = Item(
+            rows.number_of(key),
+            row.path,
+            items.queue_for(row.path),
+            rows.loaded(row.payload, texts.get),
+            row.priority,
+            row.created_ms,
+            row.orphaned_ms,
+            row.process_id,
+            row.exclusive,
+            row.external_id,
+        )
+        items.insert(item)
+    for key, value in engine.rows(rows.STATE):
+        state = rows.decode_state(value)
+        item = items.by_id[rows.number_of(key)]
+        if state.extra is not None:
+            items.set_extra(item, rows.loaded(state.extra, texts.get))
+        if state.heartbeat_ms is not None:
+            if state.active:
+                items.claim(item, state.heartbeat_ms)
+            else:
+                items.beat(item, state.heartbeat_ms)
+
+
+def _recover_results(engine: Engine, store: MemoryStore, texts: RestoredBlobs) -> None:
+    for key, value in engine.rows(rows.RESULT):
+        row = rows.decode_result(value)
+        text = rows.loaded(row.value, texts.get)
+        result = StoredResult(rows.number_of(key), row.path, text, row.external_id, row.expire_ms)
+        result.taken = row.taken
+        store.queue.handover.results.put(result)
+
+
+def _recover_cache(engine: Engine, store: MemoryStore, texts: RestoredBlobs) -> None:
+    """In the order in which they were written, which is the nearest to the order of their uses that is known."""
+    entries = [(key[1:], rows.decode_entry(value)) for key, value in engine.rows(rows.ENTRY)]
+    entries.sort(key=lambda entry: entry[1].written_ms)
+    for path, row in entries:
+        store.cache.restore(path, rows.loaded(row.value, texts.get), row.expires_ms, row.written_ms)
+
+
+def _recover_answers(engine: Engine, store: MemoryStore, recorder: Recorder, texts: RestoredBlobs, now_ms: int) -> None:
+    for key, value in engine.rows(rows.ANSWERS):
+        whole = []
+        for row in rows.decode_answers(value):
+            try:
+                whole.append((row, rows.result_of(row, texts.get)))
+            except KeyError:  # it was dropped, and its texts with it, while others of its group were kept
+                continue
+        group = recorder.answers_restored(rows.number_of(key), [result for _, result in whole])
+        for row, result in whole:
+            request_key = (row.user, row.connection_id, row.message_id)
+            store.answers.keep(request_key, result, max(row.answered_ms, now_ms), group)

@@ -1,0 +1,96 @@
+"""Asks the process of `sync_helper` to have the journal on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from storage.journal.errors import JournalError
+
+_ANSWER: Final = struct.Struct("<qi")
+_HELPER: Final = Path(__file__).with_name("sync_helper.py")
+
+
+class Syncer:
+    """Syncs in order, many at once. `on_synced` is called with each commit sequence number that is on the disk.
+
+    `on_failed` is called once, with the reason, when a sync failed or the helper died: what the disk holds is then
+    unknown, and asking again would not tell (a failed sync may report success the next time).
+    The owner watches `fileno()` and calls `on_readable`.
+    """
+
+    def __init__(self, directory: Path, on_synced: Callable[[int], None], on_failed: Callable[[str], None]) -> None:
+        self._on_synced = on_synced
+        self._on_failed = on_failed
+        self._asked_seq = 0
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel.setblocking(False)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  # our own file, our own interpreter
+                [sys.executable, "-I", "-S", str(_HELPER), str(theirs.fileno()), str(directory)],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C in a terminal is for the server: it still needs the helper to stop
+            )
+        except OSError as error:
+            self._channel.close()
+            raise JournalError(f"cannot start the process that syncs: {error.strerror}") from error
+        finally:
+            theirs.close()
+
+    def fileno(self) -> int:
+        """What to watch for reading."""
+        return self._channel.fileno()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the helper."""
+        return self._process.pid
+
+    def ask(self, seq: int) -> None:
+        """Have everything up to `seq`, which was written, synced. O(1)."""
+        if seq <= self._asked_seq:
+            return
+        self._asked_seq = seq
+        try:
+            self._channel.send(seq.to_bytes(8, "little"))
+        except BlockingIOError:
+            self._asked_seq = -1  # so many are under way that the next one will be asked for again
+        except OSError as error:
+            self._on_failed(f"the process that syncs is gone: {error.strerror}")
+
+    def on_readable(self) -> None:
+        """Take what the helper answered."""
+        while True:
+            try:
+                answer = self._channel.recv(_ANSWER.size)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._on_failed(f"the process that syncs cannot be heard: {error.strerror}")
+                return
+            if len(answer) != _ANSWER.size:
+                self._on_failed(f"the process that syncs ended with code {self._process.wait()}")
+                return
+            seq, errno = _ANSWER.unpack(answer)
+            if errno:
+                self._on_failed(f"the journal could not be synced to the disk: {os.strerror(errno)}")
+                return
+            self._on_synced(seq)
+
+    def close(self) -> None:
+        """End the helper."""
+        self._channel.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+            return
+        self._process.kill()
+        self._process.wait()
