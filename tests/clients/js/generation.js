@@ -31,6 +31,7 @@ const has = {
   parameters: since('1.6.38'),
   fastTrack: since('1.7.26'),
   resends: since('1.7.0'),
+  arrow: since('1.7.0'),
 };
 
 function newDriver(options = {}) {
@@ -41,16 +42,29 @@ function newDriver(options = {}) {
   });
 }
 
-/** Every statement that this driver sends from now on, as {query, parameters}, before it is put into bytes. */
+/** Every statement that this driver sends from now on, as {query, parameters, format}, before it is put into bytes. */
 function recordStatements(driver) {
   const sent = [];
   const original = driver.connection.query;
   driver.connection.query = function query(text, ...rest) {
     // (text, parameters, options) since 1.7, before that (text, inlineTables, trace, parameters).
-    sent.push({ query: text, parameters: (has.resends ? rest[0] : rest[2]) || [] });
+    const format = has.resends ? rest[1].responseFormat : 0;
+    sent.push({ query: text, parameters: (has.resends ? rest[0] : rest[2]) || [], format });
     return original.call(this, text, ...rest);
   };
   return sent;
+}
+
+/** The types of all replies that this connected driver gets from now on: 2 is a result set, 3 an error, 4 Arrow. */
+function recordReplies(driver) {
+  const got = [];
+  driver.connection.webSocket.on('message', (message) => {
+    const bytes = new DataView(message.buffer, message.byteOffset, message.byteLength);
+    const table = bytes.getUint32(0, true);
+    const vtable = table - bytes.getInt32(table, true);
+    got.push(bytes.getUint8(table + bytes.getUint16(vtable + 6, true)));
+  });
+  return got;
 }
 
 const newPrefix = () => `SQL_QUERY_${randomUUID()}_default`;
@@ -195,6 +209,7 @@ module.exports = {
   newDriver,
   newPrefix,
   newQueryQueue,
+  recordReplies,
   recordStatements,
   since,
   version,

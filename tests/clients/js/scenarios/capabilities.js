@@ -16,6 +16,7 @@ const {
   hashOf,
   newDriver,
   newQueryQueue,
+  recordReplies,
   recordStatements,
 } = require('../generation');
 
@@ -33,6 +34,7 @@ const expected = {
   exclusive: has.exclusive && announcedSince('1.6.22'),
   externalId: has.externalId && announcedSince('1.6.26') && isOn('CUBEJS_QUEUE_EXTERNAL_ID'),
   parameters: has.parameters && announcedSince('1.6.38'),
+  arrow: has.arrow && announcedSince('1.6.66'),
   fastTrack: has.fastTrack && announcedSince('1.7.25') && isOn('CUBEJS_QUEUE_FAST_TRACK'),
 };
 
@@ -76,6 +78,57 @@ module.exports = {
     const native = sent.filter(({ parameters }) => parameters.length > 0).map(({ query }) => query.trim());
     assert.deepEqual(native, expected.parameters ? ['QUEUE ACK ? ?', 'CACHE SET TTL ? ? ?', 'CACHE GET ?'] : []);
     assert.deepEqual(await queue.result(['native']), { result: "it's" });
+  },
+
+  async 'answers are Arrow where it is asked for'() {
+    const { sent, queue, driver } = await openRecorded();
+    const got = recordReplies(driver);
+    const item = await queue.add(['arrow']);
+    await queue.list('getToProcessQueries');
+    await queue.heartbeat(item);
+    await queue.retrieve(item);
+    assert.equal(await queue.ack(item, { result: null }), true);
+    assert.deepEqual(await queue.result(['arrow']), { result: null });
+    assert.equal(await queue.result(['arrow']), null);
+    assert.deepEqual([...new Set(sent.map(({ format }) => format))], [expected.arrow ? 1 : 0]);
+    assert.equal(got.length, sent.length);
+    assert.deepEqual([...new Set(got)], [expected.arrow ? 4 : 2]);
+    await assert.rejects(driver.query('QUEUE FOO', []), /Unknown queue command: foo/);
+    assert.equal(got.at(-1), 3);
+  },
+
+  async 'native parameters of every type arrive'() {
+    if (!has.parameters) {
+      return 'it has none';
+    }
+    const { driver, queue } = await openRecorded();
+    const native = async (query, values, options = {}) =>
+      Array.from(await driver.query(query, values, { sendParameters: true, ...options }));
+    // As text: this client's own reader knows no Arrow column of bytes.
+    const asText = (query, values) => native(query, values, { responseFormat: 0 });
+    const bytes = Buffer.from([0, 255, 39, 92, 16]);
+    const [{ id }] = await native('QUEUE ADD PRIORITY ? ORPHANED ? EXTERNAL_ID ? ? ?', [
+      -5, 60, 'external', `${queue.prefix}:k`, bytes,
+    ]);
+    assert.deepEqual(await asText('QUEUE GET ?', [Number(id)]), [{ payload: '0x00FF275C10', extra: null }]);
+    const [{ payload }] = await asText('QUEUE RETRIEVE CONCURRENCY ? ?', [1, `${queue.prefix}:k`]);
+    assert.equal(payload, '0x00FF275C10');
+    assert.deepEqual(await native('QUEUE ACK ? ?', [Number(id), bytes]), [{ success: 'true' }]);
+    assert.deepEqual(await asText('QUEUE RESULT EXTERNAL_ID ? ?', ['external', `${queue.prefix}:k`]), [
+      { payload: '0x00FF275C10', type: 'success', id, external_id: 'external' },
+    ]);
+    await native('CACHE SET TTL ? ? ?', [60, `${queue.prefix}:bytes`, Buffer.alloc(0)]);
+    assert.deepEqual(await asText('CACHE GET ?', [`${queue.prefix}:bytes`]), [{ value: '0x' }]);
+    await native('CACHE SET NX TTL ? ? ?', [60, `${queue.prefix}:text`, "it's ? 'text' \\ \0 😀"]);
+    assert.deepEqual(await native('CACHE GET ?', [`${queue.prefix}:text`]), [{ value: "it's ? 'text' \\ \0 😀" }]);
+    assert.deepEqual(await native('SELECT ? AS i, ? AS f, ? AS b, ? AS n', [7, 1.5, true, null]), [
+      { i: '7', f: '1.5', b: 'true', n: null },
+    ]);
+    await assert.rejects(native('CACHE SET TTL ? ? ?', [0.5, 'k', 'v']), /Internal: /);
+    if (expected.arrow) {
+      await assert.rejects(native('CACHE GET ?', [`${queue.prefix}:bytes`]), /Arrow type Binary is not supported/);
+    }
+    return undefined;
   },
 
   async 'urgent queries are added and claimed in one step'() {

@@ -46,6 +46,23 @@ module.exports = {
     proxy.close();
   },
 
+  async 'an addition that claimed is told as a claim again'() {
+    if (process.env.CUBEJS_QUEUE_FAST_TRACK !== 'true') {
+      return 'its fast track is off';
+    }
+    const { proxy, queue, driver } = await openThroughProxy();
+    if (!(await driver.hasCapability('queueAddAndRetrieve'))) {
+      return 'the server announces no fast track';
+    }
+    const item = await withLostAnswer(proxy, () => queue.add(['claimed'], { query: { sql: 'X' }, priority: 10 }));
+    assert.equal(item.added, true);
+    assert.deepEqual(item.retrieved?.def.query, { sql: 'X' });
+    assert.deepEqual(item.retrieved.active, [item.key]);
+    assert.deepEqual(await queue.keys('getActiveQueries'), [item.key]);
+    proxy.close();
+    return undefined;
+  },
+
   async 'a stored result is told as stored again'() {
     const { proxy, queue } = await openThroughProxy();
     const item = await queue.add(['acked']);
