@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import shutil
@@ -14,11 +15,13 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from tests.clients.processes import Cubequeue, package_folder
+from tests.clients.processes import Listener, package_folder
 
 APP = Path(__file__).resolve().parent / "app"
 SECRET = "only-for-this-test"
@@ -85,7 +88,15 @@ class DataSource:
 class ApiServer:
     """`cubejs-server` of one version as a process; ended by its id."""
 
-    def __init__(self, version: str, cubequeue: Cubequeue, data: DataSource, folder: Path, delay_ms: int) -> None:
+    def __init__(
+        self,
+        version: str,
+        cubequeue: Listener,
+        data: DataSource,
+        folder: Path,
+        delay_ms: int,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.version = version
         self.log = folder / "log"
         self._folder = folder
@@ -117,6 +128,7 @@ class ApiServer:
             "CUBEJS_TESSERACT_ORCHESTRATOR": "false",
             "CUBEJS_TESSERACT_SQL_PLANNER": "false",
             "CUBEJS_TRANSPILATION_NATIVE": "false",
+            **(settings or {}),
         }
         self._token = token()
         self._process: subprocess.Popen[bytes] | None = None
@@ -161,14 +173,15 @@ class ApiServer:
 
     def load(self, query: dict[str, Any]) -> list[dict[str, Any]]:
         """The rows of a query, asked again for as long as the answer is to wait."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port}/cubejs-api/v1/load",
-            data=json.dumps({"query": query}).encode(),
-            headers={"Authorization": self._token, "Content-Type": "application/json"},
-        )
+        body = json.dumps({"query": query}).encode()
+        headers = {"Authorization": self._token, "Content-Type": "application/json"}
+        # As the JavaScript client does: one id for all that a request asks, and a number for each time.
+        id_, spans = uuid.uuid4(), itertools.count(1)
         end = time.monotonic() + LOAD_TIMEOUT_S
         while time.monotonic() < end:
-            answer = self._ask(request)
+            named = {**headers, "x-request-id": f"{id_}-span-{next(spans)}"}
+            url = f"http://127.0.0.1:{self._port}/cubejs-api/v1/load"
+            answer = self._ask(urllib.request.Request(url, body, named))
             if "error" not in answer:
                 rows: list[dict[str, Any]] = answer["data"]
                 return rows

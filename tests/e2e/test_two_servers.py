@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -13,7 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.clients.processes import Cubequeue
+from protocol.client_codec import ArrowReply
+from protocol.messages import ResponseFormat
+from tests.clients.processes import Cubequeue, Listener
+from tests.clients.recording_proxy import Exchange, RecordingProxy
 from tests.e2e.api_server import ORDERS, ApiServer, DataSource
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -24,10 +28,19 @@ QUERIES = 6
 REPEATS = 5
 
 
+# Everything that the newest client can do and does only when told to.
+SWITCHES = {"CUBEJS_QUEUE_FAST_TRACK": "true", "CUBEJS_QUEUE_EXTERNAL_ID": "true"}
+
+
 @contextmanager
 def deployment(
-    versions: tuple[str, ...], folder: Path, delay_ms: int
+    versions: tuple[str, ...],
+    folder: Path,
+    delay_ms: int,
+    settings: Mapping[str, str] | None = None,
+    before: Callable[[Cubequeue], Listener] = lambda cubequeue: cubequeue,
 ) -> Iterator[tuple[Cubequeue, DataSource, list[ApiServer]]]:
+    """A cubequeue and API servers at it, or at what stands `before` it."""
     data = DataSource(folder)
     with ExitStack() as stack:
         cubequeue = stack.enter_context(Cubequeue(folder / "cubequeue.log"))
@@ -35,7 +48,7 @@ def deployment(
         for number, version in enumerate(versions):
             own = folder / f"api{number}"
             own.mkdir()
-            servers.append(stack.enter_context(ApiServer(version, cubequeue, data, own, delay_ms)))
+            servers.append(stack.enter_context(ApiServer(version, before(cubequeue), data, own, delay_ms, settings)))
         yield cubequeue, data, servers
     assert cubequeue.complaints == []
 
@@ -78,8 +91,59 @@ def asked_together(servers: list[ApiServer], numbers: list[int]) -> dict[int, li
 
 @pytest.mark.parametrize("versions", [("1.7.43", "1.7.43"), ("0.35.81", "0.35.81")], ids="+".join)
 def test_each_query_is_executed_once(versions: tuple[str, ...], tmp_path: Path) -> None:
+    check_each_query_is_executed_once(versions, tmp_path)
+
+
+def test_the_newest_servers_take_every_shortcut(tmp_path: Path) -> None:
+    """Seen on the wire: Arrow from the second statement on, urgent queries added and claimed in one step, and each
+    request's result under its id."""
+    with ExitStack() as stack:
+
+        def record(cubequeue: Cubequeue) -> RecordingProxy:
+            proxies.append(stack.enter_context(RecordingProxy(cubequeue.port)))
+            return proxies[-1]
+
+        proxies: list[RecordingProxy] = []
+        check_each_query_is_executed_once(("1.7.43", "1.7.43"), tmp_path, SWITCHES, record)
+    for proxy in proxies:
+        check_shortcuts(proxy.exchanges)
+    claims = [row for proxy in proxies for row in claimed_at_once(proxy.exchanges)]
+    assert len(claims) >= QUERIES, "most queries find a free slot"
+    assert len({row["id"] for row in claims}) == len(claims), "and none is given twice"
+
+
+def check_shortcuts(exchanges: list[Exchange]) -> None:
+    asked = [each for each in exchanges if each.text.startswith(("QUEUE ", "CACHE "))]
+    assert [(each.text, each.error) for each in exchanges if each.error is not None] == []
+    # What is sent before the first answer has seen no announcement.
+    in_arrow = [isinstance(each.reply, ArrowReply) for each in asked]
+    assert in_arrow == [each.request.response_format == ResponseFormat.ARROW for each in asked]
+    assert sum(in_arrow) > 0.9 * len(asked)
+    added = [each for each in asked if re.match("QUEUE ADD\\w* .*PRIORITY 10 ", each.text)]
+    assert sum(each.text.startswith("QUEUE ADD_AND_RETRIEVE ") for each in added) > 0.9 * len(added)
+    assert all(" EXTERNAL_ID " in each.text for each in added if each.text.startswith("QUEUE ADD_AND_RETRIEVE "))
+    assert any(each.text.startswith("QUEUE RESULT EXTERNAL_ID ") for each in asked)
+    assert {each.text.split(" ?")[0].strip() for each in asked if each.request.parameters} >= {
+        "QUEUE ACK",
+        "CACHE GET",
+        "CACHE SET TTL",
+    }
+
+
+def claimed_at_once(exchanges: list[Exchange]) -> list[dict[str, object]]:
+    """The rows of ADD_AND_RETRIEVE that gave a query to who added it."""
+    rows = [row for each in exchanges if each.text.startswith("QUEUE ADD_AND_RETRIEVE ") for row in each.rows()]
+    return [row for row in rows if row["payload"] is not None]
+
+
+def check_each_query_is_executed_once(
+    versions: tuple[str, ...],
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    before: Callable[[Cubequeue], Listener] = lambda cubequeue: cubequeue,
+) -> None:
     numbers = [ORDERS - step for step in range(QUERIES)]
-    with deployment(versions, tmp_path, DELAY_MS) as (_, data, servers):
+    with deployment(versions, folder, DELAY_MS, settings, before) as (_, data, servers):
         at_once([partial(server.load, orders_up_to(1)) for server in servers])
         warm = data.executed("orders")
         found = asked_together(servers, numbers)
@@ -141,10 +205,10 @@ def test_a_rollup_is_built_once_and_answers(version: str, tmp_path: Path) -> Non
         assert server.complaints == []
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_the_servers_get_over_a_restart_of_cubequeue(how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "settings"), [("killed", SWITCHES), ("stopped", {})], ids=["killed", "stopped"])
+def test_the_servers_get_over_a_restart_of_cubequeue(how: str, settings: dict[str, str], tmp_path: Path) -> None:
     numbers = [ORDERS - step for step in range(QUERIES)]
-    with deployment(("1.7.43", "1.7.43"), tmp_path, DELAY_MS) as (cubequeue, data, servers):
+    with deployment(("1.7.43", "1.7.43"), tmp_path, DELAY_MS, settings) as (cubequeue, data, servers):
         at_once([partial(server.load, orders_up_to(1)) for server in servers])
         found: dict[int, list[list[dict[str, Any]]]] = {}
         asking = threading.Thread(target=lambda: found.update(asked_together(servers, numbers)))
