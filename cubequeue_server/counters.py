@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from cubequeue_server.histogram import Histogram, count, new_histogram
 from storage.vocabulary import Statement
+
+
+def _histograms() -> defaultdict[type[Statement], Histogram]:
+    return defaultdict(new_histogram)
 
 
 @dataclass(slots=True)
 class Counters:
-    """Totals, except `connections` (open now) and `largest_message_bytes` (a maximum)."""
+    """Totals, except `connections` (open now) and `largest_message_bytes` (a maximum).
 
-    statements: defaultdict[type[Statement], int] = field(default_factory=lambda: defaultdict(int))
+    `durations` tells of every executed statement how long it kept the server busy, from its parsing to its encoded
+    answer; `waits` tells of those that were answered later how long that took, from the end of the former.
+    """
+
+    durations: defaultdict[type[Statement], Histogram] = field(default_factory=_histograms)
+    waits: defaultdict[type[Statement], Histogram] = field(default_factory=_histograms)
     messages_in: int = 0
     messages_out: int = 0
     bytes_in: int = 0
@@ -39,3 +49,7 @@ class Counters:
     oversized: int = 0
     overloaded: int = 0  # past `max_in_flight`
     internal_errors: int = 0
+
+    def executed(self, statement: type[Statement]) -> int:
+        """How many statements of a kind were executed."""
+        return count(self.durations[statement])

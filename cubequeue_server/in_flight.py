@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from protocol.messages import Request
 from storage.interface import Outcome, Pending, RequestKey
+from storage.vocabulary import Statement
 
 if TYPE_CHECKING:
     from cubequeue_server.connection import Connection
@@ -16,7 +17,8 @@ class InFlight:
     """One request, and the connections that wait for its answer: `connection`, and those that repeated it.
 
     A repeat finds it by `key`; under `kept_key` the store keeps the answer, if it does. `pending` and `tick` name
-    its wait. There may be a hundred thousand of these, so there is no closure and no list in one without repeats.
+    its wait, `statement` is the kind of what was asked. There may be a hundred thousand of these, so there is no
+    closure and no list in one without repeats.
     """
 
     __slots__ = (
@@ -29,13 +31,15 @@ class InFlight:
         "repeats",
         "response_format",
         "since_s",
+        "statement",
         "tick",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # by position: it is made once a wait, and keywords cost more
         self,
         connection: Connection,
         request: Request,
+        statement: type[Statement],
         key: RequestKey | None,
         kept_key: RequestKey | None,
         on_outcome: Callable[[InFlight, Outcome], None],
@@ -44,6 +48,7 @@ class InFlight:
         self.repeats: tuple[Connection, ...] = ()
         self.message_id = request.message_id
         self.response_format = request.response_format
+        self.statement = statement
         self.key = key
         self.kept_key = kept_key
         self.pending: Pending | None = None
@@ -62,7 +67,10 @@ class InFlight:
 
 
 class InFlightTable:
-    """All requests in flight; those with a key are found by it, so that a repeat joins instead of running again."""
+    """All requests in flight; those with a key are found by it, so that a repeat joins instead of running again.
+
+    `clock_s` is a monotonic clock, and so are the `since_s` of the requests.
+    """
 
     __slots__ = ("_by_key", "_clock_s", "_count", "_kept_s")
 

@@ -41,5 +41,7 @@ class ServerOptions:
     close_timeout_s: float = 5.0  # for the peer to answer a close, or to stop sending a refused body
     stop_timeout_s: float = 5.0
 
+    slow_statement_ms: int = 100  # a statement that keeps the server busy for longer is logged
+
     tick_interval_s: float = 0.1
     tick_max_rows: int = 1_000

@@ -14,6 +14,7 @@ from cubequeue_server.counters import Counters
 from cubequeue_server.dispatcher import Dispatcher, SqlEngine
 from cubequeue_server.front import Front, TlsEntrance
 from cubequeue_server.http_head import RefusedError
+from cubequeue_server.loop_lag import LoopLag
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.outbox import Outbox
 from cubequeue_server.websocket import SERVICE_RESTART, TRY_AGAIN_LATER, WebSocket
@@ -33,9 +34,9 @@ _SHARE_FOR_ANSWERS: Final = 0.5  # of the time a stop may take; the rest is for 
 class Server:
     """Serves a store to WebSocket clients on one port (wire.md §1 to §3).
 
-    `sql` answers the statements that are not the store's; it gets the wall clock in ms, which `clock_ms` tells.
-    `credentials` say who may connect, anybody when None; with `tls` the port speaks nothing else. `counters` may be
-    read at any time.
+    `sql` answers the statements that are not the store's; it gets the wall clock in ms. `clock_ns` tells it
+    in ns. `credentials` say who may connect, anybody when None; with `tls` the port speaks nothing else. `counters`
+    and `lag` may be read at any time.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Server:
         options: ServerOptions,
         store: Store,
         sql: SqlEngine,
-        clock_ms: Callable[[], int],
+        clock_ns: Callable[[], int],
         *,
         credentials: Credentials | None = None,
         tls: ssl.SSLContext | None = None,
@@ -54,7 +55,8 @@ class Server:
         self._options = options
         self._store = store
         self._sql = sql
-        self._clock_ms = clock_ms
+        self._clock_ns = clock_ns
+        self.lag = LoopLag()
         self._fronts: dict[Front, None] = {}  # in the order they came
         self._connections: dict[Connection, None] = {}  # in the order they came
         self._of_user: dict[bytes, dict[Connection, None]] = {}
@@ -72,7 +74,7 @@ class Server:
             options=self._options,
             store=self._store,
             sql=self._sql,
-            clock_ms=self._clock_ms,
+            clock_ns=self._clock_ns,
             counters=self.counters,
             outbox=self._outbox,
             on_lost=self._on_lost,
@@ -83,6 +85,7 @@ class Server:
         )
         self._tick()
         self._check_peers()
+        self.lag.start()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -114,6 +117,7 @@ class Server:
             connection.abort()
         for timer in self._timers.values():
             timer.cancel()
+        self.lag.stop()
         self._listener = None
 
     async def _until(self, is_done: Callable[[], bool], deadline_s: float) -> None:
@@ -175,7 +179,7 @@ class Server:
     def _tick(self) -> None:
         is_more_due = False
         try:
-            is_more_due = self._store.tick(self._clock_ms(), self._options.tick_max_rows)
+            is_more_due = self._store.tick(self._clock_ns() // 1_000_000, self._options.tick_max_rows)
         finally:  # an error goes to the loop, which logs it; one must not end all expiry
             delay_s = _BUSY_TICK_S if is_more_due else self._options.tick_interval_s
             self._timers["tick"] = self._loop.call_later(delay_s, self._tick)

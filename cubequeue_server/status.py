@@ -1,8 +1,8 @@
 """The status port: a very small HTTP/1.1 server for probes (config.md §2), bounded in everything.
 
-One request a connection; only GET and HEAD; the head has a size limit and a time limit, and the number of
-connections is capped: whoever can reach this port can neither hold the process up nor fill its memory.
-Where clients need credentials, so does every page but the probes.
+One request a connection; GET and HEAD, and POST to the few paths that do something; the head has a size limit and a
+time limit, a body is not read, and the number of connections is capped: whoever can reach this port can neither hold
+the process up nor fill its memory. Where clients need credentials, so does every page but the probes.
 
 Adding a page: one more entry of the route table that `StatusServer` is given.
 """
@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, cast
+from urllib.parse import parse_qsl
 
 from cubequeue_server.auth import Credentials, Verdict
 from cubequeue_server.settings_values import Endpoint
@@ -29,6 +30,7 @@ _REASONS = {
     200: "OK",
     400: "Bad Request",
     401: "Unauthorized",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     431: "Request Header Fields Too Large",
@@ -51,19 +53,30 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True, frozen=True)
+class PageRequest:
+    """What a route is asked. Names of headers are in lower case; a repeated parameter or header counts once."""
+
+    method: str
+    path: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 # 401 and not the 403 of the WebSocket port: it makes a browser ask its user.
 _REFUSALS: Mapping[Verdict, Answer] = {
     Verdict.REFUSED: Answer(401, headers={"www-authenticate": 'Basic realm="cubequeue", charset="UTF-8"'}),
     Verdict.BUSY: Answer(503),
 }
 
-Route = Callable[[], Answer]
+# A route that has to wait for something answers with an awaitable.
+Route = Callable[[PageRequest], Answer | Awaitable[Answer]]
 
 
 def probe(check: Callable[[], None]) -> Route:
     """A route that answers 200, or 500 when `check` raises; the body is empty either way."""
 
-    def answer() -> Answer:
+    def answer(_request: PageRequest) -> Answer:
         try:
             check()
         except Exception:
@@ -77,7 +90,8 @@ def probe(check: Callable[[], None]) -> Route:
 class StatusServer:
     """Listens at an endpoint and answers by the route table, from the path (without its query) to a route.
 
-    `credentials` are what all paths but those of the probes demand; with `tls` it speaks HTTPS.
+    `actions` are the routes of POST. `credentials` are what all paths but those of the probes demand; with `tls` it
+    speaks HTTPS.
     """
 
     def __init__(
@@ -86,9 +100,10 @@ class StatusServer:
         routes: Mapping[str, Route],
         credentials: Credentials | None = None,
         tls: ssl.SSLContext | None = None,
+        actions: Mapping[str, Route] | None = None,
     ) -> None:
         self._endpoint = endpoint
-        self._routes = routes
+        self._routes = {"GET": routes, "HEAD": routes, "POST": actions or {}}
         self._credentials = Credentials() if credentials is None else credentials
         self._tls = tls
         self._server: asyncio.Server | None = None
@@ -128,7 +143,10 @@ class _StatusConnection(asyncio.Protocol):
     """One connection: collects a request head, answers it, closes."""
 
     def __init__(
-        self, routes: Mapping[str, Route], credentials: Credentials, open_connections: set[_StatusConnection]
+        self,
+        routes: Mapping[str, Mapping[str, Route]],
+        credentials: Credentials,
+        open_connections: set[_StatusConnection],
     ) -> None:
         self._routes = routes
         self._credentials = credentials
@@ -137,6 +155,7 @@ class _StatusConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timeout: asyncio.TimerHandle | None = None
         self._is_answered = False
+        self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's does not derive from it
@@ -160,6 +179,8 @@ class _StatusConnection(asyncio.Protocol):
         self._open.discard(self)
         if self._timeout is not None:
             self._timeout.cancel()
+        if self._task is not None:
+            self._task.cancel()
         self._transport = None
 
     def abort(self) -> None:
@@ -172,23 +193,42 @@ class _StatusConnection(asyncio.Protocol):
         if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
             self._send(Answer(400), with_body=True)
             return
-        method, target, _ = words
-        if method not in {b"GET", b"HEAD"}:
+        request = _page_request(words, head)
+        routes = self._routes.get(request.method)
+        if routes is None or (request.method == "POST" and request.path not in routes):
             self._send(Answer(405), with_body=True)
-            return
-        path = target.split(b"?", 1)[0].decode("latin-1")
-        if path in _OPEN_PATHS or not self._credentials.are_demanded:
-            self._serve(path, method == b"GET", Verdict.ADMITTED)
+        elif request.path in _OPEN_PATHS or not self._credentials.are_demanded:
+            self._serve(request, Verdict.ADMITTED)
         else:
             self._is_answered = True  # from here on nothing more is read
-            self._credentials.check_header(_authorization(head), partial(self._serve, path, method == b"GET"))
+            authorization = request.headers.get("authorization")
+            raw = None if authorization is None else authorization.encode("latin-1")
+            self._credentials.check_header(raw, partial(self._serve, request))
 
-    def _serve(self, path: str, with_body: bool, verdict: Verdict) -> None:
-        route = self._routes.get(path)
-        if verdict is Verdict.ADMITTED:
-            self._send(Answer(404) if route is None else route(), with_body=with_body)
-        else:
+    def _serve(self, request: PageRequest, verdict: Verdict) -> None:
+        with_body = request.method != "HEAD"
+        if verdict is not Verdict.ADMITTED:
             self._send(_REFUSALS[verdict], with_body=with_body)
+            return
+        route = self._routes[request.method].get(request.path, _not_found)
+        try:
+            answer = route(request)
+        except Exception:
+            _log.exception("a page failed unexpectedly")
+            answer = Answer(500)
+        if isinstance(answer, Answer):
+            self._send(answer, with_body=with_body)
+        else:
+            self._is_answered = True
+            self._task = asyncio.get_running_loop().create_task(self._serve_later(answer, with_body))
+
+    async def _serve_later(self, waited_for: Awaitable[Answer], with_body: bool) -> None:
+        try:
+            answer = await waited_for
+        except Exception:
+            _log.exception("a page failed unexpectedly")
+            answer = Answer(500)
+        self._send(answer, with_body=with_body)
 
     def _send(self, answer: Answer, *, with_body: bool) -> None:
         self._is_answered = True
@@ -202,9 +242,13 @@ class _StatusConnection(asyncio.Protocol):
         self._transport.close()
 
 
-def _authorization(head: bytes) -> bytes | None:
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"authorization":
-            return value.strip()
-    return None
+def _not_found(_request: PageRequest) -> Answer:
+    return Answer(404)
+
+
+def _page_request(request_line: list[bytes], head: bytes) -> PageRequest:
+    method, target, _ = (word.decode("latin-1") for word in request_line)
+    path, _, query = target.partition("?")
+    lines = (line.decode("latin-1").partition(":") for line in head.split(b"\r\n")[1:])
+    headers = {name.strip().lower(): value.strip() for name, _, value in lines}
+    return PageRequest(method, path, dict(parse_qsl(query, keep_blank_values=True)), headers)

@@ -13,8 +13,10 @@ import pytest
 from cubequeue_server import status
 from cubequeue_server.auth import Credentials
 from cubequeue_server.settings_values import Endpoint
-from cubequeue_server.status import Answer, StatusServer, probe
+from cubequeue_server.status import Answer, PageRequest, Route, StatusServer, probe
 from tests.cli.running import Running, serving
+
+REQUEST = PageRequest("GET", "/")
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +72,12 @@ def test_a_failing_check_is_500() -> None:
     def fails() -> None:
         raise RuntimeError
 
-    assert probe(fails)() == Answer(500)
-    assert probe(lambda: None)() == Answer(200)
+    assert probe(fails)(REQUEST) == Answer(500)
+    assert probe(lambda: None)(REQUEST) == Answer(200)
 
 
 async def _answer_of_late_connection() -> bytes:
-    server = StatusServer(Endpoint("127.0.0.1", 0), {"/x": lambda: Answer(200, b"page")})
+    server = StatusServer(Endpoint("127.0.0.1", 0), {"/x": lambda _: Answer(200, b"page")})
     await server.start()
     try:
         held = [await asyncio.open_connection(*server.address) for _ in range(2)]
@@ -120,7 +122,7 @@ def test_a_silent_client_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def _answer_to(request_bytes: bytes) -> bytes:
-    routes = {"/livez": lambda: Answer(200), "/page": lambda: Answer(200, b"secret page")}
+    routes = {"/livez": lambda _: Answer(200), "/page": lambda _: Answer(200, b"secret page")}
     server = StatusServer(Endpoint("127.0.0.1", 0), routes, Credentials({b"ann": b"pass"}))
     await server.start()
     try:
@@ -150,3 +152,43 @@ def test_with_credentials_only_the_probes_are_open(path: str, authorization: str
     assert answer.startswith(b"HTTP/1.1 %d " % code)
     assert (b"\r\nwww-authenticate: Basic " in answer) == (code == 401)
     assert answer.endswith(b"\r\n\r\nsecret page") == (path == "/page" and code == 200)
+
+
+async def _answers(routes: dict[str, Route], actions: dict[str, Route], *request_lines: str) -> list[bytes]:
+    server = StatusServer(Endpoint("127.0.0.1", 0), routes, actions=actions)
+    await server.start()
+    try:
+        answers = []
+        for line in request_lines:
+            reader, writer = await asyncio.open_connection(*server.address)
+            writer.write(line.encode() + b" HTTP/1.1\r\nX-Name: v\r\n\r\n")
+            answers.append(await asyncio.wait_for(reader.read(), 5))
+            writer.close()
+        return answers
+    finally:
+        await server.stop()
+
+
+def test_a_route_is_told_parameters_and_headers_and_may_answer_later() -> None:
+    async def later(request: PageRequest) -> Answer:
+        await asyncio.sleep(0)
+        return Answer(200, repr((request.method, dict(request.parameters), request.headers["x-name"])).encode())
+
+    get, head, post, wrong = asyncio.run(
+        _answers({"/a": later}, {"/b": later}, "GET /a?x=1%20&y=", "HEAD /a", "POST /b?x=2", "POST /a")
+    )
+    assert get.endswith(b"('GET', {'x': '1 ', 'y': ''}, 'v')")
+    assert head.endswith(b"\r\n\r\n")
+    assert post.endswith(b"('POST', {'x': '2'}, 'v')")
+    assert wrong.startswith(b"HTTP/1.1 405")
+
+
+def test_a_route_that_fails_is_500() -> None:
+    def fails(_request: PageRequest) -> Answer:
+        raise RuntimeError
+
+    async def fails_later(_request: PageRequest) -> Answer:
+        raise RuntimeError
+
+    for answer in asyncio.run(_answers({"/a": fails, "/b": fails_later}, {}, "GET /a", "GET /b")):
+        assert answer.startswith(b"HTTP/1.1 500")

@@ -94,7 +94,7 @@ async def serving(
         ServerOptions(**options),
         store if store is not None else WatchedStore(),
         sql,
-        now_ms,
+        time.time_ns,
         credentials=credentials,
         tls=tls,
     )

@@ -39,7 +39,7 @@ async def test_a_life_cycle() -> None:
         assert await client.reply(waiting) == Rows(
             waiting, ("payload", "type", "id", "external_id"), [(b"result", b"success", key, None)]
         )
-        assert server.counters.statements[QueueAdd] == 1
+        assert server.counters.executed(QueueAdd) == 1
 
 
 async def test_requests_of_one_read_run_in_order() -> None:
