@@ -201,8 +201,9 @@ class MemoryStore:
         return self._queue.stats
 
     def queue_figures(self, now_ms: int) -> Iterator[QueueFigures]:
-        """How each queue stands. O(queues)."""
-        return (queue.figures(now_ms) for queue in self._queue.items.queues.values())
+        """How each queue stands. O(queues), and it may be read in slices."""
+        queues = list(self._queue.items.queues.values())
+        return (queue.figures(now_ms) for queue in queues)
 
     def gauges(self) -> dict[str, int]:
         """O(1)."""
