@@ -205,10 +205,14 @@ def cases() -> dict[str, Result]:
     found["binary"] = Result(vocabulary.PAYLOAD_COLUMNS, [(b"text", b"a"), (Binary(b"\xff\x00"), None), (None, b"c")])
     found["large-text"] = Result(vocabulary.VALUE_COLUMNS, [("ä".encode() * (30 * MIB),)])
     found["large-binary"] = Result(vocabulary.VALUE_COLUMNS, [(Binary(b"\xff\x00" * (30 * MIB)),)])
+    return found | {f"select-{number}": result for number, result in enumerate(selected())}
+
+
+def selected() -> list[Result]:
+    """What the SELECTs answer."""
     engine = SqlEngine()
-    for number, sql in enumerate(SELECTS):
-        found[f"select-{number}"] = engine.execute(OtherSql(sql.encode()), NOW_MS)
-    return found
+    results = [engine.execute(OtherSql(sql.encode()), NOW_MS) for sql in SELECTS]
+    return [result for result in results if isinstance(result, Result)]
 
 
 def test_both_readers_read_what_is_meant(read_by_apache_arrow: Callable[[dict[str, bytes]], dict[str, Any]]) -> None:
@@ -278,9 +282,7 @@ def _below(base: type[Statement]) -> Iterable[type[Statement]]:
 
 
 def test_the_legacy_form_of_a_select_is_the_same_but_for_moments() -> None:
-    engine = SqlEngine()
-    for sql in SELECTS:
-        result = engine.execute(OtherSql(sql.encode()), NOW_MS)
+    for sql, result in zip(SELECTS, selected(), strict=True):
         if ColumnType.TIMESTAMP in result.columns.types and result.rows:
             continue
         legacy, arrow = decode_reply(encode_result(1, result)), decode_reply(encode_arrow(1, result))
