@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 from cubequeue_server.histogram import Histogram, new_histogram, observe
@@ -20,9 +21,8 @@ class LoopLag:
 
     def start(self) -> None:
         """Begin, on the running loop."""
-        loop = asyncio.get_running_loop()
-        self._due_s = loop.time() + _INTERVAL_S
-        self._timer = loop.call_at(self._due_s, self._on_time)
+        self._due_s = time.monotonic() + _INTERVAL_S  # the loop's own clock has whole milliseconds only
+        self._timer = asyncio.get_running_loop().call_later(_INTERVAL_S, self._on_time)
 
     def stop(self) -> None:
         """Stop the timer."""
@@ -30,6 +30,5 @@ class LoopLag:
             self._timer.cancel()
 
     def _on_time(self) -> None:
-        late_s = asyncio.get_running_loop().time() - self._due_s
-        observe(self.lags, int(late_s * 1e9))
+        observe(self.lags, int((time.monotonic() - self._due_s) * 1e9))
         self.start()

@@ -1,0 +1,85 @@
+"""What metrics are made of: everything that counts, at hand for one reading."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from cubequeue_server.counters import Counters
+from cubequeue_server.histogram import Histogram
+from storage.interface import Store
+from storage.queue_stats import QueueFigures, QueueStats
+from storage.vocabulary import Path
+
+# So many queues are named, those with the most items; all others are summed.
+MAX_DEEPEST_QUEUES: Final = 100
+
+OTHER: Final = "other"
+
+_SLICE: Final = 500  # queues between two turns of the loop: a millisecond
+_MAX_LABEL: Final = 200
+
+
+@dataclass(slots=True, frozen=True)
+class Sources:
+    """Where the numbers are; they are read on the loop."""
+
+    store: Store
+    counters: Counters
+    loop_lags: Histogram
+    in_flight: Callable[[], int]
+    now_ms: Callable[[], int]
+
+    async def queues(self) -> list[tuple[str, QueueFigures]]:
+        """How the deepest queues stand, by their label, and all others as one. In slices, so that others get turns."""
+        figures = iter(self.store.queue_figures(self.now_ms()))
+        all_queues: list[QueueFigures] = []
+        while part := list(islice(figures, _SLICE)):
+            all_queues += part
+            await asyncio.sleep(0)
+        return with_the_rest_as_one(all_queues, MAX_DEEPEST_QUEUES)
+
+    def queue_totals(self) -> Mapping[str, QueueStats]:
+        """What happened in each queue that has a name, and in all others. O(names)."""
+        stats = self.store.queue_stats()
+        return {**{label(prefix): each for prefix, each in stats.named.items()}, OTHER: stats.other}
+
+
+def with_the_rest_as_one(queues: list[QueueFigures], max_queues: int) -> list[tuple[str, QueueFigures]]:
+    """The queues with the most items, the deepest first, and the sum of all others if there are any."""
+    deepest = heapq.nlargest(max_queues, queues, key=_depth)
+    named = [(label(queue.prefix), queue) for queue in deepest]
+    if len(deepest) == len(queues):
+        return named
+    shown = {queue.prefix for queue in deepest}
+    rest = [queue for queue in queues if queue.prefix not in shown]
+    summed = QueueFigures(
+        b"",
+        sum(queue.pending for queue in rest),
+        sum(queue.active for queue in rest),
+        _oldest(queue.oldest_pending_ms for queue in rest),
+        _oldest(queue.oldest_heartbeat_ms for queue in rest),
+    )
+    return [*named, (OTHER, summed)]
+
+
+def _depth(queue: QueueFigures) -> int:
+    return queue.pending + queue.active
+
+
+def _oldest(ages_ms: Iterable[int | None]) -> int | None:
+    return max((age_ms for age_ms in ages_ms if age_ms is not None), default=None)
+
+
+def label(prefix: Path) -> str:
+    """A prefix as a label: at most 200 characters, and one that is `other` itself is told apart from the rest."""
+    text = prefix.decode(errors="replace")
+    if len(text) > _MAX_LABEL:
+        # What follows the cut would make two queues one: a checksum keeps them apart.
+        text = f"{text[: _MAX_LABEL - 20]}…{zlib.crc32(prefix):08x}"
+    return f"{text}:" if text == OTHER else text

@@ -1,0 +1,67 @@
+"""Sources of metrics with a bit of everything in them."""
+
+from __future__ import annotations
+
+import random
+
+from cubequeue_server.counters import Counters
+from cubequeue_server.histogram import new_histogram, observe
+from cubequeue_server.metrics.sources import Sources
+from storage.interface import ANYBODY
+from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.memory import MemoryStore
+from storage.vocabulary import (
+    CacheGet,
+    CacheSet,
+    QueueAck,
+    QueueAdd,
+    QueueCancel,
+    QueueRetrieve,
+    QueueStalled,
+    Statement,
+)
+
+START_MS = 1_700_000_000_000
+
+JOURNAL = {"journal_bytes": 5, "journal_groups": 4, "journal_rows": 3, "journal_failures": 2, "journal_lag": 1}
+
+
+class Store(MemoryStore):
+    """A store in memory that speaks of a journal too."""
+
+    def gauges(self) -> dict[str, int]:
+        return {**super().gauges(), **JOURNAL}
+
+
+class Scene:
+    """A store, its counters, and a clock."""
+
+    def __init__(self) -> None:
+        self.now_ms = START_MS
+        self.store = Store(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(7).random)
+        self.counters = Counters()
+        self.sources = Sources(self.store, self.counters, new_histogram(), lambda: 3, lambda: self.now_ms)
+
+    def run(self, *statements: Statement, duration_ns: int = 5_000) -> None:
+        """Execute as the dispatcher does."""
+        for statement in statements:
+            self.store.execute(statement, ANYBODY, None, self.now_ms)
+            observe(self.counters.durations[type(statement)], duration_ns)
+
+
+def busy_scene() -> Scene:
+    """A queue with two pending and one active item, one that was acknowledged and one cancelled as stalled."""
+    scene = Scene()
+    scene.run(*(QueueAdd(b"q:%d" % number, b"SELECT 1") for number in range(5)))
+    scene.now_ms += 1_500
+    scene.run(*(QueueRetrieve(b"q:%d" % number, 9) for number in range(3)))
+    scene.run(QueueAck(b"q:0", b"result"))
+    scene.now_ms += 2_000
+    scene.run(QueueStalled(b"q", 1_000), QueueCancel(b"q:1"))
+    scene.run(CacheSet(b"c:1", b"value"), CacheGet(b"c:1"), CacheGet(b"c:2"))
+    observe(scene.counters.waits[QueueAdd], 2_000_000)
+    observe(scene.sources.loop_lags, 3_000_000)
+    for position, name in enumerate(sorted(scene.counters.__dataclass_fields__)):
+        if name not in {"durations", "waits"}:
+            setattr(scene.counters, name, 100 + position)
+    return scene

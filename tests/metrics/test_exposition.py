@@ -1,0 +1,165 @@
+"""The Prometheus text: what it says, that docs/metrics.md says the same, and that its labels are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from cubequeue_server.counters import Counters
+from cubequeue_server.metrics import families
+from cubequeue_server.metrics.exposition import Exposition
+from cubequeue_server.metrics.sources import MAX_DEEPEST_QUEUES, Sources, label, with_the_rest_as_one
+from storage.queue_stats import MAX_NAMED_QUEUES, QueueFigures
+from storage.vocabulary import QueueAdd
+from tests.cli.running import serving
+from tests.docs.blocks import ROOT
+from tests.metrics.scenery import JOURNAL, Scene, busy_scene
+
+
+def expose(sources: Sources) -> str:
+    return Exposition(sources).text(asyncio.run(sources.queues())).decode()
+
+
+def parse(text: str) -> dict[str, Metric]:
+    """Families by their full name, the `_total` of counters included."""
+    return {
+        family.name + ("_total" if family.type == "counter" else ""): family
+        for family in text_string_to_metric_families(text)
+    }
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    raise AssertionError(f"no {name} with {labels}")
+
+
+class Documented(NamedTuple):
+    """A row of docs/metrics.md."""
+
+    name: str
+    type: str
+    labels: set[str]
+    meaning: str
+
+
+def documented() -> Iterator[Documented]:
+    for line in (ROOT / "docs/metrics.md").read_text(encoding="utf-8").splitlines():
+        row = re.fullmatch(r"\| `((?:cubequeue|process)_\w+)` \| (\w+) \| (.*) \| (.*) \|", line)
+        if row is not None:
+            yield Documented(row[1], row[2], set(re.findall(r"`(\w+)`", row[3])), row[4])
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return expose(busy_scene().sources)
+
+
+def test_the_documentation_and_the_exposition_are_the_same(text: str) -> None:
+    rows = list(documented())
+    exposed = parse(text)
+    assert sorted(row.name for row in rows) == sorted(exposed)
+    for row in rows:
+        family = exposed[row.name]
+        labels = {name for sample in family.samples for name in sample.labels} - {"le"}
+        assert (row.type, row.labels, row.meaning) == (family.type, labels, family.documentation)
+
+
+def test_every_counter_and_every_gauge_is_exposed(text: str) -> None:
+    of_counters = {each.source for each in (*families.OF_COUNTERS, *families.OF_COUNTERS_NOW)}
+    assert of_counters == set(Counters.__dataclass_fields__) - {"durations", "waits"}
+    of_store = {each.source for each in (*families.OF_STORE, *families.OF_STORE_NOW)}
+    assert of_store | families.SHOWN_BY_QUEUE | families.SHOWN_AS_LAG == set(busy_scene().store.gauges())
+    assert set(JOURNAL) > families.SHOWN_AS_LAG
+    by_source = {
+        each.source: each
+        for each in (*families.OF_COUNTERS, *families.OF_COUNTERS_NOW, *families.OF_STORE, *families.OF_STORE_NOW)
+    }
+    scene = busy_scene()
+    numbers = {**{name: getattr(scene.counters, name) for name in of_counters}, **scene.store.gauges()}
+    for source, family in by_source.items():
+        assert value(text, family.name, **dict([family.label] if family.label else [])) == numbers[source]
+
+
+def test_figures_of_a_queue(text: str) -> None:
+    assert value(text, "cubequeue_queue_items", queue="q", state="pending") == 2
+    assert value(text, "cubequeue_queue_items", queue="q", state="active") == 1
+    assert value(text, "cubequeue_queue_oldest_pending_seconds", queue="q") == 3.5
+    assert value(text, "cubequeue_queue_oldest_heartbeat_seconds", queue="q") == 2
+    assert value(text, "cubequeue_queue_added_total", queue="q") == 5
+    assert value(text, "cubequeue_queue_claimed_total", queue="q") == 3
+    assert value(text, "cubequeue_queue_waited_seconds_total", queue="q") == 4.5
+    ended = {
+        reason: value(text, "cubequeue_queue_ended_total", queue="q", reason=reason)
+        for reason in ("acknowledged", "expired", "stalled", "orphaned", "manual")
+    }
+    assert ended == {"acknowledged": 1, "expired": 0, "stalled": 1, "orphaned": 0, "manual": 0}
+
+
+def test_durations_of_a_command(text: str) -> None:
+    name, labels = "cubequeue_command_seconds", {"family": "queue", "command": "add"}
+    assert value(text, f"{name}_count", **labels) == 5
+    assert value(text, f"{name}_sum", **labels) == 0.000025
+    assert value(text, f"{name}_bucket", le="4.096e-06", **labels) == 0
+    assert value(text, f"{name}_bucket", le="1.6384e-05", **labels) == 5
+    assert value(text, f"{name}_bucket", le="+Inf", **labels) == 5
+
+
+def test_what_the_process_and_the_journal_say(text: str) -> None:
+    assert value(text, "process_resident_memory_bytes") > 1_000_000
+    assert value(text, "cubequeue_journal_lag") == 0
+    assert value(text, "cubequeue_requests_in_flight") == 3
+
+
+def test_labels_are_bounded_and_nothing_is_lost_beyond() -> None:
+    scene = Scene()
+    queues = 3 * MAX_DEEPEST_QUEUES
+    for number in range(queues):
+        scene.run(*(QueueAdd(b"q%d:%d" % (number, item), b"") for item in range(1 + number % 3)))
+    text = expose(scene.sources)
+    for name, most in (
+        ("cubequeue_queue_items", MAX_DEEPEST_QUEUES),
+        ("cubequeue_queue_added_total", MAX_NAMED_QUEUES),
+    ):
+        samples = parse(text)[name].samples
+        assert len({sample.labels["queue"] for sample in samples}) == most + 1
+        assert sum(sample.value for sample in samples) == 2 * queues
+    assert value(text, "cubequeue_queue_items", queue="q2", state="pending") == 3
+    assert len(text) < 200_000
+
+
+def test_the_rest_is_one_queue() -> None:
+    queues = [QueueFigures(b"%d" % depth, depth, 1, depth * 10, None) for depth in (1, 5, 2)]
+    assert with_the_rest_as_one(queues, 3) == [("5", queues[1]), ("2", queues[2]), ("1", queues[0])]
+    assert with_the_rest_as_one(queues, 1) == [("5", queues[1]), ("other", QueueFigures(b"", 3, 2, 20, None))]
+
+
+@pytest.mark.parametrize("prefix", [b"other", b'\xff\n"\\', b"x" * 100_000, b""])
+def test_any_prefix_is_a_label(prefix: bytes) -> None:
+    scene = Scene()
+    scene.run(QueueAdd(prefix + b":key", b""))
+    text = expose(scene.sources)
+    assert len(text) < 20_000
+    assert label(prefix) != "other"
+    assert value(text, "cubequeue_queue_added_total", queue=label(prefix)) == 1
+
+
+def test_long_prefixes_stay_different() -> None:
+    assert len({label(b"x" * 300 + b"%d" % number) for number in range(100)}) == 100
+
+
+def test_scrapes_of_a_real_server() -> None:
+    with serving("--durability", "memory") as server:
+        for _ in range(2):
+            status, body = server.get("/metrics")
+            assert status == 200
+            assert value(body.decode(), "cubequeue_connections") == 0
+        assert "cubequeue_build_info" in parse(body.decode())
