@@ -68,6 +68,25 @@ module.exports = {
     assert.equal(Boolean(claimed), expected.exclusive);
   },
 
+  async 'urgent persistent queries are claimed at their addition, and by their process alone'() {
+    if (!expected.fastTrack) {
+      return 'there is no fast track';
+    }
+    const { sent, queue } = await openRecorded({ concurrency: 1 });
+    const claimed = await queue.add(persistentKey('claimed'), { priority: 10 });
+    assert.ok(sent[0].query.startsWith('QUEUE ADD_AND_RETRIEVE EXCLUSIVE PRIORITY 10 '), sent[0].query);
+    assert.deepEqual(claimed.retrieved.active, [claimed.key]);
+    assert.equal(claimed.retrieved.def.queryKey[0], 'claimed');
+    const waiting = await queue.add(persistentKey('waiting'), { priority: 10 });
+    assert.deepEqual([waiting.added, waiting.pending, waiting.retrieved], [true, 1, null]);
+    const other = await inAnotherProcess(queue.prefix, claimed.key, waiting.key);
+    assert.deepEqual(other, { active: [], pending: [], claimed: [] });
+    assert.equal(await queue.ack(claimed, { streamResult: true }), true);
+    const again = await queue.add(persistentKey('waiting'), { priority: 10 });
+    assert.deepEqual([again.added, again.id, again.retrieved.def.queryKey[0]], [false, waiting.id, 'waiting']);
+    return undefined;
+  },
+
   async 'results and cache values are native parameters'() {
     const { sent, queue, driver } = await openRecorded();
     const cache = new CubeStoreCacheDriver(async () => driver);
