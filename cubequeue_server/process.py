@@ -19,12 +19,15 @@ import uvloop
 from cubequeue_server.collector import Collector
 from cubequeue_server.file_limit import raise_file_limit
 from cubequeue_server.logs import configure_logs
+from cubequeue_server.metrics.page import MetricsPage
+from cubequeue_server.metrics.sources import Sources
+from cubequeue_server.metrics.statsd import Statsd
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.server import Server
 from cubequeue_server.settings import Loaded, Settings
 from cubequeue_server.settings_values import Endpoint
 from cubequeue_server.sql.engine import SqlEngine
-from cubequeue_server.status import StatusServer, probe
+from cubequeue_server.status import Route, StatusServer, probe
 from cubequeue_server.stores import CannotOpenError, OpenStore, open_store
 from cubequeue_server.version import __version__
 from storage.vocabulary import OtherSql
@@ -96,6 +99,7 @@ def server_options(settings: Settings) -> ServerOptions:
         max_connections_per_user=settings.max_connections_per_user,
         processing_kept_s=settings.join_in_flight_ms / 1000,
         stop_timeout_s=_SERVER_STOP_TIMEOUT_S,
+        slow_statement_ms=settings.slow_statement_ms,
     )
 
 
@@ -108,6 +112,10 @@ class _Process:
         self._store = opened.store
         self._sql = SqlEngine()
         self._server = Server(server_options(settings), self._store, self._sql.execute, time.time_ns)
+        self._sources = Sources(
+            self._store, self._server.counters, self._server.lag.lags, lambda: self._server.in_flight, now_ms
+        )
+        self._statsd = Statsd(settings.statsd, self._sources) if settings.statsd is not None else None
         self._status = self._status_server()
         self._collector = Collector(self._store.gauges)
         self._stop_asked = asyncio.Event()
@@ -115,9 +123,10 @@ class _Process:
     def _status_server(self) -> StatusServer | None:
         if self._settings.status is None:
             return None
-        routes = {
+        routes: dict[str, Route] = {
             "/livez": probe(lambda: _answers_sql(self._sql)),
             "/readyz": probe(self._check_store),
+            "/metrics": MetricsPage(self._sources).answer,
         }
         return StatusServer(self._settings.status, routes)
 
@@ -131,6 +140,8 @@ class _Process:
             return EXIT_CANNOT_LISTEN
         self._announce()
         self._prepare_sql()
+        if self._statsd is not None:
+            self._statsd.start()
         await self._stop_asked.wait()
         _log.info("stopping")
         await self._stop()
@@ -169,6 +180,8 @@ class _Process:
 
     async def _stop(self) -> None:
         self._collector.stop()
+        if self._statsd is not None:
+            self._statsd.stop()
         steps = [self._server.stop()] + ([self._status.stop()] if self._status is not None else [])
         try:
             await asyncio.wait_for(asyncio.gather(*steps, return_exceptions=True), STOP_TIMEOUT_S - 0.5)

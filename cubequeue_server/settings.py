@@ -29,6 +29,15 @@ class SettingsError(Exception):
 
 
 @dataclass(slots=True, frozen=True)
+class StatsdTarget:
+    """Where metrics are sent: from `bind_host` if it is not empty. Tags are only sent in the format of DogStatsD."""
+
+    endpoint: Endpoint
+    bind_host: str
+    with_tags: bool
+
+
+@dataclass(slots=True, frozen=True)
 class Settings:
     """Everything that can be set, under the names of the table (settings_table.py).
 
@@ -45,6 +54,8 @@ class Settings:
     transport_max_frame_size: int
     log_level: str
     log_format: str
+    slow_statement_ms: int
+    statsd: StatsdTarget | None
     data_dir: str
     durability: str  # memory, relaxed or strict
     cache_durability: str  # memory, or auto for the same
@@ -209,6 +220,8 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         transport_max_frame_size=values["transport_max_frame_size"],
         log_level=values["log_level"],
         log_format=values["log_format"],
+        slow_statement_ms=values["slow_statement"],
+        statsd=_statsd(values, origins),
         data_dir=values["data_dir"],
         durability=_durability(values, origins),
         cache_durability=values["cache_durability"],
@@ -258,6 +271,16 @@ def _endpoint(listener: str, values: Mapping[str, Any], origins: Mapping[str, Or
     if port == PORT_OFF:
         return None
     return Endpoint(bind.host, 0 if port == PORT_AUTO else port)
+
+
+def _statsd(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> StatsdTarget | None:
+    """Where metrics are sent; nowhere unless something was said about it."""
+    names = ("metrics_format", "metrics_address", "metrics_port", "metrics_bind_address")
+    if not any(origins[name].explicit for name in names):
+        return None
+    endpoint = Endpoint(values["metrics_address"], values["metrics_port"])
+    bind_host = "" if values["metrics_bind_address"] == "any" else values["metrics_bind_address"]
+    return StatsdTarget(endpoint, bind_host, values["metrics_format"] == "dogstatsd")
 
 
 def _ineffective(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Iterator[str]:

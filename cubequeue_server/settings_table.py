@@ -197,6 +197,29 @@ _CACHE_SETTINGS = (
     ),
 )  # fmt: skip
 
+_METRICS = (
+    Setting(
+        "metrics_format", Choice(("statsd", "dogstatsd"), "FORMAT"), "statsd",
+        "What metrics are sent as, once this or one of the next is given; tags are sent as dogstatsd only.",
+        ("CUBESTORE_METRICS_FORMAT",),
+    ),
+    Setting(
+        "metrics_address", Text("HOST", r"[^\s/]+", "a host"), "127.0.0.1", "The host of the StatsD that they go to.",
+        ("CUBESTORE_METRICS_ADDRESS",),
+    ),
+    Setting(
+        "metrics_port", Integer("PORT"), 8125, "Its UDP port.", ("CUBESTORE_METRICS_PORT",), minimum=1, maximum=65_535,
+    ),
+    Setting(
+        "metrics_bind_address", Text("HOST", r"[^\s/]+", "a host"), "any", "The local address that they come from.",
+        ("CUBESTORE_METRICS_BIND_ADDRESS",),
+    ),
+    Setting(
+        "slow_statement", Duration(), 100, "Statements that keep the server busy for so long are logged.",
+        minimum=1, maximum=3_600 * SECOND_MS,
+    ),
+)  # fmt: skip
+
 _PROCESS = (
     Setting("log_level", Choice(_LOG_LEVELS, "LEVEL"), "info", "What is logged to stderr.", ("CUBESTORE_LOG_LEVEL",)),
     Setting(
@@ -224,7 +247,7 @@ _PROCESS = (
 
 _IN_MEMORY = "the journal is one local database without snapshots"
 _NO_REMOTE = "there is no remote storage here"
-_NO_STATSD = "statsd metrics are not sent in this version"
+_NO_GAUGES = "metrics are sent once a second"
 _SELF_TUNED = "the store does this work continuously by itself"
 _ONE_NODE = "there is one node here, and no worker"
 
@@ -256,14 +279,10 @@ _WITHOUT_EFFECT = (
         ("CACHE_TTL_BUFFER_MAX_SIZE", _SELF_TUNED),
         ("CACHE_COMPACTION_TRIGGER_SIZE", _SELF_TUNED),
         ("CACHESTORE_LOG_ENABLED", _IN_MEMORY),
-        ("CACHESTORE_METRICS_LOOP", _NO_STATSD),
+        ("CACHESTORE_METRICS_LOOP", _NO_GAUGES),
         ("MINIMUM_CACHESTORE_SNAPSHOTS_COUNT", _IN_MEMORY),
         ("CACHESTORE_SNAPSHOTS_LIFETIME", _IN_MEMORY),
         ("SQL_PARSER_RECURSION_LIMIT", "the nesting of SQL has a fixed bound"),
-        ("METRICS_FORMAT", _NO_STATSD),
-        ("METRICS_ADDRESS", _NO_STATSD),
-        ("METRICS_PORT", _NO_STATSD),
-        ("METRICS_BIND_ADDRESS", _NO_STATSD),
         ("SERVER_NAME", _ONE_NODE),
         ("META_ADDR", _ONE_NODE),
         ("META_PORT", _ONE_NODE),
@@ -278,6 +297,7 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
     "connections and repeated requests": _CONNECTIONS,
     "queue": _QUEUE_SETTINGS,
     "cache": _CACHE_SETTINGS,
+    "metrics and slow statements": _METRICS,
     "process": _PROCESS,
     "understood, without effect in this version": _WITHOUT_EFFECT,
 }
