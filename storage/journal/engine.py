@@ -22,6 +22,7 @@ from rocksdict import (
 )
 
 from storage.journal.errors import BusyError, JournalError
+from storage.journal.log_files import prepare_logs
 from storage.journal.recorder import Group
 
 _MIB: Final = 1 << 20
@@ -31,7 +32,8 @@ _CONFIG_NAME: Final = "rocksdict-config.json"  # rocksdict's own, beside the dat
 def _options() -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
-    # The default would silently drop what follows damage in the middle; this one tolerates a torn tail alone.
+    # The default would silently drop what follows damage in the middle; this one tolerates a torn tail alone
+    # (nearly: see `log_files`).
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
     options.set_write_buffer_size(16 * _MIB)
     options.set_max_write_buffer_number(4)
@@ -67,6 +69,7 @@ class Engine:
         self._write_options.no_slowdown = True
         if not read_only:
             _refuse_foreign(directory)
+            prepare_logs(directory)
         self._db = self._open(read_only)
 
     def _open(self, read_only: bool) -> Rdict:
@@ -80,6 +83,7 @@ class Engine:
         """Close and open again, which is how the engine gets over a failed write. Reads what is committed."""
         with contextlib.suppress(JournalError):
             self.close()
+        prepare_logs(self.directory)
         self._db = self._open(read_only=False)
 
     def write(self, group: Group) -> None:

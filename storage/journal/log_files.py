@@ -1,0 +1,182 @@
+"""Looks at the write-ahead log files ahead of RocksDB, for what its recovery gets wrong.
+
+In the mode that refuses damage it still takes two kinds for the end of a log, and drops what follows without a word:
+a header of zeros, and a length that points past the end of the file. And a file whose tail is zeros, as a machine
+that fails may leave it, is refused when they begin inside a record. So a start with either
+has the former refused and the zeros cut off.
+
+A file is a sequence of blocks of 32 KiB, a block of fragments: masked CRC-32C (4 bytes), length (2), type (1), data.
+A record is one fragment or several; it begins with the sequence number of its first operation (8 bytes) and the
+number of its operations (4): from one record to the next they leave no gap.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from storage.journal.errors import JournalError
+
+_BLOCK_BYTES: Final = 32 * 1024
+_HEADER: Final = struct.Struct("<IHB")
+_BATCH: Final = struct.Struct("<QI")
+_HOLE, _FULL, _FIRST, _MIDDLE, _LAST = range(5)
+# How far ahead of the expected number that of a record behind some damage may be.
+_MAX_AHEAD: Final = 1 << 32
+
+_DAMAGED: Final = (
+    "is damaged at byte {}: whole records follow, so it is no torn end; restore the directory from a backup"
+)
+
+_Data = bytes | mmap.mmap
+
+
+class LogEnd(NamedTuple):
+    """Where a log ends, and the sequence number that the next record has; None when it had no record."""
+
+    keep_bytes: int  # what is behind is zeros, and what they cut off
+    next_sequence: int | None
+
+
+class DamageError(JournalError):
+    """A log has lost something in its middle."""
+
+
+def prepare_logs(directory: Path) -> None:
+    """Refuse lost records, cut off zeros at the end. Raises `JournalError`; O(records), about half a µs each."""
+    try:
+        expected: int | None = None
+        for path in sorted(directory.glob("[0-9]*.log"), key=lambda path: int(path.stem)):
+            expected = _prepare(path, expected)
+    except OSError as error:
+        raise JournalError(f"cannot read the journal in {directory}: {error.strerror}") from error
+
+
+def _prepare(path: Path, expected: int | None) -> int | None:
+    size = path.stat().st_size
+    if not size:
+        return expected
+    with path.open("rb") as file, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
+        try:
+            end = end_of_log(data, expected)
+        except DamageError as error:
+            raise JournalError(f"{path} {error}") from None
+    if end.keep_bytes < size:
+        with path.open("r+b") as torn:
+            torn.truncate(end.keep_bytes)
+    return end.next_sequence
+
+
+def end_of_log(data: _Data, expected: int | None) -> LogEnd:
+    """Read a log to its end as RocksDB does. `expected` is the sequence number of its first record, if that is known.
+
+    Raises `DamageError` when records are missing ahead of others.
+    """
+    size = len(data)
+    zeros = _start_of_zeros(data)
+    position = start = 0
+    head = b""  # of the record that has begun: its first bytes
+    hole: int | None = None
+    while position + _HEADER.size <= size:
+        left = _BLOCK_BYTES - position % _BLOCK_BYTES
+        if left < _HEADER.size:
+            position += left
+            continue
+        _, length, type_ = _HEADER.unpack_from(data, position)
+        end = position + _HEADER.size + length
+        if type_ == _HOLE and not length:
+            if position >= zeros:
+                return LogEnd(start if head else position if hole is None else hole, expected)
+            hole = position if hole is None else hole
+            end = min(size, position + left)
+            _refuse_records(data, position, end, expected)
+        elif end > position + left or end > size:
+            _refuse_records(data, position, size, expected)
+            break
+        elif end > zeros and not _is_whole(data, position, end):
+            return LogEnd(position if type_ in {_FULL, _FIRST} else start, expected)
+        elif type_ > _LAST:
+            break  # none that this engine writes: RocksDB knows what it is
+        else:
+            if hole is not None:
+                raise DamageError(_DAMAGED.format(hole))
+            if type_ in {_FULL, _FIRST}:
+                start, head = position, b""
+            head += data[position + _HEADER.size : min(end, position + _HEADER.size + _BATCH.size)]
+            if type_ in {_FULL, _LAST}:
+                expected = _after(head, expected, start)
+                head = b""
+        position = end
+    return LogEnd(size, expected)
+
+
+def _after(head: bytes, expected: int | None, position: int) -> int | None:
+    """The sequence number behind a record."""
+    if len(head) < _BATCH.size:
+        return expected
+    sequence, count = _BATCH.unpack_from(head)
+    if expected is not None and sequence != expected:
+        raise DamageError(_DAMAGED.format(position))
+    return int(sequence + count)
+
+
+def _start_of_zeros(data: _Data) -> int:
+    """Where the zeros begin that it ends with; its length when it ends with something else."""
+    end = len(data)
+    while end:
+        start = max(0, end - _BLOCK_BYTES)
+        kept = data[start:end].rstrip(b"\0")
+        if kept:
+            return start + len(kept)
+        end = start
+    return 0
+
+
+def _refuse_records(data: _Data, start: int, end: int, expected: int | None) -> None:
+    """Raise when there is a whole record between: what stands ahead of it is damage, not the end."""
+    if not data[start:end].strip(b"\0"):
+        return
+    lowest = 1 if expected is None else expected
+    for position in range(start + 1, end - _HEADER.size - _BATCH.size + 1):
+        _, length, type_ = _HEADER.unpack_from(data, position)
+        if type_ not in {_FULL, _FIRST} or length < _BATCH.size:
+            continue
+        record_end = position + _HEADER.size + length
+        if record_end > end or length > _BLOCK_BYTES - position % _BLOCK_BYTES - _HEADER.size:
+            continue
+        sequence, _ = _BATCH.unpack_from(data, position + _HEADER.size)
+        if lowest <= sequence < lowest + _MAX_AHEAD and _is_whole(data, position, record_end):
+            raise DamageError(_DAMAGED.format(start))
+
+
+# --- CRC-32C: needed for the few fragments at the end that are in doubt, so plain Python will do -------------------
+
+
+def _crc_table() -> list[int]:
+    table = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        table.append(crc)
+    return table
+
+
+_CRC_TABLE: Final = _crc_table()
+
+
+def crc32c(data: bytes) -> int:
+    """The CRC with Castagnoli's polynomial. About 0.1 µs a byte."""
+    crc, table = 0xFFFFFFFF, _CRC_TABLE
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
+    return crc ^ 0xFFFFFFFF
+
+
+def _is_whole(data: _Data, position: int, end: int) -> bool:
+    """Whether a fragment is what its CRC, which RocksDB rotates and shifts, says."""
+    (stored,) = struct.unpack_from("<I", data, position)
+    crc = crc32c(data[position + 6 : end])  # type and data
+    return bool(stored == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
