@@ -96,7 +96,7 @@ def end_of_log(data: _Data, expected: int | None) -> LogEnd:
             _refuse_records(data, position, size, expected)
             break
         elif end > zeros and not _is_whole(data, position, end):
-            return LogEnd(position if type_ in {_FULL, _FIRST} else start, expected)
+            return LogEnd(start if head else position, expected)
         elif type_ > _LAST:
             break  # none that this engine writes: RocksDB knows what it is
         else:
