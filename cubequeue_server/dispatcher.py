@@ -6,7 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from math import inf
+from typing import Final
 
+from cubequeue_server.calls import SEEN_WAS_LOST, Call, Calls
 from cubequeue_server.connection import Connection
 from cubequeue_server.counters import Counters
 from cubequeue_server.histogram import observe
@@ -22,7 +26,7 @@ from protocol.errors import ReplyTooLargeError, StatementSyntaxError
 from protocol.messages import Request, ResponseFormat
 from protocol.parser import parse_statement
 from storage.errors import StatementError
-from storage.interface import Outcome, Pending, Reply, RequestKey, Store
+from storage.interface import Caller, Outcome, Pending, Reply, RequestKey, Store
 from storage.vocabulary import OtherSql, Result, Statement, SysForeign
 
 _log = logging.getLogger(__name__)
@@ -30,7 +34,10 @@ _log = logging.getLogger(__name__)
 _LEGACY = int(ResponseFormat.LEGACY)
 _OF_SQL = (OtherSql, SysForeign)
 
-SqlEngine = Callable[[OtherSql | SysForeign, int], Result]
+SqlEngine = Callable[[OtherSql | SysForeign, int], Result | Pending]
+
+# More rows of an answer that comes later are encoded in a thread: some two milliseconds' work.
+_MAX_ROWS_ON_THE_LOOP: Final = 1_000
 
 
 class Dispatcher:
@@ -63,8 +70,12 @@ class Dispatcher:
         self._clock_ns = clock_ns
         self._outbox = outbox
         self._in_flight = InFlightTable(options.processing_kept_s, time.monotonic)
-        self._gate = DurabilityGate(store, self._deliver)
+        self._loop = loop
+        self._gate: DurabilityGate[InFlight, bytes] = DurabilityGate(store, self._deliver)
         self._waits = Waits(loop, self._give_up)
+        self._calls = Calls(store, self._execute_call, self._waits, self._now_ms)
+        self._encoder: ThreadPoolExecutor | None = None
+        self._lost_at_s = -inf  # when applied effects were lost last
         self._end_wait = self._on_outcome  # one method object for all that are in flight
         self._is_stopping = False
         store.on_durable(self._on_durable)
@@ -73,7 +84,7 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """Requests that were begun and not answered."""
-        return len(self._in_flight)
+        return len(self._in_flight) + len(self._calls)
 
     # Requests
 
@@ -116,7 +127,7 @@ class Dispatcher:
     def _answer(
         self, connection: Connection, request: Request, statement: Statement, key: RequestKey | None, started_ns: int
     ) -> None:
-        outcome = self._execute(connection, statement, key, started_ns // 1_000_000)
+        outcome = self._execute(connection.caller, statement, key, started_ns // 1_000_000)
         kept_key = key if statement.has_effects else None
         if type(outcome) is Reply and outcome.commit_seq <= self._store.durable_seq:
             answer, is_result = self._encode(request.message_id, request.response_format, outcome)
@@ -131,18 +142,33 @@ class Dispatcher:
         else:
             observe(histogram, duration_ns)
 
-    def _execute(
-        self, connection: Connection, statement: Statement, key: RequestKey | None, now_ms: int
-    ) -> Outcome | Pending:
+    def _execute(self, caller: Caller, statement: Statement, key: RequestKey | None, now_ms: int) -> Outcome | Pending:
         try:
             if isinstance(statement, _OF_SQL):
-                return Reply(self._sql(statement, now_ms), self._store.applied_seq)
-            return self._store.execute(statement, connection.caller, key, now_ms)
+                answer = self._sql(statement, now_ms)
+                return answer if isinstance(answer, Pending) else Reply(answer, self._store.applied_seq)
+            return self._store.execute(statement, caller, key, now_ms)
         except StatementError as error:
             self.counters.statement_errors += 1
             return error
         except Exception as error:  # one request must not take others down
             return StatementError(self.unforeseen(error))
+
+    # Calls from inside the process
+
+    def call(self, statement: Statement, caller: Caller, tell: Callable[[Outcome], None]) -> Call:
+        """Execute a statement and have `tell` called with its outcome, now or later. Raises nothing."""
+        return self._calls.begin(statement, caller, tell)
+
+    def give_up_call(self, call: Call) -> None:
+        """Nobody listens to a call any more: if it waits for something, it need not."""
+        self._calls.give_up(call)
+
+    def _execute_call(self, statement: Statement, caller: Caller) -> Outcome | Pending:
+        started_ns = self._clock_ns()
+        outcome = self._execute(caller, statement, None, started_ns // 1_000_000)
+        observe(self._durations[type(statement)], self._clock_ns() - started_ns)
+        return outcome
 
     # Answers that come later
 
@@ -164,13 +190,42 @@ class Dispatcher:
         if pending is not None and request.tick:
             self._waits.cancel(pending, request.tick)
         request.pending = None
+        if request.statement in _OF_SQL and request.since_s <= self._lost_at_s:
+            outcome = StatementError(SEEN_WAS_LOST)
         if not isinstance(outcome, Reply):
             self.counters.statement_errors += 1
         self._complete(request, outcome)
         self._outbox.flush_soon()
 
     def _complete(self, request: InFlight, outcome: Outcome) -> None:
-        answer, is_result = self._encode(request.message_id, request.response_format, outcome)
+        if isinstance(outcome, Reply) and len(outcome.result.rows) > _MAX_ROWS_ON_THE_LOOP:
+            self._encode_aside(request, outcome)
+        else:
+            self._hand_over(request, outcome, *self._encode(request.message_id, request.response_format, outcome))
+
+    def _encode_aside(self, request: InFlight, reply: Reply) -> None:
+        """Encode in a thread: what has so many rows would hold all others up for milliseconds."""
+        if self._encoder is None:
+            self._encoder = ThreadPoolExecutor(1, "encode")
+
+        def hand_over(encoding: asyncio.Future[tuple[bytes, bool]]) -> None:
+            if request.since_s <= self._lost_at_s:
+                self._hand_over(request, reply, encode_error(request.message_id, SEEN_WAS_LOST), False)
+            else:
+                self._hand_over(request, reply, *encoding.result())
+            self._outbox.flush_soon()
+
+        encoding = self._loop.run_in_executor(self._encoder, self._encode_and_free, request, reply)
+        encoding.add_done_callback(hand_over)
+
+    def _encode_and_free(self, request: InFlight, reply: Reply) -> tuple[bytes, bool]:
+        encoded = self._encode(request.message_id, request.response_format, reply)
+        rows = reply.result.rows
+        while isinstance(rows, list) and rows:  # step by step: to free them all at once takes its time, too
+            del rows[-_MAX_ROWS_ON_THE_LOOP:]
+        return encoded
+
+    def _hand_over(self, request: InFlight, outcome: Outcome, answer: bytes, is_result: bool) -> None:
         if not is_result:
             request.kept_key = None
         commit_seq = outcome.commit_seq if isinstance(outcome, Reply) else self._store.applied_seq
@@ -191,10 +246,17 @@ class Dispatcher:
 
     def _on_durable(self) -> None:
         self._gate.release()
+        self._calls.release()
         self._outbox.flush_soon()
 
     def _on_failed(self, text: str) -> None:
-        self._gate.fail(lambda request: encode_error(request.message_id, text))
+        def error_for(request: InFlight) -> bytes:
+            request.kept_key = None
+            return encode_error(request.message_id, text)
+
+        self._lost_at_s = time.monotonic()
+        self._gate.fail(error_for)
+        self._calls.fail(text)
         self._outbox.flush_soon()
 
     def _give_up(self, due: list[Pending]) -> None:
@@ -248,6 +310,7 @@ class Dispatcher:
     def stop_waiting(self) -> None:
         """Answer all waiters with no rows, now and from now on."""
         self._is_stopping = True
+        self._calls.stop_waiting()
         self._waits.stop()
         self._store.end_waits(self._now_ms())
         self._outbox.flush()

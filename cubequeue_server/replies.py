@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from cubequeue_server.in_flight import InFlight
 from storage.interface import Store
 
+Asker = TypeVar("Asker")
+Answer = TypeVar("Answer")
 
-class DurabilityGate:
-    """Parks encoded answers until the store is durable up to their commit sequence number.
+
+class DurabilityGate(Generic[Asker, Answer]):
+    """Parks answers until the store is durable up to their commit sequence number.
 
     Those numbers never fall from one answer to the next, so the parked answers are a queue.
     """
 
     __slots__ = ("_deliver", "_parked", "_store")
 
-    def __init__(self, store: Store, deliver: Callable[[InFlight, bytes], None]) -> None:
+    def __init__(self, store: Store, deliver: Callable[[Asker, Answer], None]) -> None:
         self._store = store
         self._deliver = deliver
-        self._parked: deque[tuple[int, InFlight, bytes]] = deque()
+        self._parked: deque[tuple[int, Asker, Answer]] = deque()
 
     def __len__(self) -> int:
         return len(self._parked)
 
-    def deliver(self, request: InFlight, answer: bytes, commit_seq: int) -> None:
+    def deliver(self, request: Asker, answer: Answer, commit_seq: int) -> None:
         """Deliver now if that is allowed, otherwise by a later `release`."""
         if commit_seq <= self._store.durable_seq:
             self._deliver(request, answer)
@@ -40,9 +43,8 @@ class DurabilityGate:
             _, request, answer = parked.popleft()
             self._deliver(request, answer)
 
-    def fail(self, encode: Callable[[InFlight], bytes]) -> None:
+    def fail(self, error_for: Callable[[Asker], Answer]) -> None:
         """Deliver errors in place of all parked answers: what those have seen was lost."""
         lost, self._parked = self._parked, deque()
         for _, request, _ in lost:
-            request.kept_key = None
-            self._deliver(request, encode(request))
+            self._deliver(request, error_for(request))

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Final
 
 from cubequeue_server.auth import Credentials
+from cubequeue_server.calls import Call
 from cubequeue_server.connection import Connection, Identity
 from cubequeue_server.counters import Counters
 from cubequeue_server.dispatcher import Dispatcher, SqlEngine
@@ -18,7 +19,8 @@ from cubequeue_server.loop_lag import LoopLag
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.outbox import Outbox
 from cubequeue_server.websocket import SERVICE_RESTART, TRY_AGAIN_LATER, WebSocket
-from storage.interface import Store
+from storage.interface import Caller, Outcome, Store
+from storage.vocabulary import Statement
 
 __all__ = ["Server", "ServerOptions", "SqlEngine"]
 
@@ -98,6 +100,14 @@ class Server:
     def in_flight(self) -> int:
         """Requests that were begun and not answered."""
         return self._dispatcher.in_flight
+
+    def call(self, statement: Statement, caller: Caller, tell: Callable[[Outcome], None]) -> Call:
+        """Execute a statement for a caller inside this process; `tell` gets its outcome, now or later."""
+        return self._dispatcher.call(statement, caller, tell)
+
+    def give_up_call(self, call: Call) -> None:
+        """Nobody listens to a call any more."""
+        self._dispatcher.give_up_call(call)
 
     async def stop(self) -> None:
         """Answer what runs, waiters with no rows, and close all with 1012. Takes at most `stop_timeout_s`."""

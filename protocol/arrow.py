@@ -34,6 +34,8 @@ _CONTINUATION: Final = b"\xff\xff\xff\xff"
 _END_OF_STREAM: Final = _CONTINUATION + bytes(4)
 _MAX_STREAM_BYTES: Final = MAX_BUFFER_BYTES - (1 << 10)  # leaves room for the head of the reply
 _MAX_SCHEMAS: Final = 256  # columns of SELECTs are made anew each time
+# Columns of more cells than these are taken apart and joined step by step: one call for all holds up every thread.
+_LONG: Final = 1_024
 _PADS = tuple(padding(length) for length in range(ALIGNMENT))
 _NULL_CELL: Final = bytes(16)  # a bitmap without its bit, and a number, a truth value or two offsets
 _TRUE_CELL, _FALSE_CELL = b"\1".ljust(ALIGNMENT, b"\0"), bytes(ALIGNMENT)
@@ -72,10 +74,16 @@ def encode_arrow(message_id: int, result: Result) -> bytes:
     if len(rows) == 1 and Binary not in map(type, rows[0]):
         body = _body_of_row(layout, rows[0])
     else:
-        columns: list[Values] = list(zip(*rows, strict=True))
+        columns = _columns_of(rows)
         layout = layout.with_types(tuple(map(effective_type, layout.types, columns)))
         body = _body_of_columns(layout, columns)
     return b"".join((layout.head(message_id, len(rows), body), *body.parts, _END_OF_STREAM))
+
+
+def _columns_of(rows: Sequence[tuple[Cell, ...]]) -> list[Values]:
+    if len(rows) <= _LONG:
+        return list(zip(*rows, strict=True))
+    return [[row[at] for row in rows] for at in range(len(rows[0]))]
 
 
 def _check_size(size_bytes: int) -> None:
@@ -171,6 +179,8 @@ def _write_bytes(body: _Body, values: Values) -> None:
     offsets = list(accumulate(map(len, texts), initial=0))
     _check_size(offsets[-1])
     body.add_buffer(struct.pack(f"<{len(offsets)}i", *offsets))
+    if len(texts) > _LONG:
+        texts = [b"".join(texts[at : at + _LONG]) for at in range(0, len(texts), _LONG)]
     body.add_buffer(*texts)
 
 

@@ -38,6 +38,8 @@ _PADS = (b"\0\0\0\0", b"\0\0\0", b"\0\0", b"\0")  # after a text, by its length 
 _KNOWN_LENGTHS: Final = 512
 _CELL_HEADS = tuple(_CELL_HEAD + pack_u32(length) for length in range(_KNOWN_LENGTHS))
 
+# Of more rows than these blocks are joined first: one join of millions of parts holds up every thread meanwhile.
+_ROWS_JOINED: Final = 1_024
 _MAX_ROWS_BYTES: Final = MAX_BUFFER_BYTES - (1 << 20)  # leaves room for any head
 _MAX_LAYOUTS: Final = 256  # columns of SELECTs are made anew each time
 
@@ -144,11 +146,16 @@ def _encode_rows(message_id: int, layout: _Layout, rows: Sequence[Sequence[Cell]
     parts = [BEFORE_ID, pack_u32(message_id), layout.head, b""]
     references = []
     reference = 4 * len(rows) + _TABLE
-    for row in rows:
-        references.append(reference)
-        parts.append(layout.row_head)
-        reference += _ROW_BYTES - 4 + _append_cells(parts, layout, row)
-        _check_size(reference)
+    is_short = len(rows) <= _ROWS_JOINED
+    for start in range(0, len(rows), _ROWS_JOINED):
+        block = parts if is_short else []
+        for row in rows[start : start + _ROWS_JOINED]:
+            references.append(reference)
+            block.append(layout.row_head)
+            reference += _ROW_BYTES - 4 + _append_cells(block, layout, row)
+            _check_size(reference)
+        if not is_short:
+            parts.append(b"".join(block))
     parts[3] = struct.pack(f"<{len(rows) + 1}I", len(rows), *references)
     return b"".join(parts)
 

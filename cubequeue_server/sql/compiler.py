@@ -7,7 +7,7 @@ SELECTs are materialised: SQLite would else write their expressions out wherever
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import sqlglot
@@ -16,11 +16,12 @@ from sqlglot.errors import SqlglotError
 
 from cubequeue_server.sql.expressions import Expressions
 from cubequeue_server.sql.fixed import no_such_table
-from cubequeue_server.sql.plan import Plan, Typed, Values
+from cubequeue_server.sql.plan import LARGE_VALUE, Plan, Typed, Values
 from cubequeue_server.sql.source import Source
-from cubequeue_server.sql.tables import NOT_YET, TABLES, stored_name
+from cubequeue_server.sql.tables import LARGE_COLUMNS, SYSTEM_TABLES, columns_of, stored_name
 from cubequeue_server.sql.typing_rules import as_type, common_type
 from storage.errors import InternalError, UserError
+from storage.system_tables import SYSTEM_COLUMNS
 from storage.vocabulary import Columns, ColumnType
 
 # Tables and nested SELECTs of one statement: what multiplies is few.
@@ -58,10 +59,15 @@ def compile_select(source: Source) -> Plan:
 
     Time grows with the text, about 10 µs a token.
     """
-    compiler = _Compiler(source.literals)
-    sql, columns = compiler.query(_parse(source.text), {})
+    tree = _parse(source.text)
+    compiler = _Compiler(source.literals, tree)
+    sql, columns = compiler.query(tree, {})
     typed = [(name, column_type or ColumnType.STRING) for name, column_type in columns]
-    return Plan(sql, compiler.values.bound, Columns(*typed))
+    reads = {}
+    for name, used in compiler.used_columns.items():
+        table = SYSTEM_TABLES[name]
+        reads[table] = tuple(at for at, column in enumerate(SYSTEM_COLUMNS[table].names) if column in used)
+    return Plan(sql, compiler.values.bound, Columns(*typed), reads, compiler.references)
 
 
 def _parse(text: str) -> Any:  # sqlglot's tree is untyped
@@ -80,10 +86,15 @@ def _parse(text: str) -> Any:  # sqlglot's tree is untyped
 
 @dataclass(slots=True)
 class _Scope:
-    """What the expressions of one SELECT can name: the columns of its sources, and the aliases of its own."""
+    """What the expressions of one SELECT can name: the columns of its sources, and the aliases of its own.
+
+    `tables` names the sources that are the store's tables; `use` is told which of their columns are wanted.
+    """
 
     query: Callable[[Any], tuple[str, list[Column]]]
+    use: Callable[[str, str], None]
     sources: dict[str, list[Column]] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
     aliases: dict[str, Typed] = field(default_factory=dict)
     outer: _Scope | None = None
 
@@ -96,7 +107,7 @@ class _Scope:
                 continue
             for column, column_type in columns:
                 if column.lower() == wanted:
-                    return Typed(f"{_quoted(alias)}.{_quoted(column)}", column_type, column)
+                    return self._column_of(alias, column, column_type)
         if self.outer is not None:
             return self.outer.column(table, name)
         raise UserError(f"Column {f'{table}.' if table else ''}{name} was not found")
@@ -109,15 +120,29 @@ class _Scope:
         for alias, columns in self.sources.items():
             if table.lower() in {"", alias}:
                 for name, column_type in columns:
-                    yield Typed(f"{_quoted(alias)}.{_quoted(name)}", column_type, name)
+                    yield self._column_of(alias, name, column_type)
+
+    def _column_of(self, alias: str, column: str, column_type: ColumnType | None) -> Typed:
+        sql = f"{_quoted(alias)}.{_quoted(column)}"
+        table = self.tables.get(alias)
+        if table is not None:
+            self.use(table, column)
+            if column in LARGE_COLUMNS:
+                return Typed(f"{LARGE_VALUE}({sql})", column_type, column, reference=sql)
+        return Typed(sql, column_type, column)
 
 
 class _Compiler:
     """Compiles the queries of one statement, nested ones included."""
 
-    def __init__(self, literals: tuple[str, ...]) -> None:
+    def __init__(self, literals: tuple[str, ...], outermost: Any) -> None:
         self.values = Values()
+        self.used_columns: dict[str, set[str]] = {}
+        self.references: frozenset[int] = frozenset()
         self._literals = literals
+        while isinstance(outermost, exp.Subquery):
+            outermost = outermost.this
+        self._outermost = outermost
         self._sources = 0
         self._scope: _Scope | None = None
 
@@ -171,7 +196,7 @@ class _Compiler:
             ]
             word = _SET_OPERATORS[type(operation)]
             sql = f"{sql} {word} {'' if operation.args.get('distinct') else 'ALL '}{right_sql}"
-        scope = _Scope(lambda query: self.query(query, tables), {"": columns})
+        scope = _Scope(lambda query: self.query(query, tables), self._use, {"": columns})
         scope.aliases = {name.lower(): Typed(_quoted(name), column_type, name) for name, column_type in columns}
         return sql + self._tail(tree, Expressions(scope, self.values, self._literals)), columns
 
@@ -181,15 +206,19 @@ class _Compiler:
 
     def _select(self, tree: Any, tables: dict[str, list[Column]]) -> tuple[str, list[Column]]:
         _refuse_unknown_parts(tree)
-        scope = _Scope(lambda query: self.query(query, tables), outer=self._scope)
+        scope = _Scope(lambda query: self.query(query, tables), self._use, outer=self._scope)
         outer, self._scope = self._scope, scope
         try:
             expressions = Expressions(scope, self.values, self._literals)
             sources = self._from(tree, scope, expressions, tables)
             selected = list(self._selected(tree, scope, expressions))
             where = self._condition("WHERE", tree.args.get("where"), expressions)
+            refers = tree is self._outermost and _may_refer(tree)
             scope.aliases = {
-                typed.name.lower(): Typed(_quoted(typed.name), typed.type, typed.name) for typed in selected
+                typed.name.lower(): typed
+                if refers and typed.reference
+                else Typed(_quoted(typed.name), typed.type, typed.name)
+                for typed in selected
             }
             grouped = self._group(tree.args.get("group"), expressions)
             having = self._condition("HAVING", tree.args.get("having"), expressions)
@@ -197,6 +226,9 @@ class _Compiler:
         finally:
             self._scope = outer
         distinct = "DISTINCT " if tree.args.get("distinct") else ""
+        if refers:
+            self.references = frozenset(at for at, typed in enumerate(selected) if typed.reference)
+            selected = [replace(typed, sql=typed.reference or typed.sql) for typed in selected]
         columns = ", ".join(f"{typed.sql} AS {_quoted(typed.name)}" for typed in selected)
         # Each part was compiled from what is allowed, every literal is bound, every name quoted.
         sql = f"SELECT {distinct}{columns}{sources}{where}{grouped}{having}{tail}"
@@ -240,8 +272,11 @@ class _Compiler:
                 self._scope = inner
             sql = f"(WITH source AS MATERIALIZED ({sql}) SELECT * FROM source)"  # noqa: S608  # of what is allowed
         elif isinstance(node, exp.Table) and isinstance(node.this, exp.Identifier):
-            sql, columns = _table(node, tables)
+            sql, columns, system_table = _table(node, tables)
             alias = (node.alias or node.name).lower()
+            if system_table:
+                scope.tables[alias] = system_table
+                self.used_columns.setdefault(system_table, set())
         else:
             raise UserError("only tables and SELECTs are supported after FROM")
         if alias in scope.sources:
@@ -275,24 +310,31 @@ class _Compiler:
             sql += f" OFFSET {_constant(offset)}"
         return sql
 
+    def _use(self, table: str, column: str) -> None:
+        self.used_columns[table].add(column)
+
     def _count_source(self) -> None:
         self._sources += 1
         if self._sources > _MAX_SOURCES:
             raise UserError(f"SELECT from more than {_MAX_SOURCES} tables is not supported")
 
 
-def _table(node: Any, tables: dict[str, list[Column]]) -> tuple[str, list[Column]]:
+def _table(node: Any, tables: dict[str, list[Column]]) -> tuple[str, list[Column], str]:
+    """The table's SQL and columns, and its name if it is one of the store's."""
     name = ".".join(part.name for part in node.parts).lower()
     if name in tables:
-        return _quoted(name), tables[name]
-    if name in NOT_YET:
-        raise UserError(
-            f"{name} cannot be read by SELECT in this version; QUEUE LIST and CACHE KEYS show what is there"
-        )
-    columns = TABLES.get(name)
+        return _quoted(name), tables[name], ""
+    columns = columns_of(name)
     if columns is None:
         raise no_such_table(".".join(part.name for part in node.parts))
-    return stored_name(name), list(columns.items())
+    return stored_name(name), list(columns), name if name in SYSTEM_TABLES else ""
+
+
+def _may_refer(tree: Any) -> bool:
+    """Whether large values can be left where they are: nothing is made of the result columns but rows of a reply."""
+    order = tree.args.get("order")
+    by_position = order is not None and any(_position(ordered.this) for ordered in order.expressions)
+    return not by_position and not any(tree.args.get(key) for key in ("distinct", "group", "having"))
 
 
 def _refuse_unknown_parts(tree: Any) -> None:

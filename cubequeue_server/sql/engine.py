@@ -1,6 +1,7 @@
-"""The SQL engine: one statement outside QUEUE, CACHE and SYS CACHESTORE to one result, at once.
+"""The SQL engine: one statement outside QUEUE, CACHE and SYS CACHESTORE to one result.
 
-It keeps no data. It remembers how texts compile, because clients send the same few again and again.
+It is there at once, but for SELECTs that read tables of the store. The engine remembers how texts compile, because
+clients send the same few again and again.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from cubequeue_server.sql.fixed import answer_by_words, answer_foreign, answer_s
 from cubequeue_server.sql.plan import NOW, Plan
 from cubequeue_server.sql.shapes import answer_shape
 from cubequeue_server.sql.source import leading_words, normalise, opens_with_bracket
+from storage.errors import UserError
+from storage.interface import Pending
 from storage.vocabulary import OtherSql, Result, SysForeign
 
 if TYPE_CHECKING:
     from cubequeue_server.sql.database import Database
+    from cubequeue_server.sql.table_selects import Tables, TableSelects
 
 _MAX_PLANS: Final = 256
 _MAX_REMEMBERED_BYTES: Final = 4_096
@@ -24,23 +28,30 @@ _LEADING_WORDS: Final = 4
 
 
 class SqlEngine:
-    """Answers statements. Not for several threads, but for `prepare`, which may run in one of its own."""
+    """Answers statements. Not for several threads, but for `prepare`, which may run in one of its own.
 
-    def __init__(self) -> None:
+    `tables` are those of the store; a SELECT over them may take `time_limit_s`.
+    """
+
+    def __init__(self, tables: Tables | None = None, time_limit_s: float = 120.0) -> None:
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
         self._database: Database | None = None
+        self._tables = tables
+        self._time_limit_s = time_limit_s
+        self._table_selects: TableSelects | None = None
 
     @staticmethod
     def prepare() -> None:
         """Import the parser ahead of the first statement that needs it: about 10 MB and a tenth of a second."""
         importlib.import_module("cubequeue_server.sql.compiler").compile_select(normalise(b"SELECT 1", ()))
-        importlib.import_module("cubequeue_server.sql.database")
+        importlib.import_module("cubequeue_server.sql.table_selects")
 
-    def execute(self, statement: OtherSql | SysForeign, now_ms: int) -> Result:
+    def execute(self, statement: OtherSql | SysForeign, now_ms: int) -> Result | Pending:
         """The result; `now_ms` is the time that NOW() and UNIX_TIMESTAMP() tell.
 
-        Raises UserError for what cannot be done and InternalError for what is no SQL. Bounded in time: 0.1 s of
-        evaluation, and a text of at most 2 500 tokens to compile.
+        A SELECT that reads the store's tables is answered later, on the running loop. Raises UserError for what
+        cannot be done and InternalError for what is no SQL. Bounded in time: 0.1 s of evaluation, and a text of at
+        most 2 500 tokens to compile.
         """
         if isinstance(statement, SysForeign):
             return answer_foreign(statement.text)
@@ -67,10 +78,27 @@ class SqlEngine:
                 self._plans.popitem(last=False)
         return plan
 
-    def _run(self, plan: Plan, now_ms: int) -> Result:
+    def stop(self) -> None:
+        """End what is being evaluated."""
+        if self._table_selects is not None:
+            self._table_selects.stop()
+
+    def _run(self, plan: Plan, now_ms: int) -> Result | Pending:
+        if plan.reads:
+            return self._selects().begin(plan, now_ms)
         if self._database is None:
             from cubequeue_server.sql.database import Database  # noqa: PLC0415  # SQLite is not for every server
 
             self._database = Database()
+            self._database.close_doors()
         rows = self._database.select(plan.sql, {NOW: now_ms, **plan.values}, plan.columns.types)
         return Result(plan.columns, rows)
+
+    def _selects(self) -> TableSelects:
+        if self._tables is None:
+            raise UserError("this server has no tables to read")
+        if self._table_selects is None:
+            from cubequeue_server.sql.table_selects import TableSelects  # noqa: PLC0415
+
+            self._table_selects = TableSelects(self._tables, self._time_limit_s)
+        return self._table_selects

@@ -1,9 +1,10 @@
-"""The tables that a SELECT can read: information_schema's, which are empty here (clients.md §6)."""
+"""The tables that a SELECT can read: information_schema's, empty here (clients.md §6), and those of the store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from storage.system_tables import SYSTEM_COLUMNS, SystemTable
 from storage.vocabulary import ColumnType
 
 _STRING, _TIMESTAMP = ColumnType.STRING, ColumnType.TIMESTAMP
@@ -25,8 +26,18 @@ TABLES: Mapping[str, Mapping[str, ColumnType]] = {
     },
 }
 
-# Tables of CubeStore's that a later version will show (commands.md §7).
-NOT_YET = frozenset({"system.cache", "system.queue", "system.queue_results"})
+SYSTEM_TABLES: Mapping[str, SystemTable] = {table.value: table for table in SystemTable}
+
+# Columns of the store's tables that hold large values.
+LARGE_COLUMNS = frozenset({"value", "extra"})
+
+
+def columns_of(table: str) -> list[tuple[str, ColumnType]] | None:
+    """Names and types of a table's columns, None when there is no such table."""
+    if table in SYSTEM_TABLES:
+        columns = SYSTEM_COLUMNS[SYSTEM_TABLES[table]]
+        return list(zip(columns.names, columns.types, strict=True))
+    return list(TABLES[table].items()) if table in TABLES else None
 
 
 def stored_name(table: str) -> str:

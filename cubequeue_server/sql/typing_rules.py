@@ -39,7 +39,7 @@ def as_type(typed: Typed, wanted: ColumnType | None) -> Typed:
     cast = _CASTS.get((typed.type, wanted))
     if cast is None:
         raise UserError(f"{typed.name} is a {typed.type.value} and cannot become a {wanted.value}")
-    return replace(typed, sql=cast.format(typed.sql), type=wanted, chain="")
+    return replace(typed, sql=cast.format(typed.sql), type=wanted, chain="", reference="")
 
 
 def as_text(typed: Typed) -> Typed:

@@ -23,6 +23,8 @@ def engine() -> SqlEngine:
 def execute(engine: SqlEngine) -> Execute:
     def run(text: str | bytes, *parameters: Cell, now_ms: int = NOW_MS) -> Result:
         encoded = text.encode() if isinstance(text, str) else text
-        return engine.execute(OtherSql(encoded, parameters), now_ms)
+        result = engine.execute(OtherSql(encoded, parameters), now_ms)
+        assert isinstance(result, Result)
+        return result
 
     return run

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cubequeue_server.sql.engine import SqlEngine
 from cubequeue_server.sql.shapes import answer_shape
-from storage.vocabulary import ColumnType, OtherSql
+from storage.vocabulary import ColumnType, OtherSql, Result
 from tests.sql.conftest import Execute
 
 FORMS = [
@@ -68,5 +68,6 @@ def test_the_quick_way_gives_what_the_compiler_gives(
     assert quick is not None
     # A second column keeps the text from being one of the shapes.
     slow = SqlEngine().execute(OtherSql(f"{sql}, 2".encode()), now_ms)
+    assert isinstance(slow, Result)
     assert quick.rows[0] == slow.rows[0][:1]
     assert quick.columns.names == slow.columns.names[:1]
