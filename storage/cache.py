@@ -186,10 +186,10 @@ class Cache:
         self._entries[path] = entry
         self._prefixes.add(entry)
         self._enter(entry, now_ms)
-        self._effects.entry_put(entry, None, now_ms)
+        self._effects.entry_put(entry, None)
 
     def restore(self, path: Path, value: Value, expires_ms: int, used_ms: int) -> None:
-        """Put an entry back that an earlier process held, last written at `used_ms`. As SET, within the limits."""
+        """Put an entry back that an earlier process held, as if it was used at `used_ms`. As SET, within the limits."""
         self._insert(path, value, expires_ms, used_ms)
 
     def _replace(self, entry: Entry, value: Value, expires_ms: int, now_ms: int) -> None:
@@ -200,7 +200,7 @@ class Cache:
         entry.value = value
         entry.expires_ms = expires_ms
         self._enter(entry, now_ms)
-        self._effects.entry_put(entry, old, now_ms)
+        self._effects.entry_put(entry, old)
 
     def _remove(self, entry: Entry) -> None:
         self._leave(entry)

@@ -78,7 +78,7 @@ class Effects:
 
     # Cache entries.
 
-    def entry_put(self, entry: Entry, old: Value | None, now_ms: int) -> None:
+    def entry_put(self, entry: Entry, old: Value | None) -> None:
         """A new entry, or one with a new value in place of `old`."""
         self.seq += 1
 

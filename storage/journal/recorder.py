@@ -47,13 +47,13 @@ class Recorder(Effects):
     __slots__ = (
         "_answer_groups",
         "_answers",
-        "_cache_now_ms",
         "_entries",
         "_group",
         "_is_clean",
         "_items",
         "_next_group",
         "_next_id",
+        "_next_write",
         "_on_change",
         "_ranges",
         "_results",
@@ -69,7 +69,7 @@ class Recorder(Effects):
         self._next_id = 0  # the id that the next item will get
         self._stored_next_id = 0
         self._next_group = 1
-        self._cache_now_ms = 0
+        self._next_write = 1
         self._begin()
 
     def _begin(self) -> None:
@@ -144,8 +144,9 @@ class Recorder(Effects):
         self.blobs.release(result.value)
         self._have_taken()
 
-    def entry_put(self, entry: Entry, old: Value | None, now_ms: int) -> None:
-        self._entries[entry.path] = (entry, now_ms)
+    def entry_put(self, entry: Entry, old: Value | None) -> None:
+        self._entries[entry.path] = (entry, self._next_write)
+        self._next_write += 1
         self.blobs.acquire(entry.value)
         self.blobs.release(old)
         self._changed()
@@ -258,8 +259,8 @@ class Recorder(Effects):
             if written is None:
                 deletes.append(rows.ENTRY + path)
             else:
-                entry, now_ms = written
-                row = rows.EntryRow(rows.stored(entry.value, self.blobs.number), entry.expires_ms, now_ms)
+                entry, number = written
+                row = rows.EntryRow(rows.stored(entry.value, self.blobs.number), entry.expires_ms, number)
                 puts.append((rows.ENTRY + path, rows.encode(row)))
 
     def _take_answers(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
@@ -282,6 +283,10 @@ class Recorder(Effects):
     def id_restored(self, next_id: int) -> None:
         """The id of the next item, which is on the disk already or need not be."""
         self._next_id = self._stored_next_id = next_id
+
+    def writes_restored(self, last: int) -> None:
+        """The number of the last write to the cache: later ones are above."""
+        self._next_write = last + 1
 
     def answers_restored(self, number: int, results: list[Result]) -> AnswerGroup:
         """A row of answers of which these are still whole."""

@@ -36,7 +36,7 @@ def recover(engine: Engine, store: MemoryStore, recorder: Recorder, now_ms: int,
         _recover_items(engine, store, texts)
         _recover_results(engine, store, texts)
         if with_cache:
-            _recover_cache(engine, store, texts)
+            _recover_cache(engine, store, recorder, texts, now_ms)
         _recover_answers(engine, store, recorder, texts, now_ms)
     except (msgspec.DecodeError, KeyError, ValueError, IndexError) as error:
         raise JournalError(f"a row of the journal in {engine.directory} makes no sense: {error!r}") from error
@@ -97,12 +97,14 @@ def _recover_results(engine: Engine, store: MemoryStore, texts: RestoredBlobs) -
         store.queue.handover.results.put(result)
 
 
-def _recover_cache(engine: Engine, store: MemoryStore, texts: RestoredBlobs) -> None:
+def _recover_cache(engine: Engine, store: MemoryStore, recorder: Recorder, texts: RestoredBlobs, now_ms: int) -> None:
     """In the order in which they were written, which is the nearest to the order of their uses that is known."""
     entries = [(key[1:], rows.decode_entry(value)) for key, value in engine.rows(rows.ENTRY)]
-    entries.sort(key=lambda entry: entry[1].written_ms)
+    entries.sort(key=lambda entry: entry[1].written)
     for path, row in entries:
-        store.cache.restore(path, rows.loaded(row.value, texts.get), row.expires_ms, row.written_ms)
+        store.cache.restore(path, rows.loaded(row.value, texts.get), row.expires_ms, now_ms)
+    store.cache.see(now_ms)  # a clock that steps back from here brings nothing back that has expired by now
+    recorder.writes_restored(entries[-1][1].written if entries else 0)
 
 
 def _recover_answers(engine: Engine, store: MemoryStore, recorder: Recorder, texts: RestoredBlobs, now_ms: int) -> None:

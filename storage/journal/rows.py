@@ -93,9 +93,11 @@ class ResultRow(msgspec.Struct, array_like=True, gc=False):
 
 
 class EntryRow(msgspec.Struct, array_like=True, gc=False):
+    """`written` counts the writes to the cache: it orders the entries by their last ones."""
+
     value: Stored
     expires_ms: int
-    written_ms: int
+    written: int
 
 
 class AnswerRow(msgspec.Struct, array_like=True):

@@ -10,6 +10,7 @@ from storage.interface import Store
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from tests.model.naive import NaiveStore
+from tests.storage.journal.restarting import RestartingStore
 
 FIRST_ID = 101
 
@@ -31,4 +32,8 @@ def memory(limits: Limits) -> Store:
     return MemoryStore(limits.queue, limits.cache, limits.answers, FIRST_ID, Random(0).random)
 
 
-ENGINES: dict[str, Callable[[Limits], Store]] = {"naive": naive, "memory": memory}
+def journaled(limits: Limits) -> Store:
+    return RestartingStore(limits.queue, limits.cache, limits.answers, FIRST_ID, every=1)
+
+
+ENGINES: dict[str, Callable[[Limits], Store]] = {"naive": naive, "memory": memory, "journaled": journaled}
