@@ -1,0 +1,262 @@
+"""A journaled store on rows in memory, which is started anew between statements."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from random import Random
+
+from sortedcontainers import SortedDict
+
+from storage.cache_entry import Entry
+from storage.interface import Caller, Pending, Reply, RequestKey
+from storage.items import Item
+from storage.journal import rows
+from storage.journal.errors import BusyError, JournalError
+from storage.journal.recorder import Group
+from storage.journal.store import Durability, JournaledStore, Surroundings
+from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.queue_stats import QueueFigures, QueueStatsTable
+from storage.results import StoredResult
+from storage.system_tables import SystemTable, TableReading
+from storage.vocabulary import CacheIncr, CacheSet, Statement
+
+
+class RowsEngine:
+    """What `storage.journal.engine.Engine` does, on a sorted dict; it fails and is busy when told to."""
+
+    def __init__(self, content: dict[bytes, bytes] | None = None) -> None:
+        self.directory = Path("rows in memory")
+        self.content: SortedDict[bytes, bytes] = SortedDict(content or {})
+        self.is_broken = False
+        self.busy_for = 0  # so many writes are turned away
+        self.writes: list[int] = []  # bytes of each
+
+    def write(self, group: Group) -> None:
+        self._may_write()
+        for kind in group.ranges:
+            for key in [key for key in self.content if key.startswith(kind)]:
+                del self.content[key]
+        for key in group.deletes:
+            self.content.pop(key, None)
+        self.content.update(group.puts)
+        self.writes.append(sum(len(value) for _, value in group.puts))
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._may_write()
+        self.content[key] = value
+        self.writes.append(len(value))
+
+    def _may_write(self) -> None:
+        if self.is_broken:
+            raise JournalError("the disk is broken")
+        if self.busy_for:
+            self.busy_for -= 1
+            raise BusyError("busy")
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.content.get(key)
+
+    def rows(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return ((key, value) for key, value in list(self.content.items()) if key.startswith(kind))
+
+    def reopen(self) -> None:
+        if self.is_broken:
+            raise JournalError("the disk is broken")
+
+    def sync(self) -> None:
+        self._may_write()
+
+    def compact(self) -> None:
+        pass
+
+    def size_bytes(self) -> int:
+        return sum(len(value) for value in self.content.values())
+
+    def close(self) -> None:
+        pass
+
+
+class Turns:
+    """An event loop's `call_soon` and `call_later`, by hand."""
+
+    def __init__(self) -> None:
+        self._due: deque[Callable[[], None]] = deque()
+
+    def later(self, callback: Callable[[], None], _delay_ms: int) -> None:
+        self._due.append(callback)
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def one(self) -> None:
+        """Everything that is due now; what that makes due stays."""
+        for _ in range(len(self._due)):
+            self._due.popleft()()
+
+    def all(self) -> None:
+        while self._due:
+            self.one()
+
+
+def opened(
+    engine: RowsEngine,
+    turns: Turns,
+    *,
+    queue: QueueLimits | None = None,
+    cache: CacheLimits | None = None,
+    answers: AnswerLimits | None = None,
+    now_ms: int = 0,
+    sync: Callable[[int], None] | None = None,
+    durability: Durability = Durability.RELAXED,
+    cache_durability: Durability = Durability.RELAXED,
+) -> JournaledStore:
+    """A store on these rows. At `now_ms` 0 ids go on as if no time had passed, and answers keep their age."""
+
+    def fail(reason: str) -> None:
+        raise AssertionError(reason)
+
+    return JournaledStore(
+        engine,  # type: ignore[arg-type]  # its methods are the engine's
+        queue or QueueLimits(),
+        cache or CacheLimits(),
+        answers or AnswerLimits(),
+        Surroundings(turns.later, lambda: now_ms, Random(0).random, fail),
+        sync,
+        durability,
+        cache_durability,
+    )
+
+
+class RestartingStore:
+    """Commits after each statement, and after every few is thrown away and made anew from its rows.
+
+    Waits do not outlast a restart, nor does the knowledge which answers arrived, and how often a value was used:
+    there is none where that would show. Nor does a restart keep the place of a key that was written again among
+    CACHE KEYS, or that a clock once showed a later time (docs/divergences.md).
+    """
+
+    def __init__(
+        self, queue: QueueLimits, cache: CacheLimits, answers: AnswerLimits, first_id: int, every: int
+    ) -> None:
+        self._limits = (queue, cache, answers)
+        self._every = every
+        self._turns = Turns()
+        self._engine = RowsEngine({rows.NEXT_ID_KEY: rows.encode(first_id), rows.SCHEMA_KEY: rows.encode(rows.SCHEMA)})
+        self._statements = 0
+        self._may_restart = cache == CacheLimits()  # the order of uses, which eviction follows, is not kept
+        self._seq = 0
+        self._is_executing = False
+        self._now_ms = 0
+        self._written: set[bytes] = set()
+        self.restarts = 0
+        self._store = self._opened()
+
+    def _opened(self) -> JournaledStore:
+        queue, cache, answers = self._limits
+        store = opened(self._engine, self._turns, queue=queue, cache=cache, answers=answers)
+        store._recorder.seq += self._seq
+        store.durable_seq = store._recorder.seq
+        self._turns.all()
+        return store
+
+    def _restart(self) -> None:
+        before = everything(self._store)
+        self._seq = self._store.applied_seq
+        self._engine = RowsEngine(dict(self._engine.content))
+        self._store = self._opened()
+        self._store._memory.cache.see(self._now_ms)  # as a start at this time does
+        assert everything(self._store) == before
+        self.restarts += 1
+
+    @property
+    def applied_seq(self) -> int:
+        return self._store.applied_seq
+
+    @property
+    def durable_seq(self) -> int:
+        return self._store.durable_seq
+
+    def on_durable(self, callback: Callable[[], None]) -> None:
+        """Everything is durable when `execute` returns."""
+
+    def on_failed(self, callback: Callable[[str], None]) -> None:
+        """Nothing fails here."""
+
+    def execute(
+        self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
+    ) -> Reply | Pending:
+        if self._is_executing:  # a waiter that asks when it is woken
+            return self._store.execute(statement, caller, request_key, now_ms)
+        self._statements += 1
+        if self._may_restart and self._statements % self._every == 0 and not self._store.gauges()["waiters"]:
+            self._restart()
+        self._look_at(statement, now_ms)
+        self._is_executing = True
+        try:
+            return self._store.execute(statement, caller, request_key, now_ms)
+        finally:
+            self._is_executing = False
+            self._turns.all()
+
+    def _look_at(self, statement: Statement, now_ms: int) -> None:
+        if now_ms < self._now_ms:
+            self._may_restart = False
+        self._now_ms = now_ms
+        if isinstance(statement, CacheSet | CacheIncr):
+            if statement.path in self._written:
+                self._may_restart = False
+            self._written.add(statement.path)
+
+    def give_up(self, pending: Pending, now_ms: int) -> None:
+        self._store.give_up(pending, now_ms)
+
+    def end_waits(self, now_ms: int) -> None:
+        self._store.end_waits(now_ms)
+
+    def confirm_delivered(self, request_keys: list[RequestKey]) -> None:
+        self._may_restart = False
+        self._store.confirm_delivered(request_keys)
+
+    def mark_undelivered(self, request_key: RequestKey) -> None:
+        self._may_restart = False
+        self._store.mark_undelivered(request_key)
+
+    def tick(self, now_ms: int, max_rows: int) -> bool:
+        has_more = self._store.tick(now_ms, max_rows)
+        self._turns.all()
+        return has_more
+
+    def gauges(self) -> dict[str, int]:
+        return self._store.gauges()
+
+    def read_table(self, table: SystemTable) -> TableReading:
+        return self._store.read_table(table)
+
+    def queue_stats(self) -> QueueStatsTable:
+        return self._store.queue_stats()
+
+    def queue_figures(self, now_ms: int) -> Iterable[QueueFigures]:
+        return self._store.queue_figures(now_ms)
+
+    def check_invariants(self) -> None:
+        self._store.check_invariants()
+
+
+def everything(store: JournaledStore) -> dict[str, object]:
+    """All that a store holds, in a form that compares."""
+    memory = store._memory
+    groups = (memory.answers._fresh, memory.answers._confirmed, memory.answers._undelivered)
+    return {
+        "next id": memory.queue.next_id,
+        "items": [_fields(item, "queue") for item in memory.queue.items.by_id.values()],
+        "results": [_fields(result, "older", "newer") for result in memory.queue.handover.results.by_id.values()],
+        "entries": sorted(_fields(entry, "used_ms", "uses", "slot") for entry in memory.cache._entries.values()),
+        # Those of statements that changed nothing are not written.
+        "answers": sorted((key, repr(a[0]), a[1]) for group in groups for key, a in group.items() if a[3] is not None),
+    }
+
+
+def _fields(row: Item | StoredResult | Entry, *but: str) -> list[tuple[str, str]]:
+    return [(name, repr(getattr(row, name))) for name in row.__slots__ if name not in but]
