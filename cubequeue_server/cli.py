@@ -22,6 +22,7 @@ _COMMANDS = {
     "serve": "run the server in the foreground",
     "healthcheck": "ask a running server whether it is ready: exit code 0 or 1",
     "settings": "print every setting with its effective value and where that came from",
+    "hash-password": "read a password, print the hash of it for the file of users",
 }
 
 
@@ -55,7 +56,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
             allow_abbrev=False,
             formatter_class=_wide_formatter,
         )
-        if name != command:
+        if name != command or name == "hash-password":  # which needs no setting
             continue
         from cubequeue_server.settings_help import add_setting_flags  # noqa: PLC0415
 
@@ -101,7 +102,29 @@ def _settings(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_COMMAND_RUNNERS = {"serve": _serve, "healthcheck": _healthcheck, "settings": _settings}
+def _hash_password(_arguments: argparse.Namespace) -> int:
+    from cubequeue_server.passwords import hash_password  # noqa: PLC0415
+
+    if sys.stdin.isatty():
+        from getpass import getpass  # noqa: PLC0415
+
+        password = getpass("Password: ").encode()
+        if getpass("Again: ").encode() != password:
+            _fail("the two are not the same", EXIT_FAILURE)
+    else:
+        password = sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r")
+    if not password:
+        _fail("no password was given", EXIT_FAILURE)
+    print(hash_password(password))  # noqa: T201  # what the command is for
+    return 0
+
+
+_COMMAND_RUNNERS = {
+    "serve": _serve,
+    "healthcheck": _healthcheck,
+    "settings": _settings,
+    "hash-password": _hash_password,
+}
 
 
 def _load(arguments: argparse.Namespace) -> Loaded:

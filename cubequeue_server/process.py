@@ -16,6 +16,7 @@ from types import FrameType
 
 import uvloop
 
+from cubequeue_server.access import Access, AccessError
 from cubequeue_server.collector import Collector
 from cubequeue_server.file_limit import raise_file_limit
 from cubequeue_server.logs import configure_logs
@@ -34,6 +35,7 @@ from storage.vocabulary import OtherSql
 
 EXIT_STOPPED = 0
 EXIT_CANNOT_LISTEN = EXIT_CANNOT_OPEN = 1
+EXIT_BAD_SETTING = 2
 EXIT_INTERRUPTED = 130
 
 # The whole stop takes at most this long; the server's own part of it ends a little earlier.
@@ -61,11 +63,16 @@ def serve(loaded: Loaded) -> int:
 
 async def _run(settings: Settings) -> int:
     try:
+        access = Access(settings.access)
+    except AccessError as error:
+        _complain(error)
+        return EXIT_BAD_SETTING
+    try:
         opened = open_store(settings, now_ms)
     except CannotOpenError as error:
         _complain(error)
         return EXIT_CANNOT_OPEN
-    return await _Process(settings, opened).run()
+    return await _Process(settings, access, opened).run()
 
 
 def _complain(error: Exception) -> None:
@@ -106,12 +113,20 @@ def server_options(settings: Settings) -> ServerOptions:
 class _Process:
     """The parts of a running server, in the order in which they start and stop."""
 
-    def __init__(self, settings: Settings, opened: OpenStore) -> None:
+    def __init__(self, settings: Settings, access: Access, opened: OpenStore) -> None:
         self._settings = settings
+        self._access = access
         self._opened = opened
         self._store = opened.store
         self._sql = SqlEngine()
-        self._server = Server(server_options(settings), self._store, self._sql.execute, time.time_ns)
+        self._server = Server(
+            server_options(settings),
+            self._store,
+            self._sql.execute,
+            time.time_ns,
+            credentials=access.credentials,
+            tls=access.tls,
+        )
         self._sources = Sources(
             self._store, self._server.counters, self._server.lag.lags, lambda: self._server.in_flight, now_ms
         )
@@ -128,7 +143,7 @@ class _Process:
             "/readyz": probe(self._check_store),
             "/metrics": MetricsPage(self._sources).answer,
         }
-        return StatusServer(self._settings.status, routes)
+        return StatusServer(self._settings.status, routes, self._access.credentials, self._access.tls)
 
     async def run(self) -> int:
         self._handle_signals()
@@ -182,6 +197,7 @@ class _Process:
         self._collector.stop()
         if self._statsd is not None:
             self._statsd.stop()
+        self._access.credentials.close()
         steps = [self._server.stop()] + ([self._status.stop()] if self._status is not None else [])
         try:
             await asyncio.wait_for(asyncio.gather(*steps, return_exceptions=True), STOP_TIMEOUT_S - 0.5)
@@ -196,6 +212,8 @@ class _Process:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop_asked.set)
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        if self._access.has_files:  # else it ends the process, as when a terminal is closed
+            loop.add_signal_handler(signal.SIGHUP, self._access.reload)
 
     def _interrupt(self) -> None:
         if self._stop_asked.is_set():

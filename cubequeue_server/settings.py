@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from cubequeue_server.settings_table import (
     BY_NAME,
     CONFIG_VARIABLE,
     FAMILIES_WITHOUT_EFFECT,
-    REFUSED,
     TABLE,
     Setting,
 )
@@ -26,6 +25,22 @@ from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimit
 
 class SettingsError(Exception):
     """A setting that cannot be used; the text names it as the user gave it, its value and what is allowed."""
+
+
+@dataclass(slots=True, frozen=True)
+class AccessSettings:
+    """Who may connect, and inside of what; an empty text is what was not given."""
+
+    user: str = ""
+    password: str = field(default="", repr=False)
+    password_file: str = ""
+    users_file: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+
+    @property
+    def demands_credentials(self) -> bool:
+        return bool(self.user or self.users_file)
 
 
 @dataclass(slots=True, frozen=True)
@@ -47,6 +62,7 @@ class Settings:
     http: Endpoint
     status: Endpoint | None
     announce_version: str | None
+    access: AccessSettings
     max_connections: int
     max_connections_per_user: int
     join_in_flight_ms: int
@@ -70,7 +86,7 @@ class Origin:
 
     rank: int
     label: str
-    text: str
+    text: str = field(repr=False)  # it may be a secret
 
     @property
     def explicit(self) -> bool:
@@ -105,7 +121,6 @@ def load_settings(
     `flags` holds the texts of the given flags by setting name; `config_path` is that of `--config`. `memory_bytes`
     is what this process may use: the defaults of what may grow large are scaled down to it. Raises SettingsError.
     """
-    _refuse_unkept_promises(environ)
     file = _read_file(config_path or environ.get(CONFIG_VARIABLE) or None)
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
@@ -117,12 +132,6 @@ def load_settings(
         values[setting.name] = _within_range(setting, values, origins)
     warnings = (*_ineffective(values, origins), *_unknown_variables(environ))
     return Loaded(_assemble(values, origins), values, origins, warnings)
-
-
-def _refuse_unkept_promises(environ: Mapping[str, str]) -> None:
-    for variable, reason in REFUSED.items():
-        if environ.get(variable):
-            raise SettingsError(f"{variable} is set: {reason}")
 
 
 def _read_file(path: str | None) -> Mapping[str, Origin]:
@@ -153,7 +162,9 @@ def _find(setting: Setting, flags: Mapping[str, str], environ: Mapping[str, str]
     if setting.name in flags:
         return Origin(_FLAG_RANK, setting.flag, flags[setting.name])
     for variable in setting.variables:
-        text = environ.get(variable, "").strip()
+        text = environ.get(variable, "")
+        if not setting.is_secret:
+            text = text.strip()
         # An empty variable is how composed environments say "not set".
         if text and not _is_service_link(variable, text):
             return Origin(_ENVIRONMENT_RANK, variable, text)
@@ -213,6 +224,7 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         http=http,
         status=_endpoint("status", values, origins),
         announce_version=None if version.lower() == "none" else version,
+        access=AccessSettings(**{each: values[each] for each in AccessSettings.__slots__}),
         max_connections=values["max_connections"],
         max_connections_per_user=values["max_connections_per_user"],
         join_in_flight_ms=values["join_in_flight"],
@@ -295,7 +307,7 @@ def _is_off(value: object) -> bool:
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    known = {variable for setting in TABLE for variable in setting.variables} | {CONFIG_VARIABLE, *REFUSED}
+    known = {variable for setting in TABLE for variable in setting.variables} | {CONFIG_VARIABLE}
     for variable in sorted(environ):
         if not variable.startswith(("CUBESTORE_", "CUBEQUEUE_")) or variable in known:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from typing import NoReturn
 
 from cubequeue_server.settings import Loaded
 from cubequeue_server.settings_table import BY_NAME, CONFIG_VARIABLE, GROUPS, Setting
@@ -25,6 +26,11 @@ def add_setting_flags(parser: argparse.ArgumentParser) -> None:
         effective = [setting for setting in settings if setting.no_effect is None]
         group = parser.add_argument_group(title) if effective else parser
         for setting in effective:
+            if setting.is_secret:
+                parser.add_argument(
+                    setting.flag, action=_Refusal, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+                )
+                continue
             group.add_argument(
                 setting.flag,
                 dest=setting.name,
@@ -32,6 +38,16 @@ def add_setting_flags(parser: argparse.ArgumentParser) -> None:
                 default=argparse.SUPPRESS,
                 help=_help_line(setting).replace("%", "%%"),
             )
+
+
+class _Refusal(argparse.Action):
+    """A flag that is not taken."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        variable = BY_NAME[self.dest].own_variable
+        parser.error(
+            f"{self.option_strings[0]} is not taken, everyone can read command lines: set {variable} or {variable}_FILE"
+        )
 
 
 def given_flags(arguments: argparse.Namespace) -> dict[str, str]:

@@ -25,6 +25,7 @@ from cubequeue_server.settings_values import (
     Integer,
     Kind,
     Port,
+    Secret,
     Size,
     Text,
 )
@@ -67,6 +68,11 @@ class Setting:
         return "CUBEQUEUE_" + self.name.upper()
 
     @property
+    def is_secret(self) -> bool:
+        """Whether the value must not be seen: it has no flag, for command lines can be read by everyone."""
+        return isinstance(self.kind, Secret)
+
+    @property
     def variables(self) -> tuple[str, ...]:
         """The environment variables that say it, the one that wins first."""
         return (self.own_variable, *self.cubestore)
@@ -97,6 +103,24 @@ _LISTENERS = (
         "1.7.43",
         "The CubeStore version that clients are told: it decides which statements they send.",
     ),
+)  # fmt: skip
+
+_ACCESS = (
+    Setting(
+        "user", Text("NAME", r"[^:\x00-\x1f\x7f]*", "a name without a colon"), "",
+        "The user that clients must name, together with the password.",
+    ),
+    Setting("password", Secret(), "", "The password of the user."),
+    Setting(
+        "password_file", Text("FILE"), "",
+        "A file that holds the password; the password itself is CUBEQUEUE_PASSWORD and has no flag.",
+    ),
+    Setting(
+        "users_file", Text("FILE"), "",
+        "More users, each a line of user:password or user:hash, the hash by `cubequeue hash-password`.",
+    ),
+    Setting("tls_cert", Text("FILE"), "", "The certificate chain in PEM form: with it all ports speak TLS only."),
+    Setting("tls_key", Text("FILE"), "", "Its private key in PEM form, not encrypted."),
 )  # fmt: skip
 
 _CONNECTIONS = (
@@ -294,6 +318,7 @@ _WITHOUT_EFFECT = (
 
 GROUPS: Mapping[str, tuple[Setting, ...]] = {
     "listeners": _LISTENERS,
+    "access (files are read again on SIGHUP)": _ACCESS,
     "connections and repeated requests": _CONNECTIONS,
     "queue": _QUEUE_SETTINGS,
     "cache": _CACHE_SETTINGS,
@@ -312,12 +337,4 @@ FAMILIES_WITHOUT_EFFECT: Mapping[str, str] = {
     "CUBESTORE_AWS_": _NO_REMOTE,
 }
 
-# What a later version will do for safety's sake; to start without it would be to promise and not to keep.
-REFUSED: Mapping[str, str] = {
-    "CUBEQUEUE_USER": "this version cannot ask clients for a user and password",
-    "CUBEQUEUE_PASSWORD": "this version cannot ask clients for a user and password",
-    "CUBEQUEUE_PASSWORD_FILE": "this version cannot ask clients for a user and password",
-    "CUBEQUEUE_TLS_CERT": "this version cannot speak TLS",
-    "CUBEQUEUE_TLS_KEY": "this version cannot speak TLS",
-}
 CONFIG_VARIABLE = "CUBEQUEUE_CONFIG"

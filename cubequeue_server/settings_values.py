@@ -176,6 +176,19 @@ class Text:
 
 
 @dataclass(slots=True, frozen=True)
+class Secret:
+    """A text that is shown nowhere."""
+
+    placeholder: str = "SECRET"
+
+    def parse(self, text: str) -> str:
+        return text
+
+    def show(self, value: object) -> str:
+        return "hidden" if value else "none"
+
+
+@dataclass(slots=True, frozen=True)
 class Port:
     """A TCP port, `auto` for a free one that the kernel chooses, and 0 for off where a listener may be off."""
 

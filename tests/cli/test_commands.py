@@ -35,7 +35,7 @@ def test_version() -> None:
 
 def test_help_lists_the_commands() -> None:
     text = run("--help").stdout
-    assert all(command in text for command in ("serve", "healthcheck", "settings"))
+    assert all(command in text for command in ("serve", "healthcheck", "settings", "hash-password"))
 
 
 def test_the_help_of_serve_names_every_setting_with_an_effect() -> None:
@@ -51,6 +51,13 @@ def test_the_help_of_serve_names_every_setting_with_an_effect() -> None:
         ((), "cubequeue: the following arguments are required: COMMAND\n"),
         (("serve", "--nonsense"), "cubequeue: unrecognized arguments: --nonsense\n"),
         (("serve", "--http-bin", "x"), "cubequeue: unrecognized arguments: --http-bin x\n"),
+        (
+            ("serve", "--password=hunter2"),
+            (
+                "cubequeue: --password is not taken, everyone can read command lines: "
+                "set CUBEQUEUE_PASSWORD or CUBEQUEUE_PASSWORD_FILE\n"
+            ),
+        ),
         (("serve", "--log-level"), "cubequeue: argument --log-level: expected one argument\n"),
     ],
 )
@@ -126,7 +133,7 @@ def test_a_listener_that_says_nothing_is_unhealthy() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--url", "https://x/"), "https://x/: not an http:// or ws:// address"),
+        (("--url", "ftp://x/"), "ftp://x/: not an http://, https://, ws:// or wss:// address"),
         (("--url", "http://x:99999/"), "Port out of range"),
         (("--http-port", "auto", "--status-port", "0"), "pass --url"),
     ],
