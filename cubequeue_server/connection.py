@@ -8,6 +8,7 @@ from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cubequeue_server.logs import log_event
 from cubequeue_server.websocket import UNSUPPORTED_DATA, Message, WebSocket
 from protocol.encode import encode_error
 from protocol.envelope import read_message_id
@@ -37,7 +38,7 @@ class Identity:
 
 
 class Connection:
-    """The session of one WebSocket."""
+    """The session of one WebSocket. `peer` is the address of the client, `end_cause` a word once it has ended."""
 
     __slots__ = (
         "_client_id",
@@ -54,11 +55,17 @@ class Connection:
         "_unproved_bytes",
         "_websocket",
         "caller",
+        "end_cause",
         "in_flight",
+        "opened_s",
+        "peer",
         "user",
     )
 
-    def __init__(self, identity: Identity, dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, identity: Identity, dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop, peer: str) -> None:
+        self.peer = peer
+        self.end_cause = ""
+        self.opened_s = loop.time()
         self.user = identity.user
         self.caller = identity.caller
         self.in_flight = 0
@@ -109,7 +116,8 @@ class Connection:
         self._dispatcher.counters.undecodable += 1
         self._undecodable += 1
         if self._undecodable & (self._undecodable - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a log is no place to flood
-            _log.warning("undecodable message no. %d of a connection: %s", self._undecodable, error.wire_text)
+            fields = {"number": self._undecodable, "peer": self.peer, "error": error.wire_text}
+            log_event(_log, logging.WARNING, "undecodable message", fields)
         if error.message_id is not None:
             self.tell(error.message_id, error.wire_text)
         if error.closes and self._websocket is not None:
@@ -190,11 +198,13 @@ class Connection:
         if self._websocket is not None:
             self._websocket.close(code, reason)
 
-    def abort(self) -> None:
+    def abort(self, cause: str) -> None:
         if self._websocket is not None:
-            self._websocket.abort()
+            self._websocket.abort(cause)
 
     def on_lost(self) -> None:
+        if self._websocket is not None:
+            self.end_cause = self._websocket.end_cause
         self._websocket = None
         self._unproved.clear()
         self._proving.clear()

@@ -18,6 +18,7 @@ from cubequeue_server.in_flight import InFlight, InFlightTable
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.outbox import Outbox
 from cubequeue_server.replies import DurabilityGate
+from cubequeue_server.statement_log import StatementLog
 from cubequeue_server.waits import Waits
 from protocol.arrow import encode_arrow
 from protocol.decode import response_format_refusal
@@ -64,7 +65,8 @@ class Dispatcher:
         self._options = options
         self._max_in_flight = options.max_in_flight
         self._durations = counters.durations
-        self._slow_ns = options.slow_statement_ms * 1_000_000
+        self._statement_log = StatementLog(options.slow_statement_ms)
+        self._logged_ns = self._statement_log.threshold_ns
         self._store = store
         self._sql = sql
         self._clock_ns = clock_ns
@@ -136,11 +138,12 @@ class Dispatcher:
             self._defer(InFlight(connection, request, type(statement), key, kept_key, self._end_wait), outcome)
         duration_ns = self._clock_ns() - started_ns
         histogram = self._durations[type(statement)]
-        if 0 < duration_ns < self._slow_ns:
+        if 0 < duration_ns < self._logged_ns:
             histogram[duration_ns.bit_length()] += 1
             histogram[0] += duration_ns
         else:
             observe(histogram, duration_ns)
+            self._statement_log.tell(connection, request, statement, duration_ns)
 
     def _execute(self, caller: Caller, statement: Statement, key: RequestKey | None, now_ms: int) -> Outcome | Pending:
         try:

@@ -1,4 +1,8 @@
-"""Logs: the standard library's, to stderr, one line an entry, as text for a terminal and as JSON otherwise."""
+"""Logs: the standard library's, to stderr, one line an event, as text for a terminal and as JSON otherwise.
+
+An event is a message that is always the same and fields that say the rest: `log_event`. Payloads, results and cache
+values are never in them; what a client sent at all is cut to a bounded length.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import json
 import logging
 import sys
 import time
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Any, Final, TextIO
 
 TRACE = 5
 
@@ -18,6 +23,9 @@ _LEVELS = {
     "trace": TRACE,
 }
 _NAMES = {number: name for name, number in _LEVELS.items()} | {logging.CRITICAL: "error"}
+
+_MAX_TEXT: Final = 200
+_EMPTY: Final = ("", b"")
 
 
 def configure_logs(level: str, form: str, stream: TextIO | None = None) -> None:
@@ -37,6 +45,23 @@ def configure_logs(level: str, form: str, stream: TextIO | None = None) -> None:
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 
+def log_event(
+    log: logging.Logger, level: int, event: str, fields: Mapping[str, Any], error: BaseException | None = None
+) -> None:
+    """Log an event. Fields that are None or empty are left out; `bytes` are shown as text, cut to 200 characters."""
+    if log.isEnabledFor(level):
+        shown = {name: _shown(value) for name, value in fields.items() if value is not None and value not in _EMPTY}
+        log.log(level, "%s", event, extra={"fields": shown}, exc_info=error)
+
+
+def _shown(value: object) -> object:
+    """A value as JSON knows it, of bounded length."""
+    if isinstance(value, bool | int | float):
+        return value
+    text = value[: 4 * _MAX_TEXT].decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
+
+
 def _level_name(record: logging.LogRecord) -> str:
     return _NAMES.get(record.levelno, record.levelname.lower())
 
@@ -45,15 +70,27 @@ def _timestamp(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
 
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields: dict[str, object] = getattr(record, "fields", {})
+    return fields
+
+
 class _TextFormatter(logging.Formatter):
+    """For people: one line, and after it the trace of an exception."""
+
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_timestamp(record)} {_level_name(record):5} {record.name}: {record.getMessage()}"
+        words = [f"{_timestamp(record)} {_level_name(record):5} {record.name}: {_on_one_line(record.getMessage())}"]
+        words += [f"{name}={_word(value)}" for name, value in _fields(record).items()]
+        line = " ".join(words)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class _JsonFormatter(logging.Formatter):
+    """For programs: one object a line. The names that every line has cannot be those of fields."""
+
     def format(self, record: logging.LogRecord) -> str:
         entry = {
+            **_fields(record),
             "time": _timestamp(record),
             "level": _level_name(record),
             "logger": record.name,
@@ -62,3 +99,19 @@ class _JsonFormatter(logging.Formatter):
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)
+
+
+def _on_one_line(text: str) -> str:
+    return text if text.isprintable() else "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def _word(value: object) -> str:
+    """A value without blanks, or in quotes."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    plain = value.isprintable() and not any(each in value for each in ' "=\\')
+    return value if plain else json.dumps(_on_one_line(value), ensure_ascii=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
@@ -15,9 +16,11 @@ from cubequeue_server.counters import Counters
 from cubequeue_server.dispatcher import Dispatcher, SqlEngine
 from cubequeue_server.front import Front, TlsEntrance
 from cubequeue_server.http_head import RefusedError
+from cubequeue_server.logs import log_event
 from cubequeue_server.loop_lag import LoopLag
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.outbox import Outbox
+from cubequeue_server.settings_values import Endpoint
 from cubequeue_server.websocket import SERVICE_RESTART, TRY_AGAIN_LATER, WebSocket
 from storage.interface import Caller, Outcome, Store
 from storage.vocabulary import Statement
@@ -26,6 +29,9 @@ __all__ = ["Server", "ServerOptions", "SqlEngine"]
 
 _EVICTED: Final = "connection evicted to admit a newer one for the same user"
 _STOPPING: Final = "cubequeue is stopping"
+
+_ORDINARY_ENDS: Final = frozenset({"client", "lost", "stopping"})
+_log = logging.getLogger(__name__)
 
 _CHECK_PEERS_S: Final = 1.0
 _BUSY_TICK_S: Final = 0.001  # until the next tick when more is due: others get their turn in between
@@ -124,7 +130,7 @@ class Server:
             connection.close(SERVICE_RESTART, _STOPPING)
         await self._until(lambda: not self._connections, deadline_s - _STOP_POLL_S)
         for connection in list(self._connections):
-            connection.abort()
+            connection.abort("stopping")
         for timer in self._timers.values():
             timer.cancel()
         self.lag.stop()
@@ -156,7 +162,7 @@ class Server:
     def admit(self, transport: asyncio.Transport, identity: Identity, already_read: bytes) -> None:
         if identity.user:
             self._make_room(identity.user)
-        connection = Connection(identity, self._dispatcher, self._loop)
+        connection = Connection(identity, self._dispatcher, self._loop, _peer_of(transport))
         websocket = WebSocket(transport, connection, self._options, self.counters, self._outbox)
         connection.attach(websocket)
         self._connections[connection] = None
@@ -178,11 +184,24 @@ class Server:
     def _on_lost(self, connection: Connection) -> None:
         del self._connections[connection]
         self.counters.connections -= 1
+        self._log_end(connection)
         clients = self._of_user.get(connection.user)
         if clients is not None:
             clients.pop(connection, None)
             if not clients:
                 del self._of_user[connection.user]
+
+    def _log_end(self, connection: Connection) -> None:
+        fields = {
+            "cause": connection.end_cause,
+            "peer": connection.peer,
+            "user": connection.user,
+            "process_id": connection.caller.process_id,
+            "in_flight": connection.in_flight,
+            "open_s": round(self._loop.time() - connection.opened_s, 3),
+        }
+        level = logging.INFO if connection.end_cause in _ORDINARY_ENDS else logging.WARNING
+        log_event(_log, level, "connection ended", fields)
 
     # Clocks
 
@@ -199,8 +218,14 @@ class Server:
         for connection in list(self._connections):
             if not connection.check_peer(interval_s, timeout_s, self._options.proof_interval_s):
                 self.counters.peers_silent += 1
-                connection.abort()
+                connection.abort("silent")
         self._dispatcher.forget_old()
         self._outbox.flush()
         delay_s = min(_CHECK_PEERS_S, interval_s / 4, timeout_s / 4, self._options.proof_interval_s)
         self._timers["peers"] = self._loop.call_later(delay_s, self._check_peers)
+
+
+def _peer_of(transport: asyncio.Transport) -> str:
+    """The address of a client as `host:port`."""
+    name = transport.get_extra_info("peername")
+    return str(Endpoint(*name[:2])) if isinstance(name, tuple) else str(name or "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from cubequeue_server.counters import Counters
@@ -31,6 +32,16 @@ POLICY_VIOLATION: Final = 1008
 MESSAGE_TOO_BIG: Final = 1009
 SERVICE_RESTART: Final = 1012
 TRY_AGAIN_LATER: Final = 1013
+
+# Why a connection ended, by the code that it was closed with.
+_CAUSES: Final[Mapping[int, str]] = {
+    PROTOCOL_ERROR: "violation",
+    UNSUPPORTED_DATA: "violation",
+    POLICY_VIOLATION: "slow",
+    MESSAGE_TOO_BIG: "oversized",
+    SERVICE_RESTART: "stopping",
+    TRY_AGAIN_LATER: "evicted",
+}
 
 _MAX_REASON_BYTES: Final = 123
 
@@ -85,7 +96,7 @@ class WebSocket(FrameListener):
     """Reassembles messages and applies the size rules; answers pings; joins what is sent into few writes.
 
     While the peer does not take its answers, nothing more is read from it, and messages that were read already wait
-    in `_backlog`. Control frames are answered all the same.
+    in `_backlog`. Control frames are answered all the same. `end_cause` says in a word why it ended, if it did.
     """
 
     __slots__ = (
@@ -102,6 +113,7 @@ class WebSocket(FrameListener):
         "_session",
         "_stalled",
         "_transport",
+        "end_cause",
         "is_open",
     )
 
@@ -126,6 +138,7 @@ class WebSocket(FrameListener):
         self._is_reading = False
         self._is_listed = False
         self._stalled = False
+        self.end_cause = ""
         self.is_open = True
 
     def start(self, already_read: bytes) -> None:
@@ -195,6 +208,7 @@ class WebSocket(FrameListener):
             self._receive(bytes(fragments))
 
     def _on_close_frame(self, frame: Frame) -> None:
+        self.end_cause = self.end_cause or "client"
         self.close(frame.get_close_code().value or NORMAL_CLOSURE, "")
 
     def _receive(self, message: Message) -> None:
@@ -312,6 +326,7 @@ class WebSocket(FrameListener):
         if not self.is_open:
             return
         self.is_open = False
+        self.end_cause = self.end_cause or _CAUSES.get(code, "internal")
         self._backlog.clear()
         self._fragments = None
         self.flush()
@@ -321,8 +336,9 @@ class WebSocket(FrameListener):
         if not self._transport.is_closing():
             Lingering(self._transport, options.close_timeout_s, options.max_discarded_bytes, self._lose)
 
-    def abort(self) -> None:
+    def abort(self, cause: str) -> None:
         """End it without a word."""
+        self.end_cause = self.end_cause or cause
         self._transport.abort()
 
     def on_ws_disconnected(self, _transport: WSTransport) -> None:
@@ -330,6 +346,7 @@ class WebSocket(FrameListener):
 
     def _lose(self) -> None:
         self.is_open = False
+        self.end_cause = self.end_cause or "lost"
         self._backlog.clear()
         self._out.clear()
         self._fragments = None

@@ -7,10 +7,11 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from cubequeue_server.logs import TRACE, configure_logs
+from cubequeue_server.logs import TRACE, configure_logs, log_event
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ def test_json_is_one_line_an_entry_also_to_what_is_no_terminal() -> None:
 
 
 def test_text_is_for_people() -> None:
-    assert re.match(r"\d{4}-\d\d-\d\dT\S+Z error cubequeue\.test: e$", lines("error", "text")[0])
+    assert re.match(r"\d{4}-\d\d-\d\dT\S+Z error cubequeue\.test: e\\n\N{GRINNING FACE}$", lines("error", "text")[0])
 
 
 def test_an_exception_is_part_of_its_entry() -> None:
@@ -67,3 +68,53 @@ def test_an_exception_is_part_of_its_entry() -> None:
     entry = json.loads(stream.getvalue())
     assert entry["message"] == "what"
     assert "ValueError: why" in entry["exception"]
+
+
+def event_line(form: str, fields: dict[str, Any]) -> str:
+    stream = io.StringIO()
+    configure_logs("info", form, stream)
+    log_event(logging.getLogger("cubequeue.test"), logging.INFO, "it happened", fields)
+    return stream.getvalue()
+
+
+FIELDS = {"cause": "slow", "peer": "[::1]:5", "count": 3, "ratio": 0.5, "key": b'a b="\n', "none": None, "empty": b""}
+
+
+def test_an_event_is_a_message_and_fields() -> None:
+    entry = json.loads(event_line("json", FIELDS))
+    assert entry.pop("time")
+    assert entry == {
+        "level": "info",
+        "logger": "cubequeue.test",
+        "message": "it happened",
+        "cause": "slow",
+        "peer": "[::1]:5",
+        "count": 3,
+        "ratio": 0.5,
+        "key": 'a b="\n',
+    }
+    line = event_line("text", FIELDS)
+    assert line.endswith(r'''it happened cause=slow peer=[::1]:5 count=3 ratio=0.5 key="a b=\"\\n"''' + "\n")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("text", [b"x\ny\r\x1b[31m\xff\x00", "\u2028\u0085", b"z" * 1_000_000])
+def test_what_a_client_sent_is_one_short_line(form: str, text: str | bytes) -> None:
+    line = event_line(form, {"key": text})
+    assert len(line.splitlines() if form == "text" else line.split("\n")[:-1]) == 1
+    assert len(line) < 500
+    assert "\x1b" not in line
+
+
+def test_fields_do_not_replace_what_every_line_has() -> None:
+    assert json.loads(event_line("json", {"level": "none", "message": "other"}))["message"] == "it happened"
+
+
+def test_an_event_below_the_level_is_not_put_together() -> None:
+    configure_logs("info", "json", io.StringIO())
+
+    class Unprintable:
+        def __str__(self) -> str:
+            raise AssertionError
+
+    log_event(logging.getLogger("cubequeue.test"), logging.DEBUG, "it happened", {"x": Unprintable()})
