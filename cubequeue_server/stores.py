@@ -62,6 +62,9 @@ def _open_journaled(settings: Settings, now_ms: Callable[[], int], draw: Callabl
         else:
             loop.call_soon(callback)
 
+    def in_thread(work: Callable[[], None], then: Callable[[], None]) -> None:
+        loop.run_in_executor(None, work).add_done_callback(lambda _: then())
+
     durability = Durability(settings.durability)
     cache_durability = Durability.MEMORY if settings.cache_durability == "memory" else durability
     directory = Path(settings.data_dir) / JOURNAL_FOLDER
@@ -73,7 +76,7 @@ def _open_journaled(settings: Settings, now_ms: Callable[[], int], draw: Callabl
             settings.queue,
             settings.cache,
             settings.answers,
-            Surroundings(later, now_ms, draw, _end),
+            Surroundings(later, in_thread, now_ms, draw, _end),
             syncer.ask,
             durability,
             cache_durability,

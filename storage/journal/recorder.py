@@ -300,7 +300,9 @@ class Recorder(Effects):
         return group
 
     def forget_puts(self) -> None:
-        """What was put back is on the disk already. What was removed on the way, for want of room, is not."""
+        """What was put back is on the disk already. What was removed on the way, for want of room, is not, nor what
+        nothing names: a group is due."""
+        self._is_clean = False
         self._items = {id_: None for id_, item in self._items.items() if item is None}
         self._states.clear()
         self._results = {id_: None for id_, result in self._results.items() if result is None}

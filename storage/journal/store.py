@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -55,10 +54,14 @@ class Durability(enum.Enum):
 
 @dataclass(slots=True, frozen=True)
 class Surroundings:
-    """What the store needs from its process. `later` calls back in the next turn of the loop, or after a delay in ms;
-    `fail` ends the process: what the disk holds is not known any more."""
+    """What the store needs from its process.
+
+    `later` calls back in the next turn of the loop, or after a delay in ms; `in_thread` runs beside the loop, and
+    calls back in the loop when that has ended; `fail` ends the process: what the disk holds is not known any more.
+    """
 
     later: Callable[[Callable[[], None], int], None]
+    in_thread: Callable[[Callable[[], None], Callable[[], None]], None]
     now_ms: Callable[[], int]
     random: Callable[[], float]
     fail: Callable[[str], None]
@@ -114,7 +117,7 @@ class JournaledStore:
         self._chunks: Iterator[tuple[bytes, bytes]] = iter(())
         self._chunk: tuple[bytes, bytes] | None = None
         self._persists: deque[tuple[int, Pending]] = deque()
-        self._compaction: threading.Thread | None = None
+        self._is_compacting = False
         bring_up_to_date(engine)
         self._load(0)
         self._schedule(0)  # what recovery found to be deleted
@@ -185,9 +188,12 @@ class JournaledStore:
 
     def _compact(self) -> None:
         """In a thread, which holds nobody up; one at a time."""
-        if self._compaction is None or not self._compaction.is_alive():
-            self._compaction = threading.Thread(target=self._compact_now, name="compact", daemon=True)
-            self._compaction.start()
+        if not self._is_compacting:
+            self._is_compacting = True
+            self._surroundings.in_thread(self._compact_now, self._compacted)
+
+    def _compacted(self) -> None:
+        self._is_compacting = False
 
     def _compact_now(self) -> None:
         try:

@@ -114,6 +114,10 @@ def opened(
 ) -> JournaledStore:
     """A store on these rows. At `now_ms` 0 ids go on as if no time had passed, and answers keep their age."""
 
+    def in_thread(work: Callable[[], None], then: Callable[[], None]) -> None:
+        work()
+        turns.later(then, 0)
+
     def fail(reason: str) -> None:
         raise AssertionError(reason)
 
@@ -122,7 +126,7 @@ def opened(
         queue or QueueLimits(),
         cache or CacheLimits(),
         answers or AnswerLimits(),
-        Surroundings(turns.later, lambda: now_ms, Random(0).random, fail),
+        Surroundings(turns.later, in_thread, lambda: now_ms, Random(0).random, fail),
         sync,
         durability,
         cache_durability,
@@ -188,7 +192,9 @@ class RestartingStore:
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
     ) -> Reply | Pending:
         if self._is_executing:  # a waiter that asks when it is woken
-            return self._store.execute(statement, caller, request_key, now_ms)
+            outcome = self._store.execute(statement, caller, request_key, now_ms)
+            self._turns.all()
+            return outcome
         self._statements += 1
         if self._may_restart and self._statements % self._every == 0 and not self._store.gauges()["waiters"]:
             self._restart()
@@ -251,7 +257,7 @@ def everything(store: JournaledStore) -> dict[str, object]:
     return {
         "next id": memory.queue.next_id,
         "items": [_fields(item, "queue") for item in memory.queue.items.by_id.values()],
-        "results": [_fields(result, "older", "newer") for result in memory.queue.handover.results.by_id.values()],
+        "results": sorted(_fields(result, "older", "newer") for result in memory.queue.handover.results.by_id.values()),
         "entries": sorted(_fields(entry, "used_ms", "uses", "slot") for entry in memory.cache._entries.values()),
         # Those of statements that changed nothing are not written.
         "answers": sorted((key, repr(a[0]), a[1]) for group in groups for key, a in group.items() if a[3] is not None),
