@@ -18,7 +18,7 @@ from cubequeue_server.in_flight import InFlight, InFlightTable
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.outbox import Outbox
 from cubequeue_server.replies import DurabilityGate
-from cubequeue_server.statement_log import StatementLog
+from cubequeue_server.statement_log import StatementLog, UnforeseenError
 from cubequeue_server.waits import Waits
 from protocol.arrow import encode_arrow
 from protocol.decode import response_format_refusal
@@ -135,6 +135,8 @@ class Dispatcher:
             answer, is_result = self._encode(request.message_id, request.response_format, outcome)
             connection.answer(answer, kept_key if is_result else None)
         else:
+            if isinstance(outcome, StatementError):
+                self._statement_log.tell_error(connection, request, statement, outcome)
             self._defer(InFlight(connection, request, type(statement), key, kept_key, self._end_wait), outcome)
         duration_ns = self._clock_ns() - started_ns
         histogram = self._durations[type(statement)]
@@ -155,7 +157,7 @@ class Dispatcher:
             self.counters.statement_errors += 1
             return error
         except Exception as error:  # one request must not take others down
-            return StatementError(self.unforeseen(error))
+            return UnforeseenError(self.unforeseen(error))
 
     # Calls from inside the process
 

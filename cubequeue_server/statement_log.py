@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cubequeue_server.logs import TRACE, log_event
 from protocol.messages import Request
+from storage.errors import StatementError
 from storage.vocabulary import Statement
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 _MAX_TRACE_BYTES: Final = 4096
 _log = logging.getLogger(__name__)
+
+
+class UnforeseenError(StatementError):
+    """What a client is told of a failure that nobody foresaw."""
 
 
 class StatementLog:
@@ -41,6 +46,20 @@ class StatementLog:
         log_event(_log, level, "slow statement" if is_slow else "statement", fields)
         if _log.isEnabledFor(TRACE):
             log_event(_log, TRACE, "text of the statement", {"message_id": request.message_id, "query": request.query})
+
+    def tell_error(self, connection: Connection, request: Request, statement: Statement, error: StatementError) -> None:
+        """A statement got an error: clients make many on purpose, so only what nobody foresaw is seen at info."""
+        is_unforeseen = isinstance(error, UnforeseenError)
+        level = logging.ERROR if is_unforeseen else logging.DEBUG
+        if _log.isEnabledFor(level):
+            fields = {
+                "family": statement.family,
+                "command": statement.command,
+                "error": error.wire_text,
+                "key": _key_of(statement),
+                **where_from(connection, request),
+            }
+            log_event(_log, level, "statement failed" if is_unforeseen else "statement refused", fields)
 
 
 def where_from(connection: Connection, request: Request) -> dict[str, Any]:

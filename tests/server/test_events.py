@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import re
@@ -19,6 +20,7 @@ from tests.server.client import BINARY, DRIVER, TEXT, RawClient, connected, fram
 from tests.server.harness import answer_one, serving, until
 
 SECRET = "secret-payload"
+_IDS = itertools.count(1)
 
 
 def events(caplog: pytest.LogCaptureFixture, message: str) -> list[dict[str, Any]]:
@@ -26,7 +28,7 @@ def events(caplog: pytest.LogCaptureFixture, message: str) -> list[dict[str, Any
 
 
 async def ask(client: RawClient, query: str, trace: str | None = None) -> None:
-    await client.send(frame(BINARY, encode_query(7, query, connection_id=DRIVER, trace=trace)))
+    await client.send(frame(BINARY, encode_query(next(_IDS), query, connection_id=DRIVER, trace=trace)))
     await client.read_reply()
 
 
@@ -42,11 +44,11 @@ async def test_a_slow_statement_is_one_line_with_the_request_id(caplog: pytest.L
     [fields] = events(caplog, "slow statement")
     assert fields.pop("duration_ms") >= 30
     assert re.fullmatch(r"127\.0\.0\.1:\d+", fields.pop("peer"))
+    assert fields.pop("message_id") > 0
     assert fields == {
         "family": "sql",
         "command": "sql",
         "query_bytes": len(f"SELECT '{SECRET}'"),
-        "message_id": 7,
         "connection_id": DRIVER,
         "request_id": "5-span-1",
     }
@@ -75,6 +77,24 @@ async def test_a_fast_statement_costs_no_line(caplog: pytest.LogCaptureFixture) 
     async with serving() as server, connected(server.address) as client:
         await client.rows("QUEUE ADD 'queue:key' 'x'")
     assert not events(caplog, "slow statement")
+
+
+async def test_a_failure_names_the_request_and_a_refusal_only_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(_statement: OtherSql | SysForeign, _now_ms: int) -> Result:
+        raise RuntimeError
+
+    caplog.set_level(logging.INFO)
+    async with serving(sql=fails) as server, raw(server.address) as client:
+        await client.upgrade()
+        await ask(client, "SELECT 1", '{"requestId": "5-span-1"}')
+        await ask(client, "CACHE SET 'n' 'x'")
+        await ask(client, "CACHE INCR 'n'")
+        [fields] = events(caplog, "statement failed")
+        assert (fields["command"], fields["request_id"]) == ("sql", "5-span-1")
+        assert not events(caplog, "statement refused")
+        caplog.set_level(logging.DEBUG)
+        await ask(client, "CACHE INCR 'n'")
+        assert [each["command"] for each in events(caplog, "statement refused")] == ["incr"]
 
 
 @pytest.mark.parametrize(
