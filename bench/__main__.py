@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench import plans, servers
 from bench.depth import print_depth
+from bench.durable import run_durable
 from bench.measure import COLUMNS, Measured, build_load, measure, print_row
 from bench.start import print_start
 
@@ -83,6 +84,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="measured seconds a run (default 3)")
     parser.add_argument("--cycle", choices=sorted(plans.CYCLES), action="append", help="only this cycle")
     parser.add_argument("--shape", action="append", help="only this shape, e.g. 16x1")
+    parser.add_argument("--durable", action="store_true", help="only the durable modes")
     parser.add_argument("--json", type=Path, help="write the rows to this file as well")
     arguments = parser.parse_args()
     shapes = [(int(c), int(d)) for c, d in (s.split("x") for s in arguments.shape)] if arguments.shape else SHAPES
@@ -93,11 +95,15 @@ def main() -> int:
         folder = Path(name)
         load = build_load(folder)
         print(header())
+        if arguments.durable:
+            rows += run_durable(load, folder, arguments.seconds)
+            return 0
         print_start()
         print_ceiling(load, folder, arguments.seconds)
         for cycle in arguments.cycle or plans.CYCLES:
             rows += run_cycle(cycle, load, folder, shapes, arguments.seconds)
         if not arguments.cycle:
+            rows += run_durable(load, folder, arguments.seconds)
             print_depth(load, folder, arguments.seconds)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")

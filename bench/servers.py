@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -120,13 +121,25 @@ def redis_call(port: int, *words: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def redis() -> Iterator[Running]:
-    """Redis in memory, with the scripts of the life cycle loaded."""
+def durable_cubequeue(mode: str) -> Iterator[Running]:
+    """The server with a journal in a directory of its own."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        cubequeue(CUBESTORE_DATA_DIR=folder, CUBEQUEUE_DURABILITY=mode) as running,
+    ):
+        yield running
+
+
+@contextlib.contextmanager
+def redis(appendfsync: str | None = None) -> Iterator[Running]:
+    """Redis with the scripts of the life cycle loaded: in memory, or with an append-only file synced so."""
     binary = shutil.which("redis-server")
     if binary is None:
         raise RuntimeError("redis-server is not installed: it is one of the two references of the bench")
     port = free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    folder = tempfile.mkdtemp()
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+    command += ["--appendonly", "no"] if appendfsync is None else ["--appendonly", "yes", "--appendfsync", appendfsync]
     process = subprocess.Popen(pinned(SERVER_CORE, command), stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -143,3 +156,4 @@ def redis() -> Iterator[Running]:
     finally:
         process.terminate()
         process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
