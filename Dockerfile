@@ -30,7 +30,7 @@ ENV PATH=/opt/cubequeue/bin:$PATH \
 WORKDIR /data
 USER 10001:10001
 VOLUME /data
-EXPOSE 3030 3031
+EXPOSE 3030 3031 3306
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["cubequeue", "healthcheck"]
 ENTRYPOINT ["cubequeue"]

@@ -87,7 +87,12 @@ def started(
 
 def cubequeue(**settings: str) -> contextlib.AbstractContextManager[Running]:
     """The server itself, on a free port."""
-    environment = {"CUBESTORE_HTTP_PORT": "auto", "CUBESTORE_STATUS_PORT": "0", "CUBESTORE_LOG_LEVEL": "error"}
+    environment = {
+        "CUBESTORE_HTTP_PORT": "auto",
+        "CUBESTORE_STATUS_PORT": "0",
+        "CUBESTORE_PORT": "0",
+        "CUBESTORE_LOG_LEVEL": "error",
+    }
     return started(
         "cubequeue",
         [str(Path(sys.executable).with_name("cubequeue")), "serve"],

@@ -68,6 +68,11 @@ class Credentials:
         """Whether a client needs credentials."""
         return self._users is not None
 
+    @property
+    def has_hashes(self) -> bool:
+        """Whether of some user only the hash of the password is known."""
+        return self._decoy is not None
+
     def password_of(self, user: bytes) -> bytes | None:
         """A user's password, for challenges that need it itself; None where only a hash is known, or no such user."""
         secret = None if self._users is None else self._users.get(user)

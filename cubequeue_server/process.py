@@ -23,6 +23,7 @@ from cubequeue_server.logs import configure_logs
 from cubequeue_server.metrics.page import MetricsPage
 from cubequeue_server.metrics.sources import Sources
 from cubequeue_server.metrics.statsd import Statsd
+from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.server import Server
 from cubequeue_server.settings import Loaded, Settings
@@ -118,7 +119,7 @@ class _Process:
         self._access = access
         self._opened = opened
         self._store = opened.store
-        self._sql = SqlEngine()
+        self._sql = SqlEngine(self._store, settings.query_timeout_ms / 1000)
         self._server = Server(
             server_options(settings),
             self._store,
@@ -132,6 +133,7 @@ class _Process:
         )
         self._statsd = Statsd(settings.statsd, self._sources) if settings.statsd is not None else None
         self._status = self._status_server()
+        self._mysql = self._mysql_listener()
         self._collector = Collector(self._store.gauges)
         self._stop_asked = asyncio.Event()
 
@@ -144,6 +146,12 @@ class _Process:
             "/metrics": MetricsPage(self._sources).answer,
         }
         return StatusServer(self._settings.status, routes, self._access.credentials, self._access.tls)
+
+    def _mysql_listener(self) -> MysqlListener | None:
+        if self._settings.mysql is None:
+            return None
+        max_packet_bytes = self._settings.transport_max_message_size
+        return MysqlListener(self._settings.mysql, self._server, self._access.credentials, max_packet_bytes)
 
     async def run(self) -> int:
         self._handle_signals()
@@ -167,6 +175,8 @@ class _Process:
         await _listening(self._server.start, self._settings.http, "CUBESTORE_HTTP_PORT")
         if self._status is not None and self._settings.status is not None:
             await _listening(self._status.start, self._settings.status, "CUBESTORE_STATUS_PORT")
+        if self._mysql is not None and self._settings.mysql is not None:
+            await _listening(self._mysql.start, self._settings.mysql, "CUBESTORE_PORT")
 
     def _check_store(self) -> None:
         """Raise when statements cannot be answered."""
@@ -178,9 +188,10 @@ class _Process:
     def _announce(self) -> None:
         ws = Endpoint(*self._server.address[:2])
         status = self._status.address if self._status is not None else "off"
+        mysql = self._mysql.address if self._mysql is not None else "off"
         # Whoever started the server may have closed its stdout: that is no reason to stop.
         with contextlib.suppress(OSError):
-            print(f"cubequeue {__version__} listening ws={ws} status={status}", flush=True)  # noqa: T201
+            print(f"cubequeue {__version__} listening ws={ws} status={status} mysql={mysql}", flush=True)  # noqa: T201
 
     def _prepare_sql(self) -> None:
         """Import the parser of SQL in a thread, while requests are answered; what it leaves is frozen with the rest."""
@@ -198,7 +209,8 @@ class _Process:
         if self._statsd is not None:
             self._statsd.stop()
         self._access.credentials.close()
-        steps = [self._server.stop()] + ([self._status.stop()] if self._status is not None else [])
+        self._sql.stop()
+        steps = [part.stop() for part in (self._server, self._status, self._mysql) if part is not None]
         try:
             await asyncio.wait_for(asyncio.gather(*steps, return_exceptions=True), STOP_TIMEOUT_S - 0.5)
         except TimeoutError:

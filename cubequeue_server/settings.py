@@ -56,11 +56,14 @@ class StatsdTarget:
 class Settings:
     """Everything that can be set, under the names of the table (settings_table.py).
 
-    Durations are in milliseconds and sizes in bytes; `http` and `status` are where to listen, None for off.
+    Durations are in milliseconds and sizes in bytes; `http`, `status` and `mysql` are where to
+    listen, None for off.
     """
 
     http: Endpoint
     status: Endpoint | None
+    mysql: Endpoint | None
+    query_timeout_ms: int
     announce_version: str | None
     access: AccessSettings
     max_connections: int
@@ -223,6 +226,8 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
     return Settings(
         http=http,
         status=_endpoint("status", values, origins),
+        mysql=_endpoint("mysql", values, origins),
+        query_timeout_ms=values["query_timeout"],
         announce_version=None if version.lower() == "none" else version,
         access=AccessSettings(**{each: values[each] for each in AccessSettings.__slots__}),
         max_connections=values["max_connections"],

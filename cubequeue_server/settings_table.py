@@ -15,7 +15,6 @@ from cubequeue_server.settings_values import (
     GIB,
     KIB,
     MIB,
-    PORT_OFF,
     SECOND_MS,
     Address,
     Boolean,
@@ -97,6 +96,15 @@ _LISTENERS = (
         "Where the probes /livez and /readyz answer.", ("CUBESTORE_STATUS_BIND_ADDR",),
     ),
     Setting("status_port", Port(), 3031, "Only the port of it; 0 is off.", ("CUBESTORE_STATUS_PORT",)),
+    Setting(
+        "mysql_bind", Address(), Endpoint("0.0.0.0", 3306),  # noqa: S104
+        "Where MySQL clients can look into queues and cache.", ("CUBESTORE_BIND_ADDR",),
+    ),
+    Setting("mysql_port", Port(), 3306, "Only the port of it; 0 is off.", ("CUBESTORE_PORT",)),
+    Setting(
+        "query_timeout", Duration(), 120 * SECOND_MS, "How long a SELECT over the tables of queue and cache may take.",
+        ("CUBESTORE_QUERY_TIMEOUT",), 1 * SECOND_MS, 86_400 * SECOND_MS,
+    ),
     Setting(
         "announce_version",
         Text("VERSION", r"(?i)none|\d+\.\d+\.\d+(-[0-9a-z.-]+)?", "a version such as 1.7.43, or none"),
@@ -282,18 +290,9 @@ def _without_effect(variable: str, why: str) -> Setting:
 
 
 _WITHOUT_EFFECT = (
-    Setting(
-        "mysql_bind", Address(), Endpoint("0.0.0.0", PORT_OFF), "No effect: no MySQL listener yet.",  # noqa: S104
-        ("CUBESTORE_BIND_ADDR",), no_effect="there is no MySQL listener in this version",
-    ),
-    Setting(
-        "mysql_port", Port(), PORT_OFF, "No effect: no MySQL listener yet.", ("CUBESTORE_PORT",),
-        no_effect="there is no MySQL listener in this version",
-    ),
     *(_without_effect("CUBESTORE_" + name, why) for name, why in (
         ("REMOTE_DIR", _NO_REMOTE),
         ("NO_UPLOAD", _NO_REMOTE),
-        ("QUERY_TIMEOUT", "SQL outside QUEUE and CACHE ends within a fixed short time"),
         ("CHECK_WS_ORPHANED_MESSAGES_INTERVAL", _SELF_TUNED),
         ("CACHESTORE_GC_LOOP", _SELF_TUNED),
         ("CACHE_EVICTION_BATCH_SIZE", _SELF_TUNED),

@@ -20,11 +20,11 @@ TIMEOUT_S = 30.0
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """This process's environment without settings, and with the given ones."""
+    """This process's environment without settings, and with the given ones; no MySQL port unless they ask for one."""
     kept = {
         name: text for name, text in os.environ.items() if not name.startswith(("CUBESTORE_", "CUBEQUEUE_", "CUBEJS_"))
     }
-    return {**kept, **variables}
+    return {**kept, "CUBESTORE_PORT": "0", **variables}
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -53,6 +53,10 @@ class Running:
     @property
     def status(self) -> tuple[str, int]:
         return self._address("status")
+
+    @property
+    def mysql(self) -> tuple[str, int]:
+        return self._address("mysql")
 
     def _address(self, name: str) -> tuple[str, int]:
         words = dict(word.split("=", 1) for word in self.line.split() if "=" in word)

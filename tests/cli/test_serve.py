@@ -41,14 +41,19 @@ def rows(address: tuple[str, int], sql: str) -> list[tuple[bytes | None, ...]]:
 def test_one_line_says_where_it_listens(level: str) -> None:
     with serving("--log-level", level) as server:
         assert re.fullmatch(
-            r"cubequeue \d+\.\d+\.\d+ listening ws=127\.0\.0\.1:\d+ status=127\.0\.0\.1:\d+\n", server.line
+            r"cubequeue \d+\.\d+\.\d+ listening ws=127\.0\.0\.1:\d+ status=127\.0\.0\.1:\d+ mysql=off\n", server.line
         )
         assert server.get("/livez") == (200, b"")
 
 
 def test_an_off_status_port_is_said() -> None:
     with serving("--status-bind", "127.0.0.1:0") as server:
-        assert server.line.endswith(" status=off\n")
+        assert " status=off " in server.line
+
+
+def test_the_mysql_port_is_said() -> None:
+    with serving("--mysql-bind", "127.0.0.1:auto") as server:
+        assert re.search(r" mysql=127\.0\.0\.1:\d+\n$", server.line)
 
 
 def test_statements_are_answered() -> None:
@@ -122,7 +127,12 @@ def test_a_silent_client_cannot_hold_up_the_stop() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "variable"), [("--http-bind", "CUBESTORE_HTTP_PORT"), ("--status-bind", "CUBESTORE_STATUS_PORT")]
+    ("flag", "variable"),
+    [
+        ("--http-bind", "CUBESTORE_HTTP_PORT"),
+        ("--status-bind", "CUBESTORE_STATUS_PORT"),
+        ("--mysql-bind", "CUBESTORE_PORT"),
+    ],
 )
 def test_a_taken_port_is_one_line_and_exit_code_1(flag: str, variable: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

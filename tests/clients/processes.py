@@ -56,6 +56,7 @@ class Cubequeue:
             **_INHERITED,
             "CUBESTORE_HTTP_BIND_ADDR": f"127.0.0.1:{self.port or 'auto'}",
             "CUBESTORE_STATUS_PORT": "0",
+            "CUBESTORE_PORT": "0",
             **self._settings,
         }
         command = [str(Path(sys.executable).parent / "cubequeue"), "serve"]

@@ -86,7 +86,12 @@ def child_of(pid: int) -> int:
 
 @pytest.fixture
 def served(container: Container) -> Iterator[Served]:
-    environment = {**container.environment, "CUBESTORE_HTTP_PORT": "auto", "CUBESTORE_STATUS_PORT": "auto"}
+    environment = {
+        **container.environment,
+        "CUBESTORE_HTTP_PORT": "auto",
+        "CUBESTORE_STATUS_PORT": "auto",
+        "CUBESTORE_PORT": "auto",
+    }
     process = subprocess.Popen(
         container.argv([*container.entrypoint, *container.command]),
         stdout=subprocess.PIPE,

@@ -33,6 +33,9 @@ OTHER: dict[str, tuple[str, Any]] = {
     "http_port": ("4001", 4001),
     "status_bind": ("127.0.0.1:4002", Endpoint("127.0.0.1", 4002)),
     "status_port": ("4003", 4003),
+    "mysql_bind": ("127.0.0.1:4004", Endpoint("127.0.0.1", 4004)),
+    "mysql_port": ("4005", 4005),
+    "query_timeout": ("5s", 5_000),
     "announce_version": ("1.6.65", "1.6.65"),
     "user": ("ann", "ann"),
     "password": (" s3cret ", " s3cret "),
@@ -292,13 +295,15 @@ def test_bad_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("setting", INEFFECTIVE, ids=lambda setting: setting.name)
 def test_what_has_no_effect_says_so(setting: Setting) -> None:
-    text = {"mysql_bind": "0.0.0.0:3306", "mysql_port": "3306"}.get(setting.name, "5")
     for variable in setting.variables:
-        assert load(None, None, **{variable: text}).warnings == (f"{variable} has no effect: {setting.no_effect}",)
+        assert load(None, None, **{variable: "5"}).warnings == (f"{variable} has no effect: {setting.no_effect}",)
 
 
-def test_an_off_mysql_port_is_what_is_wanted() -> None:
-    assert load(None, None, CUBESTORE_PORT="0").warnings == ()
+def test_the_mysql_port_can_be_off() -> None:
+    assert load().settings.mysql == Endpoint("0.0.0.0", 3306)
+    assert load(None, None, CUBESTORE_PORT="0").settings.mysql is None
+    assert load(None, None, CUBESTORE_BIND_ADDR="127.0.0.1:0").settings.mysql is None
+    assert load({"mysql_port": "auto"}).settings.mysql == Endpoint("0.0.0.0", 0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""Packets on a socket: payloads of up to 16 MB with their length and a sequence number, longer ones in pieces.
+
+It has what mysql-mimic's connection wants of its stream, and bounds: on what a client may send, and on how long one
+may take to read what it asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from protocol.mysql_parameters import MalformedPacketError
+
+_MAX_PIECE: Final = 0xFFFFFF
+_WRITE_TIMEOUT_S: Final = 60.0
+
+
+class PacketTooLargeError(Exception):
+    """A client sent more than it may."""
+
+
+class GoneError(Exception):
+    """The client has gone, or does not read what it asked for."""
+
+
+class PacketStream:
+    """The packets of one client. `max_packet_bytes` may change between two of them."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_packet_bytes: int) -> None:
+        self.max_packet_bytes = max_packet_bytes
+        self._reader = reader
+        self._writer = writer
+        self._sequence = 0
+        self._ahead: asyncio.Task[bytes] | None = None
+
+    async def read(self) -> bytes:
+        """The next payload. Raises GoneError at the end, MalformedPacketError and PacketTooLargeError."""
+        payload = bytearray()
+        while True:
+            header = await self._header()
+            length, sequence = int.from_bytes(header[:3], "little"), header[3]
+            if sequence != self._sequence:
+                raise MalformedPacketError(f"packets out of order: {sequence} where {self._sequence} was due")
+            self._sequence = (sequence + 1) % 256
+            if len(payload) + length > self.max_packet_bytes:
+                raise PacketTooLargeError
+            payload += await self._exactly(length)
+            if length < _MAX_PIECE:
+                return bytes(payload)
+
+    async def write(self, data: bytes, drain: bool = True) -> None:
+        """Send a payload, in the order of calls. Raises GoneError."""
+        self._writer.write(self.framed(data))
+        if drain:
+            await self.drain()
+
+    async def write_framed(self, data: bytes) -> None:
+        """Send what `framed` gave. Raises GoneError."""
+        self._writer.write(data)
+        await self.drain()
+
+    def framed(self, payload: bytes) -> bytes:
+        """A payload as its packets, which have to be sent in the order in which they were made."""
+        if len(payload) < _MAX_PIECE:
+            header = len(payload) | self._sequence << 24
+            self._sequence = (self._sequence + 1) % 256
+            return header.to_bytes(4, "little") + payload
+        pieces = [payload[at : at + _MAX_PIECE] for at in range(0, len(payload) + 1, _MAX_PIECE)]
+        return b"".join(map(self._framed_piece, pieces))
+
+    def _framed_piece(self, piece: bytes) -> bytes:
+        header = len(piece) | self._sequence << 24
+        self._sequence = (self._sequence + 1) % 256
+        return header.to_bytes(4, "little") + piece
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough. Raises GoneError when it does not."""
+        try:
+            async with asyncio.timeout(_WRITE_TIMEOUT_S):
+                await self._writer.drain()
+        except (TimeoutError, OSError) as error:
+            raise GoneError from error
+
+    def reset_seq(self) -> None:
+        """A command, or the answer to one, begins."""
+        self._sequence = 0
+
+    def look_ahead(self) -> asyncio.Task[bytes]:
+        """Begin to read the next packet's header; done when the client sends one, failed when it has gone."""
+        if self._ahead is None:
+            self._ahead = asyncio.get_running_loop().create_task(self._exactly(4))
+        return self._ahead
+
+    def close(self) -> None:
+        """Close once everything was sent."""
+        if self._ahead is not None:
+            self._ahead.cancel()
+            self._ahead.add_done_callback(lambda ahead: ahead.cancelled() or ahead.exception())
+        self._writer.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._writer.transport.abort()
+
+    async def _header(self) -> bytes:
+        if self._ahead is None:
+            return await self._exactly(4)
+        ahead, self._ahead = self._ahead, None
+        return await ahead
+
+    async def _exactly(self, length: int) -> bytes:
+        try:
+            return await self._reader.readexactly(length)
+        except (asyncio.IncompleteReadError, OSError) as error:
+            raise GoneError from error
