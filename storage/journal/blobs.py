@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from storage.journal.rows import is_blob
+from storage.journal.rows import INLINE_BYTES
 from storage.vocabulary import Binary
 
 if TYPE_CHECKING:
@@ -45,9 +45,8 @@ class Blobs:
 
     def acquire(self, value: Cell) -> None:
         """One more row names this text. Short texts stand in the rows themselves."""
-        if not is_blob(value):
+        if not isinstance(value, bytes) or len(value) <= INLINE_BYTES:
             return
-        assert isinstance(value, bytes)
         blob = self._by_identity.get(id(value))
         if blob is None:
             blob = self._by_identity[id(value)] = Blob(value, self._next_number, is_written=False)
@@ -57,7 +56,7 @@ class Blobs:
 
     def release(self, value: Cell) -> None:
         """One row less names it."""
-        if not is_blob(value):
+        if not isinstance(value, bytes) or len(value) <= INLINE_BYTES:
             return
         blob = self._by_identity[id(value)]
         blob.references -= 1

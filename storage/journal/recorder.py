@@ -171,12 +171,14 @@ class Recorder(Effects):
             self._next_group += 1
         self._group.remaining += 1
         self._answers.append((key, result, now_ms))
-        self._for_each_text(result, self.blobs.acquire)
+        if rows.has_texts(result):
+            self._for_each_text(result, self.blobs.acquire)
         self._changed()
         return self._group
 
     def answer_dropped(self, group: AnswerGroup, result: Result) -> None:
-        self._for_each_text(result, self.blobs.release)
+        if rows.has_texts(result):
+            self._for_each_text(result, self.blobs.release)
         group.remaining -= 1
         if not group.remaining and group is not self._group:
             self._answer_groups.append(group.number)
@@ -186,7 +188,7 @@ class Recorder(Effects):
     def _for_each_text(result: Result, do: Callable[[Cell], None]) -> None:
         for row in result.rows:
             for cell in row:
-                if rows.is_blob(cell):
+                if isinstance(cell, bytes) and len(cell) > rows.INLINE_BYTES:
                     do(cell)
 
     def _have_taken(self) -> None:
@@ -268,15 +270,18 @@ class Recorder(Effects):
         group = self._group
         if group is None or not group.remaining:
             return
-        number = self.blobs.number
         answers = []
         for key, result, answered_ms in self._answers:
             try:
-                cells = [[rows.stored(cell, number) for cell in row] for row in result.rows]
+                cells = self._cells(result) if rows.has_texts(result) else result.rows
             except KeyError:
                 continue  # kept for so short a time that it was dropped, texts and all, within this group
-            answers.append(rows.AnswerRow(*key, answered_ms, rows.columns_number(result.columns), cells))
+            answers.append((*key, answered_ms, rows.columns_number(result.columns), cells))
         puts.append((rows.numbered(rows.ANSWERS, group.number), rows.encode(answers)))
+
+    def _cells(self, result: Result) -> list[list[rows.Stored]]:
+        number = self.blobs.number
+        return [[rows.stored(cell, number) for cell in row] for row in result.rows]
 
     # Taking over what an earlier process left (`storage.journal.recovery`).
 

@@ -61,6 +61,9 @@ _COLUMN_SETS: tuple[Columns, ...] = (
 )
 _COLUMNS_NUMBERS: dict[int, int] = {id(columns): number for number, columns in enumerate(_COLUMN_SETS)}
 
+# The answers without payloads, extras, results and values: most.
+_WITHOUT_TEXTS = frozenset({id(vocabulary.NO_COLUMNS), id(vocabulary.ADD_COLUMNS), id(vocabulary.SUCCESS_COLUMNS)})
+
 # A text as it stands in a row: itself, or a reference.
 Stored: TypeAlias = Any
 
@@ -101,7 +104,7 @@ class EntryRow(msgspec.Struct, array_like=True, gc=False):
 
 
 class AnswerRow(msgspec.Struct, array_like=True):
-    """One kept answer; a row of the table is a list of these."""
+    """One kept answer; a row of the table is a list of these. Written as a plain tuple, which is quicker to make."""
 
     user: bytes
     connection_id: bytes
@@ -140,13 +143,10 @@ def chunk_keys(number: int, size_bytes: int) -> Iterable[bytes]:
     return (chunk_key(number, chunk) for chunk in range(-(-size_bytes // CHUNK_BYTES)))
 
 
-def is_blob(value: Cell) -> bool:
-    """Whether a text is a row of its own."""
-    return isinstance(value, bytes) and len(value) > INLINE_BYTES
-
-
 def stored(value: Cell, number_of_blob: Callable[[bytes], int]) -> Stored:
     """A cell as it stands in a row."""
+    if type(value) is bytes and len(value) <= INLINE_BYTES:
+        return value
     if not isinstance(value, bytes):
         return value
     if len(value) > INLINE_BYTES:
@@ -169,6 +169,11 @@ def loaded(value: Stored, blob: Callable[[int, bool], bytes]) -> Any:
 def columns_number(columns: Columns) -> int:
     """The number by which an answer names its columns."""
     return _COLUMNS_NUMBERS[id(columns)]
+
+
+def has_texts(result: Result) -> bool:
+    """Whether a cell of a result may be long or binary."""
+    return id(result.columns) not in _WITHOUT_TEXTS and bool(result.rows)
 
 
 def result_of(answer: AnswerRow, blob: Callable[[int, bool], bytes]) -> Result:

@@ -9,7 +9,7 @@ from random import Random
 
 from sortedcontainers import SortedDict
 
-from storage.cache_entry import Entry
+from storage.cache_totals import PrefixTotalsTable
 from storage.interface import Caller, Pending, Reply, RequestKey
 from storage.items import Item
 from storage.journal import rows
@@ -171,7 +171,9 @@ class RestartingStore:
         self._engine = RowsEngine(dict(self._engine.content))
         self._store = self._opened()
         self._store._memory.cache.see(self._now_ms)  # as a start at this time does
-        assert everything(self._store) == before
+        after = everything(self._store)
+        for what, held in before.items():
+            assert after[what] == held, what
         self.restarts += 1
 
     @property
@@ -246,6 +248,12 @@ class RestartingStore:
     def queue_figures(self, now_ms: int) -> Iterable[QueueFigures]:
         return self._store.queue_figures(now_ms)
 
+    def waited_prefixes(self) -> Iterable[bytes | None]:
+        return self._store.waited_prefixes()
+
+    def cache_totals(self) -> PrefixTotalsTable:
+        return self._store.cache_totals()
+
     def check_invariants(self) -> None:
         self._store.check_invariants()
 
@@ -258,11 +266,11 @@ def everything(store: JournaledStore) -> dict[str, object]:
         "next id": memory.queue.next_id,
         "items": [_fields(item, "queue") for item in memory.queue.items.by_id.values()],
         "results": sorted(_fields(result, "older", "newer") for result in memory.queue.handover.results.by_id.values()),
-        "entries": sorted(_fields(entry, "used_ms", "uses", "slot") for entry in memory.cache._entries.values()),
+        "entries": sorted((entry.path, entry.value, entry.expires_ms) for entry in memory.cache._entries.values()),
         # Those of statements that changed nothing are not written.
         "answers": sorted((key, repr(a[0]), a[1]) for group in groups for key, a in group.items() if a[3] is not None),
     }
 
 
-def _fields(row: Item | StoredResult | Entry, *but: str) -> list[tuple[str, str]]:
+def _fields(row: Item | StoredResult, *but: str) -> list[tuple[str, str]]:
     return [(name, repr(getattr(row, name))) for name in row.__slots__ if name not in but]
