@@ -179,6 +179,15 @@ async def test_up_to_twice_the_limit_is_an_error_for_that_request(size: int, fra
         assert server.counters.oversized == 1
 
 
+async def test_a_frame_over_its_limit_but_not_twice_is_read() -> None:
+    """Only the limit of messages has an error of its own; a frame is refused past twice its limit."""
+    async with serving(max_message_bytes=4 * LIMIT, max_frame_bytes=LIMIT) as server, raw(server.address) as client:
+        await client.upgrade()
+        await client.send(frame(BINARY, padded(2 * LIMIT)))
+        assert await client.read_reply() == DONE
+        assert server.counters.oversized == 0
+
+
 async def send_in_fragments(client: RawClient, message: bytes, count: int) -> None:
     step = -(-len(message) // count)
     parts = [message[start : start + step] for start in range(0, len(message), step)]

@@ -7,10 +7,12 @@ import gc
 import resource
 import weakref
 
+import pytest
+
 from cubequeue_server.connection import Connection
 from protocol.client_codec import Rows, encode_query
 from storage.limits import MIB
-from tests.server.client import BINARY, PING, PONG, connected, frame, raw
+from tests.server.client import BINARY, PING, PONG, RawClient, connected, frame, raw
 from tests.server.harness import FIRST_ID, WatchedStore, serving, until
 
 
@@ -178,3 +180,63 @@ async def test_sockets_that_ask_nothing_are_ended_in_time() -> None:
         await until(lambda: not server._fronts)
         for _, writer in clients:
             writer.close()
+
+
+async def test_a_flood_of_pings_is_answered_and_delays_nobody() -> None:
+    async with serving() as server, raw(server.address) as client, connected(server.address) as bystander:
+        await client.upgrade()
+        flood = asyncio.create_task(client.send(frame(PING, b"x" * 125) * 100_000))
+        slowest_s = 0.0
+        loop = asyncio.get_running_loop()
+        for _ in range(100):
+            assert await client.read_frame() == (PONG, b"x" * 125)
+            started = loop.time()
+            await bystander.settle()
+            slowest_s = max(slowest_s, loop.time() - started)
+        for _ in range(99_900):
+            await client.read_frame()
+        await flood
+        assert slowest_s < 1
+        assert server.counters.readers_slow == 0
+
+
+async def test_a_flood_of_pings_by_a_client_that_does_not_read_is_not_read_either() -> None:
+    async with serving() as server, raw(server.address) as client, connected(server.address) as bystander:
+        await client.upgrade()
+        client.writer.write(frame(PING, b"x" * 125) * 200_000)
+        await asyncio.sleep(0.5)
+        (connection, _) = server._connections
+        assert connection._websocket is not None
+        assert connection._websocket._transport.get_write_buffer_size() < 4 * MIB
+        assert client.writer.transport.get_write_buffer_size() > 5 * MIB, "the rest waits at the client"
+        await bystander.settle()
+        assert await client.read_frame() == (PONG, b"x" * 125)
+
+
+async def test_a_peer_that_closes_its_half_is_ended() -> None:
+    async with serving() as server, raw(server.address) as client, raw(server.address) as early:
+        await client.upgrade()
+        early.writer.write_eof()
+        client.writer.write_eof()
+        await client.read_to_end()
+        await early.read_to_end()
+        await until(lambda: not server.counters.connections and not server._fronts)
+
+
+async def trickle(client: RawClient) -> None:
+    while True:
+        await client.send(b"x")
+        await asyncio.sleep(0.01)
+
+
+async def test_a_message_that_never_ends_is_ended_for_want_of_a_pong() -> None:
+    """Within a frame no pong can come, so the silence of a frame that trickles in is bounded too."""
+    async with (
+        serving(ping_interval_s=0.05, pong_timeout_s=0.1) as server,
+        raw(server.address) as client,
+    ):
+        await client.upgrade()
+        await client.send(b"\x82\xfe\xff\xff" + b"abcd")
+        with pytest.raises(ConnectionError):
+            await trickle(client)
+        assert server.counters.peers_silent == 1
