@@ -21,6 +21,8 @@ _DESCRIPTION = "A queue and cache server for Cube that speaks CubeStore's protoc
 _COMMANDS = {
     "serve": "run the server in the foreground",
     "healthcheck": "ask a running server whether it is ready: exit code 0 or 1",
+    "backup": "write the journal of the data directory to a file, beside a running server or none",
+    "restore": "make the journal of an empty data directory from a backup",
     "settings": "print every setting with its effective value and where that came from",
     "hash-password": "read a password, print the hash of it for the file of users",
 }
@@ -60,6 +62,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
             continue
         from cubequeue_server.settings_help import add_setting_flags  # noqa: PLC0415
 
+        if name in {"backup", "restore"}:
+            subparser.add_argument("file", metavar="FILE", help="the backup")
         if name == "healthcheck":
             subparser.add_argument("--url", help="ask this http:// or ws:// address instead of the configured ports")
         add_setting_flags(subparser)
@@ -88,6 +92,17 @@ def _healthcheck(arguments: argparse.Namespace) -> int:
             check_own(_load(arguments).settings)
     except UnhealthyError as error:
         _fail(f"unhealthy: {error}", EXIT_FAILURE)
+    return 0
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    from cubequeue_server.backups import JournalError, back_up, bring_back  # noqa: PLC0415
+
+    run = back_up if arguments.command == "backup" else bring_back
+    try:
+        print(run(_load(arguments).settings, arguments.file))  # noqa: T201  # what was done
+    except JournalError as error:
+        _fail(str(error), EXIT_FAILURE)
     return 0
 
 
@@ -122,6 +137,8 @@ def _hash_password(_arguments: argparse.Namespace) -> int:
 _COMMAND_RUNNERS = {
     "serve": _serve,
     "healthcheck": _healthcheck,
+    "backup": _backup,
+    "restore": _backup,
     "settings": _settings,
     "hash-password": _hash_password,
 }

@@ -1,0 +1,141 @@
+"""A journal as one file, and back: a SQLite database with its rows.
+
+A backup is taken beside a running server, from the files on its disk: it is what the journal held at one moment,
+between two groups. Nothing is asked of the server, so it works while that is busy, or dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from storage.journal import rows
+from storage.journal.engine import Engine
+from storage.journal.errors import JournalError
+from storage.journal.schema import stored_schema
+
+_APPLICATION_ID: Final = 0x63756265  # "cube": tells a backup from any other SQLite file
+_TRIES: Final = 5
+
+
+def backup(directory: Path, file: Path) -> int:
+    """Write the rows of the journal in `directory` to a new file; returns how many. Raises `JournalError`.
+
+    The file appears under its name when it is whole and on the disk. O(rows).
+    """
+    if not directory.is_dir():
+        raise JournalError(f"there is no journal in {directory}")
+    partial = file.with_name(f".{file.name}.partial")
+    with _errors(file):
+        if file.exists():
+            raise JournalError(f"{file} exists: a backup replaces no file")
+        partial.unlink(missing_ok=True)
+    try:
+        count = _write(directory, partial)
+        with _errors(file):
+            _sync(partial)
+            os.link(partial, file)  # unlike a rename it replaces nothing
+            _sync(file.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def _write(directory: Path, partial: Path) -> int:
+    """A running server may delete a file between our look at the list and our opening it: then look again."""
+    for attempt in range(_TRIES):
+        with _errors(partial), contextlib.closing(_created(partial)) as database:
+            try:
+                return _copy(directory, database)
+            except JournalError:
+                if attempt == _TRIES - 1:
+                    raise
+        partial.unlink()
+    raise AssertionError("unreachable")
+
+
+def _created(file: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(file)
+    database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    database.execute("CREATE TABLE journal (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+    return database
+
+
+def _copy(directory: Path, database: sqlite3.Connection) -> int:
+    engine = Engine(directory, read_only=True)
+    try:
+        if stored_schema(engine) is None:
+            raise JournalError(f"the journal in {directory} is empty")
+        count = database.executemany("INSERT INTO journal VALUES (?, ?)", engine.rows(b"")).rowcount
+        database.commit()
+    finally:
+        engine.close()
+    return count
+
+
+def restore(file: Path, directory: Path) -> int:
+    """Make a journal in `directory`, which must hold none, from a backup; returns its rows. Raises `JournalError`.
+
+    A restore that was interrupted leaves a directory that a server refuses. O(rows).
+    """
+    with _errors(file):
+        if directory.exists() and any(directory.iterdir()):
+            raise JournalError(f"{directory} is not empty: a restore replaces no journal")
+    with _errors(file), contextlib.closing(_opened(file)) as database:
+        engine = Engine(directory)
+        try:
+            return _fill(engine, database)
+        finally:
+            engine.close()
+
+
+def _fill(engine: Engine, database: sqlite3.Connection) -> int:
+    """The schema version last: until then it is no journal."""
+    count = 0
+    schema: bytes | None = None
+    for key, value in database.execute("SELECT key, value FROM journal"):
+        count += 1
+        if key == rows.SCHEMA_KEY:
+            schema = value
+        else:
+            engine.put(key, value)
+    if schema is None:
+        raise JournalError("the backup has no schema version: it is not whole")
+    engine.put(rows.SCHEMA_KEY, schema)
+    engine.sync()
+    return count
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    if not file.is_file():
+        raise JournalError(f"there is no file {file}")
+    database = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)
+    if database.execute("PRAGMA application_id").fetchone() != (_APPLICATION_ID,):
+        database.close()
+        raise JournalError(f"{file} is not a backup of cubequeue")
+    if database.execute("PRAGMA integrity_check").fetchone() != ("ok",):
+        database.close()
+        raise JournalError(f"{file} is damaged")
+    return database
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _errors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise JournalError(f"cannot use {file}: {error.strerror}") from error
+    except sqlite3.Error as error:
+        raise JournalError(f"cannot use {file}: {error}") from error

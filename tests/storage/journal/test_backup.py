@@ -1,0 +1,132 @@
+"""A backup is the journal at one moment, taken beside whoever writes it, and makes the same journal again."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from storage.interface import ANYBODY
+from storage.journal import rows
+from storage.journal.backup import backup, restore
+from storage.journal.engine import Engine
+from storage.journal.errors import JournalError
+from storage.journal.recorder import Group
+from storage.journal.schema import bring_up_to_date
+from storage.journal.store import Durability, JournaledStore, Surroundings
+from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.vocabulary import CacheSet, QueueAdd, QueueRetrieve
+from tests.storage.journal.restarting import Turns, everything
+
+NOW_MS = 1_764_000_000_000
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = Engine(tmp_path / "journal")
+    bring_up_to_date(engine)
+    yield engine
+    engine.close()
+
+
+def store_on(engine: Engine, turns: Turns) -> JournaledStore:
+    def fail(reason: str) -> None:
+        raise AssertionError(reason)
+
+    surroundings = Surroundings(turns.later, lambda work, _then: work(), lambda: 0, Random(0).random, fail)
+    limits = (QueueLimits(), CacheLimits(), AnswerLimits())
+    return JournaledStore(engine, *limits, surroundings, None, Durability.RELAXED, Durability.RELAXED)
+
+
+def test_a_restored_journal_holds_the_same(engine: Engine, tmp_path: Path) -> None:
+    turns = Turns()
+    store = store_on(engine, turns)
+    for number in range(100):
+        path = b"q:%d" % number
+        store.execute(QueueAdd(path, b"p" * (number * 50)), ANYBODY, (b"", b"c", number), NOW_MS)
+        store.execute(QueueRetrieve(path, 50), ANYBODY, (b"", b"c", 1000 + number), NOW_MS)
+        store.execute(CacheSet(b"c:%d" % number, b"v" * (number * 5000)), ANYBODY, None, NOW_MS)
+    turns.all()
+    file = tmp_path / "backup"
+    assert backup(engine.directory, file) == restore(file, tmp_path / "restored")
+    again = Engine(tmp_path / "restored")
+    try:
+        assert dict(again.rows(b"")) == dict(engine.rows(b""))
+        assert everything(store_on(again, Turns())) == everything(store)
+    finally:
+        again.close()
+
+
+def test_it_is_one_moment_between_two_groups(engine: Engine, tmp_path: Path) -> None:
+    """Each group puts the same number into two rows, far apart: no backup may see them differ."""
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            value = rows.encode(number)
+            puts = [(rows.META + b"one", value), (rows.BLOB + b"two", value + bytes(50_000))]
+            engine.write(Group(number, [], [], puts, []))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(5):
+            file = tmp_path / f"backup{number}"
+            backup(engine.directory, file)
+            held = dict(sqlite3.connect(file).execute("SELECT key, value FROM journal"))
+            assert held[rows.META + b"one"] == held[rows.BLOB + b"two"][:-50_000]
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_it_replaces_nothing(engine: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "backup"
+    backup(engine.directory, file)
+    before = file.read_bytes()
+    with pytest.raises(JournalError, match="exists: a backup replaces no file"):
+        backup(engine.directory, file)
+    with pytest.raises(JournalError, match="is not empty: a restore replaces no journal"):
+        restore(file, engine.directory)
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["backup"]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "is not a backup of cubequeue"),
+        (b"not a database, but long enough to be looked at" * 100, "file is not a database"),
+        (None, "there is no file"),
+    ],
+)
+def test_what_is_no_backup_is_refused(content: bytes | None, text: str, tmp_path: Path) -> None:
+    file = tmp_path / "backup"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(JournalError, match=text):
+        restore(file, tmp_path / "restored")
+    assert not (tmp_path / "restored").exists()
+
+
+def test_a_damaged_backup_is_refused(engine: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "backup"
+    engine.put(rows.BLOB + b"x", bytes(100_000))
+    backup(engine.directory, file)
+    content = bytearray(file.read_bytes())
+    content[8192:12288] = bytes(range(256)) * 16
+    file.write_bytes(content)
+    with pytest.raises(JournalError, match=r"is damaged|malformed"):
+        restore(file, tmp_path / "restored")
+
+
+def test_there_must_be_a_journal(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="there is no journal in"):
+        backup(tmp_path / "nothing", tmp_path / "backup")
+    assert list(tmp_path.iterdir()) == []
