@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 from storage.cache_entry import NEVER, Entry, row_bytes
 from storage.cache_prefixes import PrefixIndex
+from storage.cache_totals import PrefixTotalsTable
 from storage.cache_values import incremented
 from storage.deadlines import DeadlineIndex
 from storage.effects import Effects
@@ -28,7 +29,7 @@ from storage.eviction import EvictionRun, eviction_order, hard_limit
 from storage.graveyard import Graveyard
 from storage.interface import Caller
 from storage.limits import SECOND_MS, CacheLimits
-from storage.paths import key_of, prefix_of_argument
+from storage.paths import key_of, prefix_of, prefix_of_argument
 from storage.sizes import human_size
 from storage.table_stats import TableStats
 from storage.vocabulary import (
@@ -80,7 +81,7 @@ class Cache:
         self._run = EvictionRun(limits)
         self._seen_ms = 0
         self._last_pass_ms: int | None = None
-        self._hits = self._misses = 0
+        self.totals = PrefixTotalsTable()
         self._evicted_keys = self._evicted_bytes = 0
         self._expired_keys = self._expired_bytes = 0
         self._begin_empty()
@@ -120,9 +121,9 @@ class Cache:
             self.see(now_ms)
         entry = self._entries.get(statement.path)
         if entry is None or entry.expires_ms <= now_ms:
-            self._misses += 1
+            self.totals.of(prefix_of(statement.path)).misses += 1
             return ABSENT
-        self._hits += 1
+        entry.totals.hits += 1
         self._use(entry, now_ms)
         return Result(VALUE_COLUMNS, ((entry.value,),))
 
@@ -171,7 +172,7 @@ class Cache:
 
     def _begin_empty(self) -> None:
         self._entries: dict[bytes, Entry] = {}
-        self._prefixes = PrefixIndex()
+        self._prefixes = PrefixIndex(self.totals)
         self._deadlines: DeadlineIndex[bytes] = DeadlineIndex()
         # Of the large values only: those the proactive rule drops shortly before their time.
         self._large_deadlines: DeadlineIndex[bytes] = DeadlineIndex()
@@ -363,13 +364,13 @@ class Cache:
     # --- figures --------------------------------------------------------------------------------------------------
 
     def gauges(self) -> dict[str, int]:
-        """Counts and bytes by name. Hits and misses are those of GET; a row that expired before its turn to be
-        evicted counts as expired."""
+        """Counts and bytes by name, O(named prefixes). Hits and misses are those of GET; a row that expired before its
+        turn to be evicted counts as expired."""
         return {
             "cache_keys": len(self._entries),
             "cache_bytes": self._bytes,
-            "cache_hits": self._hits,
-            "cache_misses": self._misses,
+            "cache_hits": self.totals.hits,
+            "cache_misses": self.totals.misses,
             "cache_evicted_keys": self._evicted_keys,
             "cache_evicted_bytes": self._evicted_bytes,
             "cache_expired_keys": self._expired_keys,

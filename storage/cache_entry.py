@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from storage.cache_totals import PrefixTotals
+
 # The deadline of what never expires: later than any wall clock, and still a signed 64-bit number.
 NEVER = (1 << 63) - 1
 
@@ -16,11 +18,14 @@ class Entry:
     `used_ms`      the last GET, INCR or SET    } kept by the eviction policies
     `uses`         the counter of LFU           } that need them (storage.eviction)
     `slot`         the place among the sampled  }
+    `totals`       where its uses are counted, of all entries of its prefix
 
     Entries refer to bytes and numbers only, never to each other or to an index: removing one frees it at once.
     """
 
-    __slots__ = ("expires_ms", "path", "slot", "used_ms", "uses", "value")
+    __slots__ = ("expires_ms", "path", "slot", "totals", "used_ms", "uses", "value")
+
+    totals: PrefixTotals
 
     def __init__(self, path: bytes, value: bytes, expires_ms: int) -> None:
         self.path = path

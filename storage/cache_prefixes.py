@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storage.cache_entry import Entry
+from storage.cache_totals import PrefixTotals, PrefixTotalsTable
 from storage.paths import prefix_of
 
 # A group that has seen so many removals per row it still holds is copied, which gives its memory back: a dict
@@ -12,19 +13,24 @@ _REMOVALS_FLOOR = 1024
 
 
 class _Group:
-    __slots__ = ("entries", "removals")
+    __slots__ = ("entries", "removals", "totals")
 
-    def __init__(self) -> None:
+    def __init__(self, totals: PrefixTotals) -> None:
+        self.totals = totals
         self.entries: dict[bytes, Entry] = {}
         self.removals = 0
 
 
 class PrefixIndex:
-    """Entries grouped by prefix, each group in order of insertion. Every operation on one entry is O(1)."""
+    """Entries grouped by prefix, each group in order of insertion. Every operation on one entry is O(1).
 
-    __slots__ = ("_groups",)
+    Each entry is told where its prefix counts in `totals`.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_groups", "_totals")
+
+    def __init__(self, totals: PrefixTotalsTable) -> None:
+        self._totals = totals
         self._groups: dict[bytes, _Group] = {}
 
     def add(self, entry: Entry) -> None:
@@ -33,7 +39,8 @@ class PrefixIndex:
         prefix = prefix_of(path)
         group = self._groups.get(prefix)
         if group is None:
-            group = self._groups[prefix] = _Group()
+            group = self._groups[prefix] = _Group(self._totals.of(prefix))
+        entry.totals = group.totals
         group.entries[path] = entry
 
     def remove(self, path: bytes) -> None:

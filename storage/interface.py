@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from storage.cache_totals import PrefixTotalsTable
 from storage.errors import StatementError
 from storage.queue_stats import QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable, TableReading
-from storage.vocabulary import Result, Statement
+from storage.vocabulary import Path, Result, Statement
 
 # (authenticated user, connection_id, message_id): names one request of one client for ever (wire.md §3).
 RequestKey: TypeAlias = tuple[bytes, bytes, int]
@@ -119,6 +120,12 @@ class Store(Protocol):
 
     def queue_figures(self, now_ms: int) -> Iterable[QueueFigures]:
         """How each queue stands. About two microseconds each; it may be read in slices, between statements."""
+
+    def waited_prefixes(self) -> Iterable[Path | None]:
+        """The queue that each RESULT_BLOCKING waits for, None when that is not known. It may be read in slices."""
+
+    def cache_totals(self) -> PrefixTotalsTable:
+        """What CACHE GET found by prefix since the start; to be read only. O(1)."""
 
     def check_invariants(self) -> None:
         """Audit every index against every other, O(n); raises AssertionError."""

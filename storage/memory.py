@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 
 from storage.answers import Answers
 from storage.cache import Cache
+from storage.cache_totals import PrefixTotalsTable
 from storage.effects import Effects
 from storage.errors import InternalError, UserError
 from storage.handover import NO_RESULT
 from storage.interface import Caller, Pending, Reply, RequestKey
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.paths import prefix_of
 from storage.queue import Handler, Handlers, Queue
 from storage.queue_stats import QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable, TableReading, read_table
@@ -204,6 +206,17 @@ class MemoryStore:
         """How each queue stands. O(queues), and it may be read in slices."""
         queues = list(self._queue.items.queues.values())
         return (queue.figures(now_ms) for queue in queues)
+
+    def waited_prefixes(self) -> Iterator[Path | None]:
+        """The queue that each RESULT_BLOCKING waits for, None when that is not known. May be read in slices."""
+        by_id = self._queue.items.by_id
+        for key in self._queue.handover.waiters.keys():  # noqa: SIM118  # it is no dict
+            path = key if isinstance(key, bytes) else by_id[key].path if key in by_id else None
+            yield None if path is None else prefix_of(path)
+
+    def cache_totals(self) -> PrefixTotalsTable:
+        """What CACHE GET found by prefix; to be read only."""
+        return self._cache.totals
 
     def gauges(self) -> dict[str, int]:
         """O(1)."""

@@ -79,6 +79,12 @@ class Waiters:
             self._end(waiter)
         return waiters
 
+    def keys(self) -> Iterator[KeyRef]:
+        """What each waits for. It may be read in slices: those that come or end meanwhile may be left out."""
+        for latest in list(self._latest.values()):
+            for waiter in _chain(latest):
+                yield waiter.key
+
     def pop_all(self) -> list[Waiter]:
         """End all waits. O(waiters)."""
         return [waiter for key in list(self._latest) for waiter in self.pop(key)]

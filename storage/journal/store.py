@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from storage.cache_totals import PrefixTotalsTable
 from storage.effects import Effects
 from storage.errors import UserError
 from storage.ids import first_id
@@ -32,7 +33,7 @@ from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.queue_stats import QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable, TableReading
-from storage.vocabulary import EMPTY_RESULT, CachestoreAction, Statement, SysCachestore
+from storage.vocabulary import EMPTY_RESULT, CachestoreAction, Path, Statement, SysCachestore
 
 _log = logging.getLogger(__name__)
 
@@ -359,6 +360,12 @@ class JournaledStore:
 
     def queue_figures(self, now_ms: int) -> Iterable[QueueFigures]:
         return self._memory.queue_figures(now_ms)
+
+    def waited_prefixes(self) -> Iterable[Path | None]:
+        return self._memory.waited_prefixes()
+
+    def cache_totals(self) -> PrefixTotalsTable:
+        return self._memory.cache_totals()
 
     def gauges(self) -> dict[str, int]:
         figures = self.figures

@@ -9,6 +9,7 @@ import pytest
 
 from storage.cache_entry import NEVER, Entry
 from storage.cache_prefixes import PrefixIndex
+from storage.cache_totals import PrefixTotalsTable
 from storage.graveyard import Graveyard
 from storage.limits import CacheLimits, EvictionPolicy
 from tests.storage.cache_world import World
@@ -86,7 +87,7 @@ def test_endless_overwrites_leave_one_row_and_one_deadline() -> None:
 
 
 def test_a_group_that_shrank_gives_its_memory_back() -> None:
-    index = PrefixIndex()
+    index = PrefixIndex(PrefixTotalsTable())
     entries = [Entry(b"p:%d" % number, b"", NEVER) for number in range(20_000)]
     for entry in entries:
         index.add(entry)
