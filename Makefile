@@ -22,7 +22,7 @@ $(VENV)/.ready: requirements-dev.lock pyproject.toml
 	@touch $@
 
 clients: setup ## Install the real Cube clients from npm that the tests drive
-	$(BIN)/python tests/clients/install.py clients
+	$(BIN)/python tests/clients/install.py clients mysql
 
 run: setup ## Start the server in the foreground
 	exec $(BIN)/cubequeue serve

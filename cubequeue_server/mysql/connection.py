@@ -219,7 +219,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         if known is not None:
             return known
         try:
-            statement = parse_statement(checked_text(text), tuple(parameters))
+            statement = parse_statement(checked_text(text), tuple(parameters) or None)
         except StatementSyntaxError:
             self._backend.counters.syntax_errors += 1
             raise

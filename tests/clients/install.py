@@ -2,6 +2,7 @@
 
     python tests/clients/install.py clients      the drivers and QueryQueue of seven generations
     python tests/clients/install.py e2e          whole Cube API servers (builds sqlite3 from source)
+    python tests/clients/install.py mysql        mysql2, a client of the MySQL port
 
 A folder whose lock file has not changed since its last install is left alone. Without Node the tests skip, so this
 succeeds with a word about it; where CI=true it fails.
@@ -21,7 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
-GROUPS = {"clients": TESTS / "clients" / "packages", "e2e": TESTS / "e2e" / "packages"}
+GROUPS = {
+    "clients": TESTS / "clients" / "packages",
+    "e2e": TESTS / "e2e" / "packages",
+    "mysql": TESTS / "mysql" / "packages",
+}
 STAND_IN = TESTS / "clients" / "native-stand-in"
 INSTALLS_AT_ONCE = 2
 NODE_MINIMUM = 20
