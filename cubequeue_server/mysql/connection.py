@@ -23,7 +23,12 @@ from mysql_mimic.variables import SYSTEM_VARIABLES, GlobalVariables, SessionVari
 from cubequeue_server.calls import Call
 from cubequeue_server.counters import Counters
 from cubequeue_server.mysql.authentication import Identities
-from cubequeue_server.mysql.statements import PreparedStatements, answer_variables, checked_text
+from cubequeue_server.mysql.statements import (
+    MAX_PREPARED_TEXT_BYTES,
+    PreparedStatements,
+    answer_variables,
+    checked_text,
+)
 from cubequeue_server.mysql.stream import GoneError, PacketStream, PacketTooLargeError
 from protocol.errors import ProtocolError, StatementSyntaxError
 from protocol.mysql_parameters import MalformedPacketError, read_parameters
@@ -180,6 +185,8 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         await self.stream.write(self.ok())
 
     async def _prepare(self, text: bytes) -> None:
+        if len(text) > MAX_PREPARED_TEXT_BYTES:
+            raise UserError(f"a prepared statement of more than {MAX_PREPARED_TEXT_BYTES} bytes is not supported")
         count = count_placeholders(checked_text(text))
         if count > 0xFFFF:
             raise UserError("a prepared statement with more than 65535 parameters is not supported")

@@ -14,6 +14,7 @@ _VARIABLES: Final = re.compile(rb"\s*select\s+@@", re.IGNORECASE)
 _MAX_PACKET: Final = re.compile(rb"\s*select\s+@@(?:session\.|global\.)?max_allowed_packet\s*;?\s*", re.IGNORECASE)
 
 MAX_PREPARED: Final = 1_000
+MAX_PREPARED_TEXT_BYTES: Final = 1 << 20
 MAX_PREPARED_BYTES: Final = 64 << 20
 
 
