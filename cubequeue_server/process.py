@@ -25,6 +25,8 @@ from cubequeue_server.metrics.sources import Sources
 from cubequeue_server.metrics.statsd import Statsd
 from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.options import ServerOptions
+from cubequeue_server.page.api import PageApi
+from cubequeue_server.page.files import file_routes
 from cubequeue_server.server import Server
 from cubequeue_server.settings import Loaded, Settings
 from cubequeue_server.settings_values import Endpoint
@@ -144,8 +146,15 @@ class _Process:
             "/livez": probe(lambda: _answers_sql(self._sql)),
             "/readyz": probe(self._check_store),
             "/metrics": MetricsPage(self._sources).answer,
+            **file_routes(),
         }
-        return StatusServer(self._settings.status, routes, self._access.credentials, self._access.tls)
+        api = PageApi(self._sources, self._server, self._may_cancel)
+        routes.update(api.routes())
+        return StatusServer(self._settings.status, routes, self._access.credentials, self._access.tls, api.actions())
+
+    def _may_cancel(self) -> bool:
+        """Whether people who look at the page may cancel items: never those whom nobody asked who they are."""
+        return self._settings.status_cancel and self._access.credentials.are_demanded
 
     def _mysql_listener(self) -> MysqlListener | None:
         if self._settings.mysql is None:

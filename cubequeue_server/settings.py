@@ -74,6 +74,7 @@ class Settings:
     log_level: str
     log_format: str
     slow_statement_ms: int
+    status_cancel: bool
     statsd: StatsdTarget | None
     data_dir: str
     durability: str  # memory, relaxed or strict
@@ -238,6 +239,7 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         log_level=values["log_level"],
         log_format=values["log_format"],
         slow_statement_ms=values["slow_statement"],
+        status_cancel=values["status_cancel"],
         statsd=_statsd(values, origins),
         data_dir=values["data_dir"],
         durability=_durability(values, origins),

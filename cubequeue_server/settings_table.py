@@ -93,9 +93,12 @@ _LISTENERS = (
     Setting("http_port", Port(may_be_off=False), 3030, "Only the port of it.", ("CUBESTORE_HTTP_PORT",)),
     Setting(
         "status_bind", Address(), Endpoint("0.0.0.0", 3031),  # noqa: S104
-        "Where the probes /livez and /readyz answer.", ("CUBESTORE_STATUS_BIND_ADDR",),
+        "Where the probes /livez and /readyz, /metrics and a live page are.", ("CUBESTORE_STATUS_BIND_ADDR",),
     ),
     Setting("status_port", Port(), 3031, "Only the port of it; 0 is off.", ("CUBESTORE_STATUS_PORT",)),
+    Setting(
+        "status_cancel", Boolean(), False, "Whether who has credentials may cancel queue items on the page there.",
+    ),
     Setting(
         "mysql_bind", Address(), Endpoint("0.0.0.0", 3306),  # noqa: S104
         "Where MySQL clients can look into queues and cache.", ("CUBESTORE_BIND_ADDR",),

@@ -69,6 +69,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "metrics_port": ("8126", 8126),
     "metrics_bind_address": ("10.0.0.1", "10.0.0.1"),
     "slow_statement": ("2", 2_000),
+    "status_cancel": ("true", True),
     "log_level": ("trace", "trace"),
     "log_format": ("json", "json"),
     "telemetry": ("true", True),
