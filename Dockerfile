@@ -26,6 +26,7 @@ COPY --from=build /opt/cubequeue /opt/cubequeue
 
 # The root file system may be read-only: nothing is written outside /data.
 ENV PATH=/opt/cubequeue/bin:$PATH \
+    CUBESTORE_DATA_DIR=/data \
     PYTHONDONTWRITEBYTECODE=1
 WORKDIR /data
 USER 10001:10001
