@@ -1,11 +1,17 @@
 'use strict';
 
 // The API server's configuration: SQLite, slowed down, with a line in EXECUTIONS for each query it is asked.
+// With CUBEQUEUE_URL the driver of queue and cache has that URL, as the README says; else the usual variables count.
 
 const fs = require('node:fs');
 const { setTimeout: sleep } = require('node:timers/promises');
 
-const SqliteDriver = require(require.resolve('@cubejs-backend/sqlite-driver', { paths: [process.env.PACKAGES] }));
+const load = (name) => require(require.resolve(name, { paths: [process.env.PACKAGES] }));
+
+const SqliteDriver = load('@cubejs-backend/sqlite-driver');
+const { CubeStoreDriver } = load('@cubejs-backend/cubestore-driver');
+
+const url = process.env.CUBEQUEUE_URL;
 
 const DELAY_MS = Number(process.env.QUERY_DELAY_MS);
 
@@ -34,4 +40,5 @@ class CountingDriver extends (SqliteDriver.default || SqliteDriver) {
 module.exports = {
   driverFactory: () => new CountingDriver(),
   telemetry: false,
+  ...(url ? { externalDbType: 'cubestore', externalDriverFactory: () => new CubeStoreDriver({ url }) } : {}),
 };
