@@ -55,7 +55,7 @@ class Plot {
     this.svg.setAttribute("preserveAspectRatio", "none");
     this.svg.setAttribute("role", "img");
     this.svg.append(this.line);
-    this.cell = element("td", { "data-name": title }, this.number, this.svg);
+    this.cell = element("td", { "data-name": title, "class": "plot" }, this.number, this.svg);
   }
 
   add(value) {
@@ -115,6 +115,7 @@ class QueueRow {
 
 let isPaused = false;
 let mayCancel = false;
+let clockSkewMs = 0; // how far the server's clock is ahead of this one
 const queueRows = new Map();
 
 async function ask(path, options = {}) {
@@ -194,6 +195,7 @@ async function refresh() {
     try {
       const overview = await ask("api/overview");
       mayCancel = overview.may_cancel;
+      clockSkewMs = overview.now_ms - Date.now();
       $("version").textContent = overview.version;
       showTotals(overview);
       showQueues(overview);
@@ -267,8 +269,12 @@ function text(title, value) {
   return [element("details", {}, summary, element("pre", { tabindex: "0" }, value.text))];
 }
 
+function fromNow(ms) {
+  return age(Math.abs(ms - Date.now() - clockSkewMs));
+}
+
 function ago(ms) {
-  return ms === null ? null : `${age(Math.max(0, Date.now() - ms))} ago`;
+  return ms === null ? null : `${fromNow(ms)} ago`;
 }
 
 function itemElement(item) {
@@ -288,13 +294,13 @@ function itemElement(item) {
 
 function resultElement(result) {
   return element("li", {}, facts([
-    ["Id", result.id], ["Path", result.key], ["Expires in", age(Math.max(0, result.expire_ms - Date.now()))],
+    ["Id", result.id], ["Path", result.key], ["Expires in", fromNow(result.expire_ms)],
     ["Read", result.is_taken ? "yes" : "no"], ["External id", result.external_id],
   ]), ...text("Value", result.value));
 }
 
 function askToCancel(item) {
-  $("confirm-text").textContent = `Cancel ${item.key}? Whoever waits for its result waits on in vain.`;
+  $("confirm-text").textContent = `Cancel ${item.key}? It is dropped, and whoever waits for its result gets none.`;
   $("confirm-yes").onclick = () => {
     $("confirm").close();
     cancel(item);
