@@ -48,4 +48,4 @@ def test_the_state_is_one_of_three_and_has_what_it_needs(row: Row) -> None:
 def test_what_is_named_exists(proof: str) -> None:
     path, _, name = proof.partition("::")
     text = (ROOT / path).read_text(encoding="utf-8")
-    assert not name or re.search(rf"^(?:def|class) {name}\b", text, re.MULTILINE), proof
+    assert not name or re.search(rf"^(?:(?:async )?def|class) {name}\b", text, re.MULTILINE), proof
