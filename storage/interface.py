@@ -61,7 +61,7 @@ class Pending:
         self.on_outcome: Callable[[Outcome], None] | None = None
 
 
-class Store(Protocol):
+class StateMachine(Protocol):
     """Executes statements one after the other: each sees all effects of those before it.
 
     `now_ms` is the wall clock in whole milliseconds since the epoch; it may step back. `commit_seq` of replies
@@ -109,11 +109,18 @@ class Store(Protocol):
         Touches about `max_rows` rows at most, so that the caller bounds its time; True when more is due already.
         """
 
-    def read_table(self, table: SystemTable) -> TableReading:
-        """Begin to read all rows of a table, a slice at a time. O(rows), about ten nanoseconds each."""
-
     def gauges(self) -> dict[str, int]:
         """What the store holds, by name: counts and bytes. O(1): kept, never counted."""
+
+    def check_invariants(self) -> None:
+        """Audit every index against every other, O(n); raises AssertionError."""
+
+
+class Store(StateMachine, Protocol):
+    """A state machine that also shows operators what it holds."""
+
+    def read_table(self, table: SystemTable) -> TableReading:
+        """Begin to read all rows of a table, a slice at a time. O(rows), about ten nanoseconds each."""
 
     def queue_stats(self) -> QueueStatsTable:
         """What happened in each queue since the start; to be read only. O(1)."""
@@ -126,6 +133,3 @@ class Store(Protocol):
 
     def cache_totals(self) -> PrefixTotalsTable:
         """What CACHE GET found by prefix since the start; to be read only. O(1)."""
-
-    def check_invariants(self) -> None:
-        """Audit every index against every other, O(n); raises AssertionError."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from storage.interface import Store
+from storage.interface import StateMachine
 from tests.conformance.engines import ENGINES, Limits
 from tests.conformance.script import Session
 
@@ -16,7 +16,7 @@ Opener = Callable[[Limits], Session]
 @pytest.fixture(params=ENGINES)
 def open_session(request: pytest.FixtureRequest) -> Opener:
     """Opens an engine with the limits a test needs."""
-    engine: Callable[[Limits], Store] = ENGINES[request.param]
+    engine: Callable[[Limits], StateMachine] = ENGINES[request.param]
     return lambda limits: Session(engine(limits))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from storage.interface import Store
+from storage.interface import StateMachine
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from tests.model.naive import NaiveStore
@@ -24,16 +24,16 @@ class Limits:
     answers: AnswerLimits = field(default_factory=AnswerLimits)
 
 
-def naive(limits: Limits) -> Store:
+def naive(limits: Limits) -> StateMachine:
     return NaiveStore(limits.queue, limits.cache, limits.answers, FIRST_ID)
 
 
-def memory(limits: Limits) -> Store:
+def memory(limits: Limits) -> StateMachine:
     return MemoryStore(limits.queue, limits.cache, limits.answers, FIRST_ID, Random(0).random)
 
 
-def journaled(limits: Limits) -> Store:
+def journaled(limits: Limits) -> StateMachine:
     return RestartingStore(limits.queue, limits.cache, limits.answers, FIRST_ID, every=1)
 
 
-ENGINES: dict[str, Callable[[Limits], Store]] = {"naive": naive, "memory": memory, "journaled": journaled}
+ENGINES: dict[str, Callable[[Limits], StateMachine]] = {"naive": naive, "memory": memory, "journaled": journaled}

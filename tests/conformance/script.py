@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from storage.errors import StatementError
-from storage.interface import Caller, Outcome, Pending, Reply, RequestKey, Store
+from storage.interface import Caller, Outcome, Pending, Reply, RequestKey, StateMachine
 from storage.vocabulary import Binary, Cell, Result, Statement
 from tests.conformance.engines import FIRST_ID
 
@@ -106,7 +106,7 @@ class Waiting:
 class Session:
     """One engine, one clock, and the waiters by name."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StateMachine) -> None:
         self.store = store
         self.now_ms = NOW_MS
         self.waiting: dict[str, Waiting] = {}

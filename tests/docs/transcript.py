@@ -158,7 +158,8 @@ class Conversation:
 
     def _execute(self, statement: Statement) -> Reply | Pending:
         if isinstance(statement, OtherSql | SysForeign):
-            return Reply(self.sql.execute(statement, self.now_ms))
+            answer = self.sql.execute(statement, self.now_ms)
+            return answer if isinstance(answer, Pending) else Reply(answer)
         return self.store.execute(statement, self.caller, None, self.now_ms)
 
     def released(self) -> list[str]:

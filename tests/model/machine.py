@@ -11,7 +11,7 @@ from random import Random
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from storage.interface import Caller, Store
+from storage.interface import Caller, StateMachine
 from storage.memory import MemoryStore
 from storage.vocabulary import (
     CacheGet,
@@ -46,7 +46,7 @@ from tests.model.twins import Key, Pause, Twins
 class StoreMachine(RuleBasedStateMachine):
     """Every statement, on both. A subclass may open another engine."""
 
-    def open_store(self, limits: Limits) -> Store:
+    def open_store(self, limits: Limits) -> StateMachine:
         """The engine under test."""
         return MemoryStore(limits.queue, limits.cache, limits.answers, FIRST_ID, Random(0).random)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from storage.interface import Store
+from storage.interface import StateMachine
 from tests.conformance.engines import Limits
 from tests.model.machine import StoreMachine
 from tests.model.mutants import MUTANTS, Mutant
@@ -26,7 +26,7 @@ HUNT = settings(
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_machine_finds_a_planted_fault(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     class Hunt(StoreMachine):
-        def open_store(self, limits: Limits) -> Store:
+        def open_store(self, limits: Limits) -> StateMachine:
             return mutant.open(limits)
 
     if mutant.plant:

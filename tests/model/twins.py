@@ -8,7 +8,7 @@ from itertools import count
 from typing import TypeAlias
 
 from storage.errors import StatementError
-from storage.interface import Caller, Outcome, Pending, Reply, RequestKey, Store
+from storage.interface import Caller, Outcome, Pending, Reply, RequestKey, StateMachine
 from storage.queue import RESULT_OVERHEAD_BYTES
 from storage.vocabulary import (
     CacheGet,
@@ -69,7 +69,7 @@ class Wait:
 class Twins:
     """The model and the store. Any difference is an AssertionError."""
 
-    def __init__(self, store: Store, limits: Limits, queue_paths: list[bytes], cache_paths: list[bytes]) -> None:
+    def __init__(self, store: StateMachine, limits: Limits, queue_paths: list[bytes], cache_paths: list[bytes]) -> None:
         self.model = NaiveStore(limits.queue, limits.cache, limits.answers, FIRST_ID, evicts=False)
         self.model.queue.result_overhead_bytes = RESULT_OVERHEAD_BYTES
         self.store = store
@@ -119,7 +119,7 @@ class Twins:
         return isinstance(expected, StatementError)
 
     def outcome(
-        self, store: Store, ask: Statement, caller: Caller, key: RequestKey | None
+        self, store: StateMachine, ask: Statement, caller: Caller, key: RequestKey | None
     ) -> Result | StatementError | Pending:
         try:
             outcome = store.execute(ask, caller, key, self.now_ms)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from storage.interface import Store
+from storage.interface import StateMachine
 from tests.conformance.engines import FIRST_ID, Limits
 from tests.model.machine import StoreMachine
 from tests.storage.journal.restarting import RestartingStore
@@ -15,7 +15,7 @@ from tests.storage.journal.restarting import RestartingStore
 class JournaledMachine(StoreMachine):
     """Restarted all the time."""
 
-    def open_store(self, limits: Limits) -> Store:
+    def open_store(self, limits: Limits) -> StateMachine:
         return RestartingStore(limits.queue, limits.cache, limits.answers, FIRST_ID, every=7)
 
 
