@@ -130,7 +130,10 @@ _ACCESS = (
         "users_file", Text("FILE"), "",
         "More users, each a line of user:password or user:hash, the hash by `cubequeue hash-password`.",
     ),
-    Setting("tls_cert", Text("FILE"), "", "The certificate chain in PEM form: with it the WebSocket and the status port speak TLS only."),
+    Setting(
+        "tls_cert", Text("FILE"), "",
+        "The certificate chain in PEM form: with it the WebSocket and the status port speak TLS only.",
+    ),
     Setting("tls_key", Text("FILE"), "", "Its private key in PEM form, not encrypted."),
 )  # fmt: skip
 
