@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ MAX_DEEPEST_QUEUES: Final = 100
 
 OTHER: Final = "other"
 
-_SLICE: Final = 500  # queues between two turns of the loop: a millisecond
+_SLICE: Final = 200  # queues between two turns of the loop: half a millisecond
 _MAX_LABEL: Final = 200
 
 
@@ -38,11 +37,11 @@ class Sources:
     async def queues(self) -> list[tuple[str, QueueFigures]]:
         """How the deepest queues stand, by their label, and all others as one. In slices, so that others get turns."""
         figures = iter(self.store.queue_figures(self.now_ms()))
-        all_queues: list[QueueFigures] = []
+        deepest = Deepest(MAX_DEEPEST_QUEUES)
         while part := list(islice(figures, _SLICE)):
-            all_queues += part
+            deepest.add(part)
             await asyncio.sleep(0)
-        return with_the_rest_as_one(all_queues, MAX_DEEPEST_QUEUES)
+        return deepest.labelled()
 
     def queue_totals(self) -> Mapping[str, QueueStats]:
         """What happened in each queue that has a name, and in all others. O(names)."""
@@ -50,22 +49,33 @@ class Sources:
         return {**{label(prefix): each for prefix, each in stats.named.items()}, OTHER: stats.other}
 
 
-def with_the_rest_as_one(queues: list[QueueFigures], max_queues: int) -> list[tuple[str, QueueFigures]]:
-    """The queues with the most items, the deepest first, and the sum of all others if there are any."""
-    deepest = heapq.nlargest(max_queues, queues, key=_depth)
-    named = [(label(queue.prefix), queue) for queue in deepest]
-    if len(deepest) == len(queues):
-        return named
-    shown = {queue.prefix for queue in deepest}
-    rest = [queue for queue in queues if queue.prefix not in shown]
-    summed = QueueFigures(
-        b"",
-        sum(queue.pending for queue in rest),
-        sum(queue.active for queue in rest),
-        _oldest(queue.oldest_pending_ms for queue in rest),
-        _oldest(queue.oldest_heartbeat_ms for queue in rest),
-    )
-    return [*named, (OTHER, summed)]
+class Deepest:
+    """The queues with the most items out of any number, and the sum of all others."""
+
+    def __init__(self, max_queues: int) -> None:
+        self._max_queues = max_queues
+        self._named: list[QueueFigures] = []
+        self._rest: QueueFigures | None = None
+
+    def add(self, queues: list[QueueFigures]) -> None:
+        """Take in some more. O(n log n) of these and the named ones."""
+        ranked = sorted([*self._named, *queues], key=_depth, reverse=True)
+        self._named, rest = ranked[: self._max_queues], ranked[self._max_queues :]
+        if self._rest is not None:
+            rest.append(self._rest)
+        if rest:
+            self._rest = QueueFigures(
+                b"",
+                sum(queue.pending for queue in rest),
+                sum(queue.active for queue in rest),
+                _oldest(queue.oldest_pending_ms for queue in rest),
+                _oldest(queue.oldest_heartbeat_ms for queue in rest),
+            )
+
+    def labelled(self) -> list[tuple[str, QueueFigures]]:
+        """The deepest first, and the others as one if there are any."""
+        named = [(label(queue.prefix), queue) for queue in self._named]
+        return named if self._rest is None else [*named, (OTHER, self._rest)]
 
 
 def _depth(queue: QueueFigures) -> int:

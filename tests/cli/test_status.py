@@ -32,7 +32,7 @@ def test_probes_answer_200_with_an_empty_body(server: Running, path: str, method
 
 
 @pytest.mark.parametrize(
-    ("path", "method", "code"), [("/", "GET", 404), ("/livez/", "GET", 404), ("/livez", "POST", 405)]
+    ("path", "method", "code"), [("/nothing", "GET", 404), ("/livez/", "GET", 404), ("/livez", "POST", 405)]
 )
 def test_other_paths_and_methods(server: Running, path: str, method: str, code: int) -> None:
     assert server.get(path, method) == (code, b"")

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cubequeue_server.counters import Counters
 from cubequeue_server.metrics import families
 from cubequeue_server.metrics.exposition import Exposition
-from cubequeue_server.metrics.sources import MAX_DEEPEST_QUEUES, Sources, label, with_the_rest_as_one
+from cubequeue_server.metrics.sources import MAX_DEEPEST_QUEUES, Deepest, Sources, label
 from storage.queue_stats import MAX_NAMED_QUEUES, QueueFigures
 from storage.vocabulary import QueueAdd
 from tests.cli.running import serving
@@ -137,9 +137,18 @@ def test_labels_are_bounded_and_nothing_is_lost_beyond() -> None:
 
 
 def test_the_rest_is_one_queue() -> None:
-    queues = [QueueFigures(b"%d" % depth, depth, 1, depth * 10, None) for depth in (1, 5, 2)]
-    assert with_the_rest_as_one(queues, 3) == [("5", queues[1]), ("2", queues[2]), ("1", queues[0])]
-    assert with_the_rest_as_one(queues, 1) == [("5", queues[1]), ("other", QueueFigures(b"", 3, 2, 20, None))]
+    queues = [QueueFigures(b"%d" % depth, depth, 1, depth * 10, None) for depth in (1, 5, 2, 3)]
+    for most, expected in (
+        (4, ["5", "3", "2", "1"]),
+        (1, ["5", "other"]),
+    ):
+        at_once, bit_by_bit = Deepest(most), Deepest(most)
+        at_once.add(queues)
+        for queue in queues:
+            bit_by_bit.add([queue])
+        assert at_once.labelled() == bit_by_bit.labelled()
+        assert [name for name, _ in at_once.labelled()] == expected
+    assert at_once.labelled()[1] == ("other", QueueFigures(b"", 6, 3, 30, None))
 
 
 @pytest.mark.parametrize("prefix", [b"other", b'\xff\n"\\', b"x" * 100_000, b""])
