@@ -70,6 +70,8 @@ async def _run(settings: Settings) -> int:
     except AccessError as error:
         _complain(error)
         return EXIT_BAD_SETTING
+    if access.tls is not None and settings.mysql is not None:
+        _log.warning("the MySQL port speaks no TLS and stays in the clear: CUBESTORE_PORT=0 switches it off")
     try:
         opened = open_store(settings, now_ms)
     except CannotOpenError as error:

@@ -203,7 +203,7 @@ def tls_flags(used: Certificate) -> list[str]:
     return ["--tls-cert", str(used.certificate), "--tls-key", str(used.key)]
 
 
-def test_all_ports_speak_tls(used: Certificate) -> None:
+def test_the_websocket_and_the_status_port_speak_tls(used: Certificate) -> None:
     trusting = used.client_context()
     with serving(*tls_flags(used)) as server:
         assert upgrade_status(server, {}, trusting) == 101
@@ -214,6 +214,14 @@ def test_all_ports_speak_tls(used: Certificate) -> None:
         with pytest.raises((http.client.HTTPException, OSError)):
             server.get("/readyz")
         assert errors_of(server) == []
+
+
+def test_the_start_tells_of_a_port_that_stays_in_the_clear(used: Certificate) -> None:
+    warning = "the MySQL port speaks no TLS"
+    with serving(*tls_flags(used), "--mysql-bind", "127.0.0.1:auto") as server:
+        assert warning in server.end(signal.SIGTERM)[2]
+    with serving(*tls_flags(used), "--mysql-port", "0") as server:
+        assert warning not in server.end(signal.SIGTERM)[2]
 
 
 def test_the_certificate_is_read_again_and_a_bad_one_keeps_the_old(used: Certificate, tmp_path: Path) -> None:
