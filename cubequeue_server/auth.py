@@ -48,6 +48,7 @@ class Credentials:
         self._digest_key = os.urandom(32)
         self._nobody = os.urandom(32)
         self._checks = 0
+        self._is_closed = False
         self._executor: ThreadPoolExecutor | None = None
         self.refused = 0  # connections, since the start
         self.replace(users)
@@ -91,10 +92,10 @@ class Credentials:
         slow = self._decoy if secret is None else secret
         if not isinstance(slow, ScryptHash):
             on_verdict(Verdict.REFUSED)
-        elif self._checks >= _MAX_CHECKS:
+        elif self._checks >= _MAX_CHECKS or self._is_closed:
             on_verdict(Verdict.BUSY)
         else:
-            self._check_in_thread(slow, user if secret is slow else None, password, on_verdict)
+            self._check_in_thread(slow, user, password, on_verdict)
 
     async def verify(self, user: bytes, password: bytes) -> Verdict:
         """The same to wait for."""
@@ -124,35 +125,33 @@ class Credentials:
 
     def close(self) -> None:
         """Forget what waits to be checked; for the end of the process."""
+        self._is_closed = True
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _digest(self, password: bytes) -> bytes:
         return hashlib.blake2b(password, key=self._digest_key, digest_size=32).digest()
 
-    def _check_in_thread(self, secret: ScryptHash, user: bytes | None, password: bytes, on_verdict: OnVerdict) -> None:
+    def _check_in_thread(self, secret: ScryptHash, user: bytes, password: bytes, on_verdict: OnVerdict) -> None:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="passwords")
         self._checks += 1
         check = asyncio.get_running_loop().run_in_executor(self._executor, secret.matches, password)
-        check.add_done_callback(partial(self._on_checked, self._proved, user, password, on_verdict))
+        check.add_done_callback(partial(self._on_checked, self._users, user, password, on_verdict))
 
     def _on_checked(
-        self,
-        proved: dict[bytes, bytes],
-        user: bytes | None,
-        password: bytes,
-        on_verdict: OnVerdict,
-        check: asyncio.Future[bool],
+        self, users: Users | None, user: bytes, password: bytes, on_verdict: OnVerdict, check: asyncio.Future[bool]
     ) -> None:
         self._checks -= 1
-        is_match = not check.cancelled() and check.exception() is None and check.result()
-        if user is None or not is_match:
-            on_verdict(Verdict.REFUSED)
+        if users is not self._users:  # a reload came between
+            self.check(user, password, on_verdict)
             return
-        # `proved` is that of the users it was checked against: after a reload it is nobody's.
-        proved[user] = self._digest(password)
-        on_verdict(Verdict.ADMITTED)
+        is_match = not check.cancelled() and check.exception() is None and check.result()
+        if is_match and users is not None and user in users:  # else it was the decoy's
+            self._proved[user] = self._digest(password)
+            on_verdict(Verdict.ADMITTED)
+        else:
+            on_verdict(Verdict.REFUSED)
 
 
 def basic_credentials(authorization: bytes) -> tuple[bytes, bytes] | None:

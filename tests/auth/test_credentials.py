@@ -136,10 +136,25 @@ async def _cancelled() -> None:
     await until(lambda: len(verdicts) == 20)
     assert asyncio.get_running_loop().time() - started < 1
     assert Verdict.REFUSED in verdicts
+    assert at_once(credentials, b"hash", b"guess") == [Verdict.BUSY], "nothing is begun after the end"
 
 
 def test_the_end_waits_for_no_checks() -> None:
     asyncio.run(_cancelled())
+
+
+async def _reloaded_meanwhile() -> None:
+    credentials = Credentials(USERS)
+    verdicts: list[Verdict] = []
+    credentials.check(b"hash", b"password", verdicts.append)
+    credentials.check(b"hash", b"new", verdicts.append)
+    credentials.replace({b"hash": b"new"})
+    await until(lambda: len(verdicts) == 2)
+    assert verdicts == [Verdict.REFUSED, Verdict.ADMITTED]
+
+
+def test_a_reload_during_a_check_decides() -> None:
+    asyncio.run(_reloaded_meanwhile())
 
 
 def test_a_reload_takes_effect_at_once() -> None:
