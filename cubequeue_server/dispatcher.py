@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
-from typing import Final
+from typing import Final, TypeAlias
 
 from cubequeue_server.calls import SEEN_WAS_LOST, Call, Calls
 from cubequeue_server.connection import Connection
@@ -39,6 +39,10 @@ SqlEngine = Callable[[OtherSql | SysForeign, int], Result | Pending]
 
 # More rows of an answer that comes later are encoded in a thread: some two milliseconds' work.
 _MAX_ROWS_ON_THE_LOOP: Final = 1_000
+
+# Who is to get the answer to a statement that was executed: connection, message id, the key that the answer is kept
+# under, the kind of statement, when it began in ns.
+_Executed: TypeAlias = tuple[Connection, int, RequestKey | None, type[Statement], int]
 
 
 class Dispatcher:
@@ -74,6 +78,7 @@ class Dispatcher:
         self._in_flight = InFlightTable(options.processing_kept_s, time.monotonic)
         self._loop = loop
         self._gate: DurabilityGate[InFlight, bytes] = DurabilityGate(store, self._deliver)
+        self._executed: DurabilityGate[_Executed, bytes] = DurabilityGate(store, self._deliver_executed)
         self._waits = Waits(loop, self._give_up)
         self._calls = Calls(store, self._execute_call, self._waits, self._now_ms)
         self._encoder: ThreadPoolExecutor | None = None
@@ -86,7 +91,7 @@ class Dispatcher:
     @property
     def in_flight(self) -> int:
         """Requests that were begun and not answered."""
-        return len(self._in_flight) + len(self._calls)
+        return len(self._in_flight) + len(self._executed) + len(self._calls)
 
     # Requests
 
@@ -134,6 +139,13 @@ class Dispatcher:
         if type(outcome) is Reply and outcome.commit_seq <= self._store.durable_seq:
             answer, is_result = self._encode(request.message_id, request.response_format, outcome)
             connection.answer(answer, kept_key if is_result else None)
+        elif type(outcome) is Reply and len(outcome.result.rows) <= _MAX_ROWS_ON_THE_LOOP:
+            # It waits for the journal alone. A repeat need not find it: the store keeps the answer, if it matters.
+            answer, is_result = self._encode(request.message_id, request.response_format, outcome)
+            connection.in_flight += 1
+            kept_key = kept_key if is_result else None
+            executed = (connection, request.message_id, kept_key, type(statement), started_ns)
+            self._executed.deliver(executed, answer, outcome.commit_seq)
         else:
             if isinstance(outcome, StatementError):
                 self._statement_log.tell_error(connection, request, statement, outcome)
@@ -249,7 +261,19 @@ class Dispatcher:
             if request.kept_key is not None:
                 self._store.mark_undelivered(request.kept_key)
 
+    def _deliver_executed(self, executed: _Executed, answer: bytes) -> None:
+        connection, _, kept_key, statement, started_ns = executed
+        connection.in_flight -= 1
+        observe(self.counters.waits[statement], self._clock_ns() - started_ns)
+        if connection.is_open:
+            connection.answer(answer, kept_key)
+        else:
+            self.counters.answers_undelivered += 1
+            if kept_key is not None:
+                self._store.mark_undelivered(kept_key)
+
     def _on_durable(self) -> None:
+        self._executed.release()
         self._gate.release()
         self._calls.release()
         self._outbox.flush_soon()
@@ -260,6 +284,11 @@ class Dispatcher:
             return encode_error(request.message_id, text)
 
         self._lost_at_s = time.monotonic()
+
+        def error_for_executed(executed: _Executed) -> bytes:
+            return encode_error(executed[1], text)
+
+        self._executed.fail(error_for_executed)
         self._gate.fail(error_for)
         self._calls.fail(text)
         self._outbox.flush_soon()
