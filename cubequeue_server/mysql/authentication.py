@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from hashlib import sha1
 
 from mysql_mimic.auth import (
-    AbstractClearPasswordAuthPlugin,
+    AuthInfo,
     AuthPlugin,
+    AuthState,
+    Forbidden,
     IdentityProvider,
     NativePasswordAuthPlugin,
+    Success,
     User,
 )
 
@@ -50,15 +53,18 @@ class _NativePassword(NativePasswordAuthPlugin):  # type: ignore[misc]
         return matches and password is not None
 
 
-class _ClearPassword(AbstractClearPasswordAuthPlugin):  # type: ignore[misc]
-    name = "mysql_clear_password"
+class _ClearPassword(AuthPlugin):  # type: ignore[misc]
+    name = client_plugin_name = "mysql_clear_password"
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
 
-    async def check(self, username: str, password: str) -> str | None:
-        verdict = await self._credentials.verify(username.encode(), password.encode())
-        return username if verdict is Verdict.ADMITTED else None
+    async def auth(self, auth_info: AuthInfo | None = None) -> AuthState:
+        if auth_info is None:
+            auth_info = yield b"\0"
+        password = auth_info.data.partition(b"\0")[0]
+        verdict = await self._credentials.verify(auth_info.username.encode(), password)
+        yield Success(auth_info.username) if verdict is Verdict.ADMITTED else Forbidden()
 
 
 def _scramble(password: bytes, nonce: bytes) -> bytes:

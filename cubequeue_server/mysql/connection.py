@@ -1,7 +1,8 @@
 """One MySQL client from its handshake to its end (mysql.md).
 
-mysql-mimic does the handshake, the authentication exchange and the formats of packets. The loop over commands is ours:
-the library's goes on after a refused password.
+mysql-mimic makes the greeting, leads the authentication exchange and writes the packets that are not rows. What a
+client sends is read by `protocol`: the library's readers never end on a text that is not closed, and its loop over
+commands goes on after a refused password.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from cubequeue_server.mysql.statements import (
 )
 from cubequeue_server.mysql.stream import GoneError, PacketStream, PacketTooLargeError
 from protocol.errors import ProtocolError, StatementSyntaxError
+from protocol.mysql_login import read_change_user, read_login
 from protocol.mysql_parameters import MalformedPacketError, read_parameters
 from protocol.mysql_rows import binary_row, is_longlong, text_row
 from protocol.parser import parse_statement
@@ -121,7 +123,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         try:
             self.stream.max_packet_bytes = min(_MAX_HANDSHAKE_BYTES, self._max_packet_bytes)
             async with asyncio.timeout(_HANDSHAKE_TIMEOUT_S):
-                await self.connection_phase()
+                await self._log_in()
             if self.session.username is None:
                 return False
             self.stream.max_packet_bytes = self._max_packet_bytes
@@ -136,6 +138,26 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
     def stop(self) -> None:
         """End after the command that runs; whoever called closes a connection that is idle."""
         self._is_stopping = True
+
+    async def _log_in(self) -> None:
+        """The greeting, and all that leads to an OK or an error: the session has a name after it, or none."""
+        plugin = self.identity_provider.get_default_plugin()
+        challenge, state = await plugin.start()
+        self.handshake_auth_data, self.handshake_auth_plugin = challenge, plugin.name
+        greeting = packets.make_handshake_v10(
+            capabilities=CAPABILITIES,
+            server_charset=_CHARSET,
+            server_version=SERVER_VERSION,
+            connection_id=self.connection_id,
+            auth_data=challenge,
+            status_flags=self.status_flags,
+            auth_plugin_name=plugin.name,
+        )
+        await self.stream.write(greeting)
+        login = read_login(await self.stream.read(), int(CAPABILITIES))
+        self.capabilities = Capabilities(login.capabilities)
+        await self.authenticate(login.user, login.response, login.plugin, {}, state, plugin)
+        self.stream.reset_seq()
 
     async def _command(self) -> bool:
         """Carry one command out; False when it was the last."""
@@ -168,16 +190,8 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
 
     async def _change_user(self, rest: bytes) -> None:
         self.session.username = None
-        try:
-            asked = packets.parse_com_change_user(self.capabilities, self.client_charset, rest)
-        except Exception as error:
-            raise MalformedPacketError("the command cannot be read") from error
-        await self.authenticate(
-            username=asked.username,
-            auth_response=asked.auth_response,
-            client_plugin_name=asked.client_plugin,
-            connect_attrs=asked.connect_attrs,
-        )
+        asked = read_change_user(rest, int(self.capabilities))
+        await self.authenticate(asked.user, asked.response, asked.plugin, {})
         self._prepared.clear()
 
     async def _reset_connection(self, _rest: bytes) -> None:

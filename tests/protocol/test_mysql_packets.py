@@ -16,6 +16,7 @@ from mysql_mimic.results import NullBitmap
 from mysql_mimic.types import read_str_len, read_uint_len, uint_len
 
 from protocol.errors import TokenizerError
+from protocol.mysql_login import Login, read_change_user, read_login
 from protocol.mysql_parameters import MalformedPacketError, read_parameters
 from protocol.mysql_rows import binary_row, length_encoded, text_row
 from protocol.placeholders import count_placeholders
@@ -171,6 +172,49 @@ def test_moments(moment: datetime.datetime, length: int) -> None:
     wanted = moment if length == 11 else moment.replace(microsecond=0)
     assert isinstance(cell, bytes)
     assert datetime.datetime.fromisoformat(cell.decode()) == wanted
+
+
+# Logins
+
+HEAD = struct.pack("<IIB23x", 0x0008_8208, 1 << 24, 45)
+LOGINS: list[tuple[bytes, Login]] = [
+    (HEAD + b"ann\0\3abcdb\0plugin\0", Login(0x0008_8208, "ann", b"abc", "plugin")),
+    (HEAD + b"\0\0\0", Login(0x0008_8208, "", b"", None)),
+    (HEAD + b"ann\0\0\0plugin", Login(0x0008_8208, "ann", b"", "plugin")),
+    (b"\0\x82\0\0" + HEAD[4:] + b"ann\0\1x", Login(0x8200, "ann", b"x", None)),
+]
+
+
+@pytest.mark.parametrize(("packet_", "login"), LOGINS)
+def test_logins(packet_: bytes, login: Login) -> None:
+    assert read_login(packet_, 0x0008_8208) == login
+
+
+def test_a_change_of_user() -> None:
+    packet_ = b"bob\0\2xydb\0\x2d\0plugin\0"
+    assert read_change_user(packet_, 0x0008_8208) == Login(0x0008_8208, "bob", b"xy", "plugin")
+    assert read_change_user(b"bob\0\0\0", 0x8200) == Login(0x8200, "bob", b"", None)
+
+
+@pytest.mark.parametrize("rest", [b"", b"ann", b"ann\0", b"ann\0\5abc", b"ann\0\0db"])
+def test_logins_that_are_cut_off(rest: bytes) -> None:
+    with pytest.raises(MalformedPacketError):
+        read_login(HEAD + rest, 0x0008_8208)
+    with pytest.raises(MalformedPacketError):
+        read_change_user(rest, 0x0008_8208)
+
+
+def test_a_client_that_wants_tls_or_an_old_protocol() -> None:
+    for packet_ in (HEAD, b"\0" * 40):
+        with pytest.raises(MalformedPacketError):
+            read_login(packet_, 0x0008_8208)
+
+
+@given(st.binary(max_size=80), st.integers(0, 2**32 - 1))
+def test_any_bytes_are_a_login_or_refused(rest: bytes, capabilities: int) -> None:
+    for read in (read_login, read_change_user):
+        with contextlib.suppress(MalformedPacketError):
+            assert isinstance(read(rest, capabilities), Login)
 
 
 # Placeholders

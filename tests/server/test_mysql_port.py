@@ -1,0 +1,363 @@
+"""The MySQL port (mysql.md): what clients do wrong, what is bounded, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cubequeue_server.auth import Credentials
+from cubequeue_server.mysql import connection, listener, statements
+from cubequeue_server.mysql.listener import MysqlListener
+from cubequeue_server.server import Server, SqlEngine
+from cubequeue_server.settings_values import Endpoint
+from storage.errors import UserError
+from storage.interface import Pending, Reply
+from storage.vocabulary import Columns, ColumnType, OtherSql, Result, SysForeign
+from tests.server.client import connected
+from tests.server.harness import FIRST_ID, SlowDurableStore, WatchedStore, answer_one, serving, until
+from tests.server.mysql_client import (
+    CLOSE,
+    EXECUTE,
+    FETCH,
+    LONG_DATA,
+    OK,
+    PREPARE,
+    QUERY,
+    QUIT,
+    RESET,
+    MysqlClient,
+    error_of,
+    mysql,
+)
+
+MIB = 1 << 20
+MAX_PACKET = 2 * MIB
+
+
+class Ports:
+    """A server with both of its ports."""
+
+    def __init__(self, server: Server, port: MysqlListener) -> None:
+        self.server, self.port = server, port
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.port.address.host, self.port.address.port
+
+
+@asynccontextmanager
+async def ports(
+    store: WatchedStore | None = None, sql: SqlEngine = answer_one, credentials: Credentials | None = None
+) -> AsyncIterator[Ports]:
+    async with serving(store, sql) as server:
+        port = MysqlListener(Endpoint("127.0.0.1", 0), server, credentials or Credentials(), MAX_PACKET)
+        await port.start()
+        try:
+            yield Ports(server, port)
+        finally:
+            await asyncio.gather(server.stop(), port.stop())
+            assert port.connections == 0
+
+
+async def test_packets_that_arrive_byte_by_byte() -> None:
+    async with ports() as both, mysql(both.address, log_in=False) as client:
+        send = client.writer.write
+
+        def drip(data: bytes) -> None:
+            for at in range(len(data)):
+                asyncio.get_running_loop().call_later(at * 0.002, send, data[at : at + 1])
+
+        client.writer.write = drip  # type: ignore[assignment]
+        assert (await client.log_in())[0] == OK
+        assert await client.rows("CACHE SET 'k' 'v'") == [b"\4true"]
+
+
+async def test_two_commands_in_one_write_are_answered_in_order() -> None:
+    async with ports() as both, mysql(both.address) as client:
+        wait = f"QUEUE RESULT_BLOCKING 200 {FIRST_ID}"
+        for text in (wait, "CACHE SET 'a' 'b'", "CACHE GET 'a'"):
+            client.command(QUERY, text.encode())
+        for rows in ([], [b"\4true"], [b"\1b"]):
+            client.sequence = 1
+            packets = await client.answer()
+            assert packets[packets[0][0] + 2 : -1] == rows
+
+
+async def test_a_statement_of_one_byte_too_many_is_refused_and_the_connection_closed() -> None:
+    async with ports() as both:
+        for size, is_refused in ((MAX_PACKET - 1, False), (MAX_PACKET, True)):
+            async with mysql(both.address) as client:
+                answer = await client.ask(QUERY, b"CACHE SET 'k' '%s'" % (b"x" * (size - len("CACHE SET 'k' ''"))))
+                if is_refused:
+                    assert error_of(answer)[0] == 1153
+                    assert await client.is_closed()
+                else:
+                    assert answer[0][0] == 1
+
+
+async def test_before_the_login_little_is_read() -> None:
+    async with ports() as both, mysql(both.address, log_in=False) as client:
+        await client.read()
+        client.writer.write(client.packet(b"x" * 70_000))
+        assert error_of([await client.read()])[0] == 1153
+        assert await client.is_closed()
+
+
+@pytest.mark.parametrize("junk", [b"\0" * 4, b"GET / HTTP/1.1\r\n\r\n", b"\x20\0\0\1" + b"\xff" * 32, b"\1\0\0\7x"])
+async def test_no_handshake(junk: bytes) -> None:
+    async with ports() as both, mysql(both.address, log_in=False) as client:
+        await client.read()
+        client.writer.write(junk)
+        client.writer.write_eof()
+        await client.reader.read()
+        async with mysql(both.address) as other:
+            assert await other.rows("SELECT 1")
+
+
+async def test_packets_out_of_order_close() -> None:
+    async with ports() as both, mysql(both.address) as client:
+        client.sequence = 3
+        client.writer.write(client.packet(b"\x0e"))
+        assert await client.is_closed()
+
+
+async def test_a_client_that_says_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_HANDSHAKE_TIMEOUT_S", 0.2)
+    async with ports() as both, mysql(both.address, log_in=False) as client:
+        await client.read()
+        assert await client.is_closed()
+
+
+async def test_only_so_many_are_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "MAX_CONNECTIONS", 2)
+    async with ports() as both, mysql(both.address) as first, mysql(both.address) as second:
+        async with mysql(both.address, log_in=False) as third:
+            assert error_of([await third.log_in()])[0] == 1040
+            assert await third.is_closed()
+        assert await second.rows("SELECT 1")
+        first.command(QUIT)
+        assert await first.is_closed()
+        await until(lambda: both.port.connections == 1)
+        async with mysql(both.address) as fourth:
+            assert await fourth.rows("SELECT 1")
+
+
+@pytest.mark.parametrize("code", [FETCH, 0x04, 0x05, 0x09, 0x1B, 0xFF, 0x7F])
+async def test_unknown_commands_are_errors(code: int) -> None:
+    async with ports() as both, mysql(both.address) as client:
+        assert error_of(await client.ask(code, b"\1\0\0\0"))[0] == 1047
+        assert await client.rows("SELECT 1")
+
+
+# Prepared statements
+
+
+async def prepared(client: MysqlClient, text: bytes) -> tuple[bytes, int]:
+    client.command(PREPARE, text)
+    head = await client.read()
+    assert head[0] == OK
+    count = int.from_bytes(head[7:9], "little")
+    for _ in range(count + 1 if count else 0):
+        await client.read()
+    return head[1:5], count
+
+
+def texts(*values: bytes) -> bytes:
+    lengths = b"".join(struct.pack("<BQ", 0xFE, len(value)) + value for value in values)
+    return b"\0\1\0\0\0" + bytes((len(values) + 7) // 8) + b"\1" + b"\xfd\0" * len(values) + lengths
+
+
+async def test_values_sent_ahead_in_pieces() -> None:
+    async with ports() as both, mysql(both.address) as client:
+        id_, count = await prepared(client, b"CACHE SET ? ?")
+        assert count == 2
+        for piece in (b"first ", b"second"):
+            client.command(LONG_DATA, id_ + b"\1\0" + piece)
+        assert len(await client.ask(EXECUTE, id_ + b"\0\1\0\0\0" + b"\0" + b"\1" + b"\xfd\0\xfc\0" + b"\1k")) == 5
+        assert await client.rows("CACHE GET 'k'") == [b"\x0cfirst second"]
+        client.command(LONG_DATA, id_ + b"\1\0" + b"dropped")
+        assert (await client.ask(RESET, id_))[0][0] == OK
+        await client.ask(EXECUTE, id_ + texts(b"k", b"whole"))
+        assert await client.rows("CACHE GET 'k'") == [b"\5whole"]
+
+
+async def test_closed_and_unknown_statements() -> None:
+    async with ports() as both, mysql(both.address) as client:
+        id_, _ = await prepared(client, b"SELECT 1")
+        client.command(CLOSE, id_)
+        for code in (EXECUTE, RESET):
+            assert "no prepared statement" in error_of(await client.ask(code, id_ + bytes(5)))[1]
+            assert "cannot be read" in error_of(await client.ask(code, b"\1"))[1]
+        client.command(LONG_DATA, id_ + b"\0\0" + b"x")
+        assert await client.rows("SELECT 1")
+
+
+async def test_bad_parameters_and_bad_texts() -> None:
+    async with ports() as both, mysql(both.address) as client:
+        id_, _ = await prepared(client, b"CACHE GET ?")
+        assert "parameters of the prepared statement" in error_of(await client.ask(EXECUTE, id_ + bytes(3)))[1]
+        assert "Unterminated string literal" in error_of(await client.ask(PREPARE, b"SELECT '"))[1]
+        assert "not valid UTF-8" in error_of(await client.ask(PREPARE, b"SELECT \xff"))[1]
+        assert "more than 1048576 bytes" in error_of(await client.ask(PREPARE, b"SELECT '%s'" % (b"x" * MIB)))[1]
+        assert "more than 65535 parameters" in error_of(await client.ask(PREPARE, b"?" * 65_536))[1]
+        assert await client.rows("SELECT 1")
+
+
+async def test_prepared_statements_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "MAX_PREPARED", 2)
+    monkeypatch.setattr(statements, "MAX_PREPARED_BYTES", 100)
+    async with ports() as both, mysql(both.address) as client:
+        id_, _ = await prepared(client, b"CACHE GET ?")
+        assert "take more than 100 bytes" in error_of(await client.ask(PREPARE, b"SELECT '%s'" % (b"x" * 85)))[1]
+        await prepared(client, b"SELECT 2")
+        assert "2 statements are prepared already" in error_of(await client.ask(PREPARE, b"SELECT 3"))[1]
+        client.command(LONG_DATA, id_ + b"\0\0" + b"x" * 90)
+        assert error_of([await client.read()])[0] == 1153
+        assert await client.is_closed()
+
+
+# Waiting, and durability
+
+
+async def test_a_client_that_leaves_while_it_waits_frees_its_place() -> None:
+    store = WatchedStore()
+    async with ports(store) as both:
+        async with mysql(both.address) as client:
+            client.command(QUERY, b"QUEUE RESULT_BLOCKING 3600000 1")
+            await until(lambda: store.gauges()["waiters"] == 1)
+        await until(lambda: store.gauges()["waiters"] == 0)
+        await until(lambda: both.port.connections == 0)
+        assert both.server.in_flight == 0
+
+
+async def test_a_stop_answers_who_waits_and_closes_all() -> None:
+    store = WatchedStore()
+    async with ports(store) as both, mysql(both.address) as idle, mysql(both.address) as waiting:
+        waiting.command(QUERY, b"QUEUE RESULT_BLOCKING 3600000 1")
+        await until(lambda: store.gauges()["waiters"] == 1)
+        await asyncio.gather(both.server.stop(), both.port.stop())
+        packets = await waiting.answer()
+        assert packets[packets[0][0] + 2 : -1] == []
+        assert await waiting.is_closed()
+        assert await idle.is_closed()
+
+
+async def test_no_answer_before_it_is_durable() -> None:
+    store = SlowDurableStore()
+    store.sync()
+    async with ports(store) as both, mysql(both.address) as client:
+        client.command(QUERY, b"CACHE SET 'k' 'v'")
+        await until(lambda: store.gauges()["cache_keys"] == 1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.reader.readexactly(1), 0.1)
+        store.sync()
+        assert (await client.answer())[-2] == b"\4true"
+
+
+async def test_who_may_not_come_in_gets_no_further() -> None:
+    async with ports(credentials=Credentials({b"ann": b"s3cret"})) as both:
+        async with mysql(both.address, log_in=False) as client:
+            assert error_of([await client.log_in()])[0] == 1045
+            client.command(QUERY, b"CACHE SET 'k' 'v'")
+            assert await client.is_closed()
+        async with connected(both.server.address) as other:
+            assert await other.rows("CACHE GET 'k'") == [(None,)]
+
+
+# Answers of SELECTs that come later
+
+
+class LateSql:
+    """An SQL engine that answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.pending: list[Pending] = []
+
+    def __call__(self, statement: OtherSql | SysForeign, now_ms: int) -> Pending:
+        self.pending.append(Pending(None))
+        return self.pending[-1]
+
+    def answer(self, count: int) -> None:
+        rows: list[tuple[int, ...]] = [(number,) for number in range(count)]
+        for pending in self.pending:
+            assert pending.on_outcome is not None
+            pending.on_outcome(Reply(Result(Columns(("n", ColumnType.INT)), list(rows)), 0))
+        self.pending.clear()
+
+
+@pytest.mark.parametrize("count", [0, 1, 1_000, 1_001, 70_000])
+async def test_late_answers_of_any_number_of_rows(count: int) -> None:
+    sql = LateSql()
+    async with ports(sql=sql) as both, mysql(both.address) as client, connected(both.server.address) as other:
+        client.command(QUERY, b"SELECT 2")
+        asked = await other.send("SELECT 2")
+        await until(lambda: len(sql.pending) == 2)
+        sql.answer(count)
+        packets = await client.answer()
+        wanted = [b"%d" % number for number in range(count)]
+        assert [row[1:] for row in packets[3:-1]] == wanted
+        reply = await other.reply(asked)
+        assert [row[0] for row in reply.rows] == wanted  # type: ignore[union-attr]
+        assert both.server.in_flight == 0
+
+
+class FailingStore(SlowDurableStore):
+    """A store whose writes can fail."""
+
+    def on_failed(self, callback: object) -> None:
+        self.fail = callback
+
+
+async def test_a_select_that_has_read_what_was_lost_is_an_error() -> None:
+    store, sql = FailingStore(), LateSql()
+    store.sync()
+    async with ports(store, sql) as both, mysql(both.address) as client, connected(both.server.address) as other:
+        client.command(QUERY, b"SELECT 2")
+        asked = await other.send("SELECT 2")
+        await until(lambda: len(sql.pending) == 2)
+        store.fail("the disk is full")  # type: ignore[operator]
+        sql.answer(5)
+        assert "was lost by a failed write" in error_of(await client.answer())[1]
+        assert "was lost by a failed write" in str(await other.reply(asked))
+
+
+async def test_an_error_of_the_engine_is_told() -> None:
+    def refuse(_statement: OtherSql | SysForeign, _now_ms: int) -> Result:
+        raise UserError("not today")
+
+    async with ports(sql=refuse) as both, mysql(both.address) as client:
+        assert error_of(await client.ask(QUERY, b"SELECT 2")) == (1815, "not today")
+
+
+async def test_a_client_that_does_not_read_holds_nobody_up() -> None:
+    async with ports() as both, mysql(both.address) as slow, mysql(both.address) as quick:
+        await quick.rows(f"CACHE SET 'large' '{'x' * MIB}'")
+        for _ in range(40):
+            slow.command(QUERY, b"CACHE GET 'large'")
+        await asyncio.sleep(0.2)
+        assert await quick.rows("CACHE SET 'k' 'v'") == [b"\4true"]
+
+
+async def test_any_commands_leave_the_server_well() -> None:
+    draw = random.Random(7)
+    async with ports() as both:
+        for _ in range(60):
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, AssertionError):
+                async with mysql(both.address) as client:
+                    for _ in range(20):
+                        client.command(
+                            draw.choice([*range(32), QUERY, PREPARE, EXECUTE]), draw.randbytes(draw.randrange(40))
+                        )
+                    client.writer.write(draw.randbytes(40))
+                    client.writer.write_eof()
+                    await asyncio.wait_for(client.reader.read(), 5)
+        async with mysql(both.address) as client:
+            assert await client.rows("SELECT 1")
+        await until(lambda: both.server.in_flight == 0)
+    assert both.server.counters.internal_errors == 0
