@@ -81,7 +81,8 @@ def test_a_signal_stops_it_in_order(signal_number: int) -> None:
         assert code == 0
         assert seconds < 5
         client.close_socket()
-    assert [json.loads(line)["message"] for line in errors.splitlines()] == ["stopping", "stopped"]
+    messages = [json.loads(line)["message"] for line in errors.splitlines()]
+    assert messages == ["stopping", "connection ended", "stopped"]
 
 
 def test_clients_are_told_that_the_service_restarts() -> None:

@@ -73,7 +73,9 @@ OTHER: dict[str, tuple[str, Any]] = {
     "log_level": ("trace", "trace"),
     "log_format": ("json", "json"),
     "telemetry": ("true", True),
+    "data_dir": ("/d", "/d"),
     "durability": ("memory", "memory"),
+    "cache_durability": ("memory", "memory"),
 }
 EFFECTIVE = [setting for setting in TABLE if setting.no_effect is None]
 INEFFECTIVE = [setting for setting in TABLE if setting.no_effect is not None]
@@ -254,7 +256,11 @@ REFUSALS = [
         "CUBESTORE_QUEUE_RESULTS_EXPIRE=301: out of range, allowed are 1 s to 300 s",
     ),
     ({"CUBEQUEUE_ANNOUNCE_VERSION": "new"}, "CUBEQUEUE_ANNOUNCE_VERSION=new: not a version such as 1.7.43, or none"),
-    ({"CUBEQUEUE_DURABILITY": "strict"}, "CUBEQUEUE_DURABILITY=strict: not one of memory"),
+    ({"CUBEQUEUE_DURABILITY": "best"}, "CUBEQUEUE_DURABILITY=best: not one of auto, memory, relaxed, strict"),
+    (
+        {"CUBEQUEUE_DURABILITY": "strict"},
+        "CUBEQUEUE_DURABILITY=strict: it needs a data directory, CUBESTORE_DATA_DIR",
+    ),
     ({"CUBEQUEUE_USER": "a:b"}, "CUBEQUEUE_USER=a:b: not a name without a colon"),
 ]
 
