@@ -247,11 +247,11 @@ def test_what_is_not_closed(text: bytes) -> None:
 
 @pytest.mark.parametrize("piece", [b"?", b"'", b"''?", b"\\'", b"/*", b"--\n", b"-", b"/", b"'x' "])
 def test_placeholders_are_counted_in_linear_time(piece: bytes) -> None:
-    text = b"SELECT " + piece * (4_000_000 // len(piece))
-    start = time.perf_counter()
+    text = b"SELECT " + piece * (1_000_000 // len(piece))
+    start = time.process_time()
     with contextlib.suppress(TokenizerError):
         count_placeholders(text)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 2
 
 
 def test_the_types_of_the_tests_are_all_there_are() -> None:
