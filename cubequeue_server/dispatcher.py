@@ -39,6 +39,8 @@ SqlEngine = Callable[[OtherSql | SysForeign, int], Result | Pending]
 
 # More rows of an answer that comes later are encoded in a thread: some two milliseconds' work.
 _MAX_ROWS_ON_THE_LOOP: Final = 1_000
+# A longer answer of a SELECT would hold others up for over ten milliseconds when it is sent: one frame is one copy.
+MAX_SELECT_REPLY_BYTES: Final = 16 << 20
 
 # Who is to get the answer to a statement that was executed: connection, message id, the key that the answer is kept
 # under, the kind of statement, when it began in ns.
@@ -238,6 +240,12 @@ class Dispatcher:
     def _encode_and_free(self, request: InFlight, reply: Reply) -> tuple[bytes, bool]:
         encoded = self._encode(request.message_id, request.response_format, reply)
         rows = reply.result.rows
+        if request.statement in _OF_SQL and len(encoded[0]) > MAX_SELECT_REPLY_BYTES:
+            text = (
+                f"SELECT with an answer of {len(encoded[0])} bytes, more than {MAX_SELECT_REPLY_BYTES}, is not"
+                " supported here: ask for fewer columns, for rows with LIMIT, or on the MySQL port"
+            )
+            encoded = encode_error(request.message_id, text), False
         while isinstance(rows, list) and rows:  # step by step: to free them all at once takes its time, too
             del rows[-_MAX_ROWS_ON_THE_LOOP:]
         return encoded

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from cubequeue_server import dispatcher
 from cubequeue_server.auth import Credentials
 from cubequeue_server.mysql import connection, listener, statements
 from cubequeue_server.mysql.listener import MysqlListener
@@ -304,6 +305,19 @@ async def test_late_answers_of_any_number_of_rows(count: int) -> None:
         assert [row[1:] for row in packets[3:-1]] == wanted
         reply = await other.reply(asked)
         assert [row[0] for row in reply.rows] == wanted  # type: ignore[union-attr]
+        assert both.server.in_flight == 0
+
+
+async def test_an_answer_that_is_too_long_for_one_frame_is_an_error_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    sql = LateSql()
+    monkeypatch.setattr(dispatcher, "MAX_SELECT_REPLY_BYTES", 50_000)
+    async with ports(sql=sql) as both, mysql(both.address) as client, connected(both.server.address) as other:
+        client.command(QUERY, b"SELECT 2")
+        asked = await other.send("SELECT 2")
+        await until(lambda: len(sql.pending) == 2)
+        sql.answer(1_500)
+        assert len(await client.answer()) == 1_500 + 4
+        assert "more than 50000, is not supported here" in str(await other.reply(asked))
         assert both.server.in_flight == 0
 
 
