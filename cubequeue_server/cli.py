@@ -21,11 +21,17 @@ _DESCRIPTION = "A queue and cache server for Cube that speaks CubeStore's protoc
 _COMMANDS = {
     "serve": "run the server in the foreground",
     "healthcheck": "ask a running server whether it is ready: exit code 0 or 1",
+    "sql": "execute statements on a running server: one, those of stdin, or a shell",
+    "queues": "list the queues of a running server, or the items of one",
+    "cancel": "cancel an item of a queue",
+    "top": "watch queues, throughput, cache and memory of a running server",
+    "bench": "put load on a running server and measure its answers",
     "backup": "write the journal of the data directory to a file, beside a running server or none",
     "restore": "make the journal of an empty data directory from a backup",
     "settings": "print every setting with its effective value and where that came from",
     "hash-password": "read a password, print the hash of it for the file of users",
 }
+_CLIENT_COMMANDS = ("sql", "queues", "cancel", "top", "bench")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,6 +65,11 @@ def _parser(command: str) -> argparse.ArgumentParser:
             formatter_class=_wide_formatter,
         )
         if name != command or name == "hash-password":  # which needs no setting
+            continue
+        if name in _CLIENT_COMMANDS:
+            from cubequeue_server.commands.flags import add_client_flags  # noqa: PLC0415
+
+            add_client_flags(subparser, name)
             continue
         from cubequeue_server.settings_help import add_setting_flags  # noqa: PLC0415
 
@@ -117,6 +128,23 @@ def _settings(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _client(arguments: argparse.Namespace) -> int:
+    """A command that talks to a running server, wherever that is: it has no settings of its own."""
+    from importlib import import_module  # noqa: PLC0415
+
+    from cubequeue_server.commands.client import CommandError  # noqa: PLC0415
+    from cubequeue_server.commands.tables import printable  # noqa: PLC0415
+
+    module = import_module(f"cubequeue_server.commands.{arguments.command}")
+    try:
+        return int(module.run(arguments))
+    except CommandError as error:
+        _fail(printable(str(error), 2_000), EXIT_USAGE if error.is_usage else EXIT_FAILURE)
+    except BrokenPipeError:  # whoever read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+
+
 def _hash_password(_arguments: argparse.Namespace) -> int:
     from cubequeue_server.passwords import hash_password  # noqa: PLC0415
 
@@ -141,6 +169,7 @@ _COMMAND_RUNNERS = {
     "restore": _backup,
     "settings": _settings,
     "hash-password": _hash_password,
+    **dict.fromkeys(_CLIENT_COMMANDS, _client),
 }
 
 

@@ -1,0 +1,192 @@
+"""`cubequeue bench`: a load test of any server that speaks the protocol: life cycles of items, then a mix of the cache.
+
+It first measures itself against a bare echo on this machine: a figure near that ceiling is the generator's, not the
+server's. All names begin with one that no client has, and what is left at the end is removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Final
+
+import uvloop
+
+from cubequeue_server.commands.client import CommandError, Connection, connected
+from cubequeue_server.commands.echo import EchoConnection
+from cubequeue_server.commands.tables import printable
+from protocol.client_codec import ErrorReply, Rows
+
+_CEILING_SECONDS: Final = 2.0
+_CACHE_KEYS: Final = 256  # a worker; one write to three reads
+_PAYLOAD: Final = "x" * 512
+_TTL_S: Final = 600  # what a bench that is killed leaves behind ends by itself
+_END_TIMEOUT_S: Final = 30.0
+
+
+@dataclass(slots=True)
+class Measured:
+    """Latencies in seconds, in the order of the answers, and error texts with their counts."""
+
+    seconds: float
+    latencies_s: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def note(self, error: str) -> None:
+        """Count an error; of different texts only so many are kept."""
+        self.errors[error if len(self.errors) < 20 else "other errors"] += 1
+
+
+Worker = Callable[["Asker", str, float], Awaitable[None]]
+
+
+class Asker:
+    """Asks on one connection and measures."""
+
+    def __init__(self, connection: Connection, measured: Measured) -> None:
+        self._connection = connection
+        self._measured = measured
+
+    async def ask(self, statement: str) -> list[tuple[bytes | None, ...]] | None:
+        """The rows, None for an error reply, which is counted. Raises CommandError when the connection ended."""
+        start = time.perf_counter()
+        reply = await self._connection.begin(statement)
+        self._measured.latencies_s.append(time.perf_counter() - start)
+        if isinstance(reply, Rows):
+            return reply.rows
+        self._measured.note(reply.text if isinstance(reply, ErrorReply) else "a reply in another format")
+        return None
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The exit code: 1 when there were errors. Raises CommandError when the server is not reached."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_bench(arguments))
+
+
+async def _bench(arguments: argparse.Namespace) -> int:
+    run_name = f"cubequeue-bench-{secrets.token_hex(8)}"
+    count, depth, seconds = arguments.connections, arguments.depth, float(arguments.seconds)
+    async with AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(connected(arguments.url)) for _ in range(count)]
+        _say(f"{count} connections, {depth} requests in flight on each, {arguments.seconds} s each part")
+        ceiling = await _ceiling(count, depth, min(_CEILING_SECONDS, seconds))
+        _say(f"the generator is Python: at most {ceiling:.0f} requests/s, measured against a bare echo on this machine")
+        _say(f"{'':<12}{'requests/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'errors':>10}")
+        has_errors = False
+        for name, worker in (("queue", _life_cycles), ("cache", _cache_mix)):
+            try:
+                measured = await _load(connections, depth, seconds, worker, run_name)
+            finally:
+                await asyncio.shield(_remove(arguments.url, run_name))
+            _report(name, measured)
+            has_errors |= bool(measured.errors)
+    return int(has_errors)
+
+
+async def _load(connections: list[Connection], depth: int, seconds: float, worker: Worker, run_name: str) -> Measured:
+    measured = Measured(seconds)
+    start = time.perf_counter()
+
+    async def work(asker: Asker, name: str) -> None:
+        try:
+            await worker(asker, name, start + seconds)
+        except CommandError as error:
+            measured.note(str(error))
+
+    tasks = [
+        asyncio.create_task(work(Asker(connection, measured), f"{run_name}-{number}-{lane}"))
+        for number, connection in enumerate(connections)
+        for lane in range(depth)
+    ]
+    try:
+        _, late = await asyncio.wait(tasks, timeout=seconds + _END_TIMEOUT_S)
+    finally:
+        for task in tasks:
+            task.cancel()
+    measured.seconds = time.perf_counter() - start
+    for _ in late:
+        measured.note(f"no answer within {_END_TIMEOUT_S:.0f} s")
+    return measured
+
+
+async def _life_cycles(asker: Asker, name: str, until_s: float) -> None:
+    """Add, claim, end and read one item after the other, in a queue of the worker's own."""
+    number = 0
+    while time.perf_counter() < until_s:
+        number += 1
+        path = f"'{name}:{number}'"
+        if not await asker.ask(f"QUEUE ADD PRIORITY 1 {path} '{_PAYLOAD}'"):
+            continue
+        if await asker.ask(f"QUEUE RETRIEVE CONCURRENCY 1 {path}"):
+            await asker.ask(f"QUEUE ACK {path} '{_PAYLOAD}'")
+            await asker.ask(f"QUEUE RESULT {path}")
+        else:  # an answer without the item: it must not stay
+            await asker.ask(f"QUEUE CANCEL {path}")
+
+
+async def _cache_mix(asker: Asker, name: str, until_s: float) -> None:
+    """One SET to three GETs over a few hundred keys."""
+    number = 0
+    while time.perf_counter() < until_s:
+        key = number // 4 * 7 % _CACHE_KEYS
+        if number % 4 == 0:
+            await asker.ask(f"CACHE SET TTL {_TTL_S} '{name}:{key}' '{_PAYLOAD}'")
+        else:
+            await asker.ask(f"CACHE GET '{name}:{key}'")
+        number += 1
+
+
+async def _remove(url: str, run_name: str) -> None:
+    """Remove what this run added and is still there, on a fresh connection: the others may have ended."""
+    async with connected(url) as connection:
+        like = f"prefix LIKE '{run_name}-%'"
+        for table, command in (("queue", "QUEUE CANCEL"), ("cache", "CACHE REMOVE")):
+            rows = (await connection.rows(f"SELECT prefix, id FROM system.{table} WHERE {like}")).rows  # noqa: S608
+            for prefix, key in rows:
+                await connection.ask(f"{command} '{(prefix or b'').decode()}:{(key or b'').decode()}'")
+        unread = f"path LIKE '{run_name}-%' AND deleted = false"  # what was read, the server drops by itself
+        rows = (await connection.rows(f"SELECT path FROM system.queue_results WHERE {unread}")).rows  # noqa: S608
+        for (path,) in rows:
+            await connection.ask(f"QUEUE RESULT '{(path or b'').decode()}'")
+
+
+def _report(name: str, measured: Measured) -> None:
+    latencies = sorted(measured.latencies_s)
+    p50, p99 = (latencies[int(len(latencies) * share)] * 1000 if latencies else 0.0 for share in (0.5, 0.99))
+    rate = len(latencies) / measured.seconds
+    _say(f"{name:<12}{rate:>12.0f}{p50:>10.2f}{p99:>10.2f}{measured.errors.total():>10}")
+    for text, count in measured.errors.most_common():
+        _say(f"  {count} × {printable(text)}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201  # what the command is for
+
+
+# The generator's own ceiling
+
+
+async def _ceiling(count: int, depth: int, seconds: float) -> float:
+    """Requests/s of this generator against an echo in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cubequeue_server.commands.echo", stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        port = int(await asyncio.wait_for(process.stdout.readline(), _END_TIMEOUT_S))
+        async with AsyncExitStack() as stack:
+            url = f"ws://127.0.0.1:{port}"
+            connections = [await stack.enter_async_context(connected(url, EchoConnection)) for _ in range(count)]
+            measured = await _load(connections, depth, seconds, _cache_mix, "echo")
+    finally:
+        process.kill()
+        await process.wait()
+    return len(measured.latencies_s) / measured.seconds
