@@ -9,6 +9,7 @@ import select
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -136,3 +137,28 @@ def test_bench_measures_and_leaves_nothing(server: Running) -> None:
 def test_texts_fit() -> None:
     assert printable(b"\xff\x9b\n\x7f") == "��\\n\\x7f"
     assert columns(fit("日本語" * 10, 9)) == 9
+
+
+def test_the_shell_answers_keeps_a_history_and_ends_at_the_end_of_input(server: Running, tmp_path: Path) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        environment = {**clean_environment(), "XDG_STATE_HOME": str(tmp_path), "TERM": "dumb"}
+        os.execve(ENTRY_POINT, ["cubequeue", "sql", url(server)], environment)
+    output = b""
+    until = time.monotonic() + TIMEOUT_S
+    typed = [(b"cubequeue> ", b"CACHE SET TTL 60 'a' 'b'\n"), (b"(1 row)", b"nonsense\n"), (b"error: ", b"\x04")]
+    while time.monotonic() < until:
+        if typed and typed[0][0] in output:
+            os.write(terminal, typed.pop(0)[1])
+        if select.select([terminal], [], [], 0.2)[0]:
+            try:
+                output += os.read(terminal, 65536)
+            except OSError:  # the shell has ended
+                break
+    _, code = os.waitpid(child, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(code) == 0
+    assert not typed
+    history = tmp_path / "cubequeue_history"
+    assert "CACHE SET" in history.read_text()
+    assert history.stat().st_mode & 0o077 == 0
