@@ -29,6 +29,7 @@ _MAX_AHEAD: Final = 1 << 32
 _DAMAGED: Final = (
     "is damaged at byte {}: whole records follow, so it is no torn end; restore the directory from a backup"
 )
+_UNKNOWN: Final = "is damaged at byte {}: {} is no kind of record; restore the directory from a backup"
 
 _Data = bytes | mmap.mmap
 
@@ -98,7 +99,8 @@ def end_of_log(data: _Data, expected: int | None) -> LogEnd:
         elif end > zeros and not _is_whole(data, position, end):
             return LogEnd(start if head else position, expected)
         elif type_ > _LAST:
-            break  # none that this engine writes: RocksDB knows what it is
+            # No version of the engine has written such; RocksDB may go round in circles over it, for ever.
+            raise DamageError(_UNKNOWN.format(position, type_))
         else:
             if hole is not None:
                 raise DamageError(_DAMAGED.format(hole))

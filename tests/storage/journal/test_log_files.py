@@ -105,6 +105,15 @@ def test_regression_a_block_of_zeros_between_others_is_no_end() -> None:
             end_of_log(hole, 1)
 
 
+@pytest.mark.parametrize("kind", [5, 7, 11, 131])
+def test_regression_a_fragment_of_no_known_kind_is_refused_ahead_of_rocksdb_which_hangs_on_it(kind: int) -> None:
+    log, _ = a_log(LARGE)
+    damaged = log[: BLOCK + 6] + bytes([kind]) + log[BLOCK + 7 :]
+    assert log[BLOCK + 6] in {MIDDLE, LAST}
+    with pytest.raises(DamageError, match="is no kind of record"):
+        end_of_log(damaged, 1)
+
+
 def test_records_that_are_missing_are_missed() -> None:
     log, ends = a_log(SMALL)
     with pytest.raises(DamageError):

@@ -1,0 +1,194 @@
+"""A random walk of statements on a real journal, and the state after each group that was committed."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from storage.interface import ANYBODY, Pending
+from storage.journal.engine import Engine
+from storage.journal.recorder import Group, Recorder
+from storage.journal.store import JournaledStore
+from storage.vocabulary import (
+    CacheClear,
+    CacheIncr,
+    CacheRemove,
+    CacheSet,
+    QueueAck,
+    QueueAdd,
+    QueueAddAndRetrieve,
+    QueueCancel,
+    QueueClear,
+    QueueHeartbeat,
+    QueueMergeExtra,
+    QueueResult,
+    QueueRetrieve,
+    Statement,
+)
+from tests.storage.journal.restarting import Turns, everything, opened
+
+START_MS = 1_000
+
+
+class State:
+    """What a store holds, with digests in place of long texts: it compares quickly, and fails with few words."""
+
+    def __init__(self, store: JournaledStore) -> None:
+        held = everything(store)
+        self._answers: list[tuple[object, ...]] = held.pop("answers")  # type: ignore[assignment]
+        self.answers = {repr(key): _digest(result) for key, result, _ in self._answers}
+        self.rows = {_digest(f"{table} {row}"): f"{table} {row}"[:400] for table, row in _each(held)}
+
+    def differs_from(self, expected: State, ever_kept: dict[str, str]) -> str:
+        """In what, in short; empty when in nothing.
+
+        An answer that had expired may be there again: it is written with others and goes with the last of them.
+        """
+        lost = [text for digest, text in expected.rows.items() if digest not in self.rows]
+        invented = [text for digest, text in self.rows.items() if digest not in expected.rows]
+        missing = [key for key, digest in expected.answers.items() if self.answers.get(key) != digest]
+        wrong = [key for key, digest in self.answers.items() if ever_kept.get(key) != digest]
+        return "".join(
+            f"\n{name}: {found}"
+            for name, found in (
+                ("lost", lost),
+                ("invented", invented),
+                ("answers lost", missing),
+                ("answers wrong", wrong),
+            )
+            if found
+        )
+
+
+def _each(held: dict[str, object]) -> Iterator[tuple[str, str]]:
+    for table, rows in held.items():
+        for row in rows if isinstance(rows, list) else [rows]:
+            yield table, repr(row)
+
+
+def _digest(text: object) -> str:
+    return hashlib.sha256(repr(text).encode()).hexdigest()
+
+
+def state_in(directory: Path) -> State:
+    """What a start finds there. It is audited, and a second start finds the same behind what the first one wrote."""
+    states = []
+    for _ in range(2):
+        turns = Turns()
+        engine = Engine(directory)
+        store = opened(engine, turns)  # type: ignore[arg-type]  # the real one
+        store.check_invariants()
+        states.append(State(store))
+        turns.all()
+        engine.close()
+    assert not states[1].differs_from(states[0], states[0].answers)
+    return states[0]
+
+
+def a_text(random: Random) -> bytes:
+    """Mostly short; some are rows of their own, some of those are written ahead in chunks."""
+    size = random.choice([0, 5, 30, 255, 256, 257, 2_000, 2_000, 70_000, 300_000 if random.random() < 0.3 else 40])
+    return random.randbytes(8).hex().encode() * (size // 16) + b"." * (size % 16)
+
+
+def a_statement(random: Random) -> Statement:
+    """One of few paths, so that statements meet."""
+    path = b"%s:%d" % (random.choice([b"a", b"b"]), random.randrange(12))
+    make = random.choices(
+        [
+            lambda: QueueAdd(path, a_text(random), random.randrange(3), random.choice([None, 60])),
+            lambda: QueueAddAndRetrieve(path, a_text(random), 8),
+            lambda: QueueRetrieve(path, 8, extended=random.random() < 0.5),
+            lambda: QueueHeartbeat(path),
+            lambda: QueueMergeExtra(path, b'{"k%d": "%s"}' % (random.randrange(3), a_text(random)[:3_000])),
+            lambda: QueueAck(path, None if random.random() < 0.2 else a_text(random)),
+            lambda: QueueResult(path),
+            lambda: QueueCancel(path),
+            lambda: CacheSet(path, a_text(random), random.choice([None, 10, 600]), random.random() < 0.3),
+            lambda: CacheIncr(b"n:%d" % random.randrange(3)),
+            lambda: CacheRemove(path),
+            QueueClear,
+            CacheClear,
+        ],
+        [8, 3, 6, 3, 3, 6, 3, 2, 6, 3, 2, 0.4, 0.4],
+    )[0]
+    return make()
+
+
+@dataclass
+class Commit:
+    """The state after a group, and the log file and its length when the group was in."""
+
+    log: str
+    log_bytes: int
+    state: State
+
+
+@dataclass
+class Walk:
+    """A directory as the death of its process leaves it, and its commits. The first one is of the empty journal."""
+
+    directory: Path
+    commits: list[Commit] = field(default_factory=list)
+
+    @property
+    def ever_kept(self) -> dict[str, str]:
+        """All answers that any group had."""
+        return {key: digest for commit in self.commits for key, digest in commit.state.answers.items()}
+
+    @property
+    def log(self) -> Path:
+        """The only log file of a short walk."""
+        (path,) = self.directory.glob("*.log")
+        return path
+
+
+def walk(directory: Path, seed: int, statements: int, monkeypatch: pytest.MonkeyPatch) -> Walk:
+    """Take one, and copy the directory before the engine closes, which would tidy up."""
+    random, turns = Random(seed), Turns()
+    taken: list[State] = []
+    commits: list[Commit] = []
+
+    class Tracing(Engine):
+        def write(self, group: Group) -> None:
+            super().write(group)
+            commits.append(Commit(*newest_log(self.directory), taken.pop(0)))
+
+    class Snapshots(Recorder):
+        def take(self) -> Group:
+            taken.append(State(store))  # what is executed while large texts are written is not in the group
+            return super().take()
+
+    monkeypatch.setattr("storage.journal.store.Recorder", Snapshots)
+    engine = Tracing(directory)
+    store = opened(engine, turns)  # type: ignore[arg-type]  # the real one
+    commits.append(Commit(*newest_log(directory), State(store)))
+    now_ms = START_MS
+    for number in range(statements):
+        now_ms += random.choice([0, 0, 1, 50])
+        key = (b"", b"client", number) if random.random() < 0.9 else None
+        outcome = store.execute(a_statement(random), ANYBODY, key, now_ms)
+        assert not isinstance(outcome, Pending)
+        if random.random() < 0.1:
+            now_ms += random.choice([0, 61_000])
+            store.tick(now_ms, 50)
+        if random.random() < 0.6:
+            turns.one() if random.random() < 0.5 else turns.all()
+    turns.all()
+    store.check_invariants()
+    copy = directory.with_name(directory.name + "-copy")
+    shutil.copytree(directory, copy)
+    engine.close()
+    return Walk(copy, commits)
+
+
+def newest_log(directory: Path) -> tuple[str, int]:
+    """The log file that is written to, and its length."""
+    path = max(directory.glob("*.log"), key=lambda path: int(path.stem))
+    return path.name, path.stat().st_size
