@@ -12,8 +12,11 @@ number of its operations (4): from one record to the next they leave no gap.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import mmap
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -46,13 +49,36 @@ class DamageError(JournalError):
 
 
 def prepare_logs(directory: Path) -> None:
-    """Refuse lost records, cut off zeros at the end. Raises `JournalError`; O(records), about half a µs each."""
+    """Refuse lost records, cut off zeros at the end. Raises `JournalError`; O(records), about 1.5 µs each.
+
+    Not while another process has the directory open: the end of its log may be a record that it just writes.
+    """
     try:
-        expected: int | None = None
-        for path in sorted(directory.glob("[0-9]*.log"), key=lambda path: int(path.stem)):
-            expected = _prepare(path, expected)
+        with _locked(directory):
+            _prepare_all(directory)
     except OSError as error:
         raise JournalError(f"cannot read the journal in {directory}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the lock that RocksDB takes, which is by process. What has none yet has no log either."""
+    lock = directory / "LOCK"
+    if not lock.exists():
+        yield
+        return
+    with lock.open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise JournalError(f"cannot open the journal in {directory}: another process has it open") from None
+        yield
+
+
+def _prepare_all(directory: Path) -> None:
+    expected: int | None = None
+    for path in sorted(directory.glob("[0-9]*.log"), key=lambda path: int(path.stem)):
+        expected = _prepare(path, expected)
 
 
 def _prepare(path: Path, expected: int | None) -> int | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from storage.journal.log_files import DamageError, crc32c, end_of_log
+from storage.journal.errors import JournalError
+from storage.journal.log_files import DamageError, crc32c, end_of_log, prepare_logs
 
 BLOCK = 32 * 1024
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
@@ -124,3 +128,24 @@ def test_a_damaged_length_of_the_last_record_cannot_be_told_from_a_torn_one() ->
     log, ends = a_log(SMALL)
     damaged = log[: ends[-2]] + log[ends[-2] : ends[-2] + 4] + b"\xff\xff" + log[ends[-2] + 6 :]
     assert end_of_log(damaged, 1).next_sequence == 1 + 2 * (len(SMALL) - 1)
+
+
+def test_regression_the_log_of_a_running_process_is_left_alone(tmp_path: Path) -> None:
+    log, ends = a_log(SMALL)
+    torn = log[: ends[-2] + 30] + bytes(40)
+    (tmp_path / "000004.log").write_bytes(torn)
+    (tmp_path / "LOCK").touch()
+    hold = (
+        "import fcntl, sys; lock = open(sys.argv[1], 'r+b'); fcntl.lockf(lock, fcntl.LOCK_EX);"
+        " print(flush=True); input()"
+    )
+    command = [sys.executable, "-c", hold, str(tmp_path / "LOCK")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(JournalError, match="another process has it open"):
+            prepare_logs(tmp_path)
+        assert (tmp_path / "000004.log").read_bytes() == torn
+        holder.kill()
+    prepare_logs(tmp_path)
+    assert (tmp_path / "000004.log").read_bytes() == log[: ends[-2]]
