@@ -50,8 +50,8 @@ _Executed: TypeAlias = tuple[Connection, int, RequestKey | None, type[Statement]
 class Dispatcher:
     """Executes the requests of all connections, one after the other.
 
-    A statement that is answered at once passes through here without anything being remembered of it: `InFlight` is
-    made for those that wait, for a result or for the journal.
+    A statement that is answered at once passes through here without anything being remembered of it. Of one that
+    waits for the journal alone the encoded answer is parked; `InFlight` is made for those whose answer comes later.
     """
 
     def __init__(

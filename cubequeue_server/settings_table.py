@@ -283,7 +283,7 @@ _PROCESS = (
     ),
 )  # fmt: skip
 
-_IN_MEMORY = "the journal is one local database without snapshots"
+_NO_SNAPSHOTS = "the journal is one local database without snapshots"
 _NO_REMOTE = "there is no remote storage here"
 _NO_GAUGES = "metrics are sent once a second"
 _SELF_TUNED = "the store does this work continuously by itself"
@@ -307,10 +307,10 @@ _WITHOUT_EFFECT = (
         ("CACHE_TTL_NOTIFY_CHANNEL", _SELF_TUNED),
         ("CACHE_TTL_BUFFER_MAX_SIZE", _SELF_TUNED),
         ("CACHE_COMPACTION_TRIGGER_SIZE", _SELF_TUNED),
-        ("CACHESTORE_LOG_ENABLED", _IN_MEMORY),
+        ("CACHESTORE_LOG_ENABLED", _NO_SNAPSHOTS),
         ("CACHESTORE_METRICS_LOOP", _NO_GAUGES),
-        ("MINIMUM_CACHESTORE_SNAPSHOTS_COUNT", _IN_MEMORY),
-        ("CACHESTORE_SNAPSHOTS_LIFETIME", _IN_MEMORY),
+        ("MINIMUM_CACHESTORE_SNAPSHOTS_COUNT", _NO_SNAPSHOTS),
+        ("CACHESTORE_SNAPSHOTS_LIFETIME", _NO_SNAPSHOTS),
         ("SQL_PARSER_RECURSION_LIMIT", "the nesting of SQL has a fixed bound"),
         ("SERVER_NAME", _ONE_NODE),
         ("META_ADDR", _ONE_NODE),

@@ -8,6 +8,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cubequeue_server.settings import Settings
@@ -26,13 +27,13 @@ class CannotOpenError(Exception):
     """A journal that cannot be used; the text is the line that the start ends with."""
 
 
+@dataclass(slots=True, frozen=True)
 class OpenStore:
-    """A store, what ends it, and whether it is well."""
+    """A store, what ends it, and why its writes are refused now, if they are."""
 
-    def __init__(self, store: Store, close: Callable[[], None], failure: Callable[[], str | None]) -> None:
-        self.store = store
-        self.close = close
-        self.failure = failure
+    store: Store
+    close: Callable[[], None]
+    failure: Callable[[], str | None]
 
 
 def open_store(settings: Settings, now_ms: Callable[[], int]) -> OpenStore:

@@ -53,14 +53,12 @@ class MemoryStore:
         cache_effects: Effects | None = None,
     ) -> None:
         self._effects = Effects() if effects is None else effects
-        self.answers = self._answers = Answers(answer_limits, self._effects)
-        self.queue = self._queue = Queue(queue_limits, first_id, self._effects, self._wake)
-        self.cache = self._cache = Cache(
-            cache_limits, random, self._effects if cache_effects is None else cache_effects
-        )
+        self.answers = Answers(answer_limits, self._effects)
+        self.queue = Queue(queue_limits, first_id, self._effects, self._wake)
+        self.cache = Cache(cache_limits, random, self._effects if cache_effects is None else cache_effects)
         self._handlers: Handlers = {
-            **self._queue.handlers,
-            **self._cache.handlers,
+            **self.queue.handlers,
+            **self.cache.handlers,
             SysCachestore: self._cachestore,
         }
 
@@ -89,7 +87,7 @@ class MemoryStore:
         handler = self._handlers.get(type(statement))
         if handler is None:
             raise InternalError(f"{type(statement).__name__} is not for the store")
-        queue, answers = self._queue, self._answers
+        queue, answers = self.queue, self.answers
         if queue.items.due_ms <= now_ms or queue.handover.results.due_ms <= now_ms or answers.due_ms <= now_ms:
             self._expire(now_ms)
         if request_key is None or not statement.has_effects:
@@ -104,7 +102,7 @@ class MemoryStore:
         self, handler: Handler, statement: Statement, caller: Caller, request_key: RequestKey, now_ms: int
     ) -> Result | Pending:
         """Carry out a statement whose answer is kept for one who asks again."""
-        if not self._answers.make_room():
+        if not self.answers.make_room():
             raise UserError(
                 "refused: the answers kept for clients that might ask again fill the room that"
                 " CUBEQUEUE_ANSWERS_MAX_SIZE allows, and none of them is known to have arrived"
@@ -114,9 +112,9 @@ class MemoryStore:
         if type(outcome) is Result:
             if self._effects.seq != seq_before:
                 group = self._effects.answer_kept(request_key, outcome, now_ms)
-                self._answers.keep(request_key, outcome, now_ms, group)
+                self.answers.keep(request_key, outcome, now_ms, group)
             elif type(statement) not in _KEPT_IF_CHANGED:
-                self._answers.keep(request_key, outcome, now_ms)
+                self.answers.keep(request_key, outcome, now_ms)
         elif isinstance(outcome, Waiter):
             outcome.request_key = request_key
         return outcome
@@ -127,41 +125,41 @@ class MemoryStore:
             case CachestoreAction.INFO:
                 return Result(INFO_COLUMNS, self._info_rows(now_ms))
             case CachestoreAction.EVICTION:
-                return Result(INFO_COLUMNS, self._cache.evict(now_ms))
+                return Result(INFO_COLUMNS, self.cache.evict(now_ms))
             case CachestoreAction.WIPE | CachestoreAction.TRUNCATE:
-                self._queue.clear(None, caller, now_ms)
-                self._cache.clear(now_ms)
+                self.queue.clear(None, caller, now_ms)
+                self.cache.clear(now_ms)
             case CachestoreAction.COMPACTION | CachestoreAction.HEALTHCHECK | CachestoreAction.PERSIST:
                 pass  # expired rows go by themselves, nothing can be unusable, and nothing is on a disk
         return EMPTY_RESULT
 
     def _info_rows(self, now_ms: int) -> list[tuple[Cell, ...]]:
         return [
-            *self._cache.table_stats(now_ms).rows("CacheItems"),
-            *self._queue.items.stats().rows("QueueItems"),
-            *self._queue.handover.results.stats().rows("QueueResults"),
+            *self.cache.table_stats(now_ms).rows("CacheItems"),
+            *self.queue.items.stats().rows("QueueItems"),
+            *self.queue.handover.results.stats().rows("QueueResults"),
         ]
 
     # Waits.
 
     def give_up(self, pending: Pending, now_ms: int) -> None:
         """End a wait with zero rows, unless it was answered already. O(1)."""
-        if isinstance(pending, Waiter) and self._queue.handover.waiters.remove(pending):
+        if isinstance(pending, Waiter) and self.queue.handover.waiters.remove(pending):
             pending.answer(Reply(NO_RESULT, self._effects.seq))
 
     def end_waits(self, now_ms: int) -> None:
         """End all waits with zero rows. O(waiters)."""
         reply = Reply(NO_RESULT, self._effects.seq)
-        for waiter in self._queue.handover.waiters.pop_all():
+        for waiter in self.queue.handover.waiters.pop_all():
             waiter.answer(reply)
 
     def _wake(self, waiters: list[Waiter], result: Result, now_ms: int) -> None:
         """Answer those whom an ACK releases; their answers are kept first, whether anybody listens or not."""
         owed = {waiter.request_key for waiter in waiters} - {None}
         for waiter in waiters:
-            if waiter.request_key is not None and self._answers.find(waiter.request_key) is None:
+            if waiter.request_key is not None and self.answers.find(waiter.request_key) is None:
                 group = self._effects.answer_kept(waiter.request_key, result, now_ms)
-                self._answers.keep(waiter.request_key, result, now_ms, group, len(owed))
+                self.answers.keep(waiter.request_key, result, now_ms, group, len(owed))
         reply = Reply(result, self._effects.seq)
         for waiter in waiters:
             waiter.answer(reply)
@@ -171,65 +169,65 @@ class MemoryStore:
     def confirm_delivered(self, request_keys: list[RequestKey]) -> None:
         """O(keys)."""
         for request_key in request_keys:
-            self._answers.confirm(request_key)
+            self.answers.confirm(request_key)
 
     def mark_undelivered(self, request_key: RequestKey) -> None:
         """O(1)."""
-        self._answers.mark_undelivered(request_key)
+        self.answers.mark_undelivered(request_key)
 
     # Looking after it.
 
     def tick(self, now_ms: int, max_rows: int) -> bool:
         """Background work of about `max_rows` rows; True when more is due."""
         self._expire(now_ms)
-        queue_has_more = self._queue.tick(max_rows)
-        cache_has_more = self._cache.tick(now_ms, max_rows)
+        queue_has_more = self.queue.tick(max_rows)
+        cache_has_more = self.cache.tick(now_ms, max_rows)
         return queue_has_more or cache_has_more
 
     def _expire(self, now_ms: int) -> None:
-        self._queue.expire(now_ms)
-        self._answers.expire(now_ms)
+        self.queue.expire(now_ms)
+        self.answers.expire(now_ms)
 
     def read_table(self, table: SystemTable) -> TableReading:
         """Begin to read all rows of a table. O(rows), about ten nanoseconds each."""
-        return read_table(table, self._queue, self._cache)
+        return read_table(table, self.queue, self.cache)
 
     def depths(self) -> Iterator[tuple[Path, int, int]]:
         """Prefix, pending and active items of each queue. O(queues)."""
-        return self._queue.items.depths()
+        return self.queue.items.depths()
 
     def queue_stats(self) -> QueueStatsTable:
         """What happened in each queue since the start; to be read only."""
-        return self._queue.stats
+        return self.queue.stats
 
     def queue_figures(self, now_ms: int) -> Iterator[QueueFigures]:
         """How each queue stands. O(queues), and it may be read in slices."""
-        queues = list(self._queue.items.queues.values())
+        queues = list(self.queue.items.queues.values())
         return (queue.figures(now_ms) for queue in queues)
 
     def waited_prefixes(self) -> Iterator[Path | None]:
         """The queue that each RESULT_BLOCKING waits for, None when that is not known. May be read in slices."""
-        by_id = self._queue.items.by_id
-        for key in self._queue.handover.waiters.keys():  # noqa: SIM118  # it is no dict
+        by_id = self.queue.items.by_id
+        for key in self.queue.handover.waiters.keys():  # noqa: SIM118  # it is no dict
             path = key if isinstance(key, bytes) else by_id[key].path if key in by_id else None
             yield None if path is None else prefix_of(path)
 
     def cache_totals(self) -> PrefixTotalsTable:
         """What CACHE GET found by prefix; to be read only."""
-        return self._cache.totals
+        return self.cache.totals
 
     def gauges(self) -> dict[str, int]:
         """O(1)."""
         return {
-            **self._queue.gauges(),
-            **self._cache.gauges(),
-            "answers": len(self._answers),
-            "answers_unconfirmed": self._answers.unconfirmed_count,
-            "answer_bytes": self._answers.size_bytes,
+            **self.queue.gauges(),
+            **self.cache.gauges(),
+            "answers": len(self.answers),
+            "answers_unconfirmed": self.answers.unconfirmed_count,
+            "answer_bytes": self.answers.size_bytes,
         }
 
     def check_invariants(self) -> None:
         """O(n)."""
-        self._queue.check_invariants()
-        self._cache.check_invariants()
-        self._answers.check_invariants()
+        self.queue.check_invariants()
+        self.cache.check_invariants()
+        self.answers.check_invariants()

@@ -116,7 +116,7 @@ def test_confirmed_answers_make_room_oldest_first() -> None:
         world.run(CacheRemove(b"c:n"), key=request(number))
     world.store.confirm_delivered([request(0), request(1)])
     world.run(CacheIncr(b"c:n"), key=request(3))
-    answers = world.store._answers
+    answers = world.store.answers
     assert [answers.find(request(number)) is not None for number in range(4)] == [False, True, True, True]
     world.check()
 

@@ -134,7 +134,7 @@ def test_clear_is_at_once_and_frees_in_slices() -> None:
     world.clear()
     world.check()
     assert [world.gauge(name) for name in ("queue_items", "queue_results", "queue_bytes", "queues")] == [0] * 4
-    cleared = world.store._queue._cleared
+    cleared = world.store.queue._cleared
     left = [sum(map(len, cleared))]
     while world.store.tick(world.now_ms, 10):
         left.append(sum(map(len, cleared)))

@@ -106,7 +106,7 @@ def test_silent_items_that_orphaned_gave_longer_are_not_looked_at_all_the_time()
         assert world.retrieve(b"p:%d" % number)
     world.later(5 * HOUR_MS)
     world.add(b"p:new")
-    items = world.store._queue.items
+    items = world.store.queue.items
     assert items.due_ms == world.now_ms + 4 * HOUR_MS
     assert len(items) == 21
     world.check()
@@ -117,7 +117,7 @@ def test_nothing_is_due_in_an_empty_store() -> None:
     world.add(PATH)
     assert world.cancel(PATH)
     world.settle()
-    assert world.store._queue.items.due_ms == NEVER_MS
+    assert world.store.queue.items.due_ms == NEVER_MS
     assert world.gauge("queues") == 0
 
 

@@ -124,6 +124,6 @@ def test_what_has_gone_leaves_nothing_to_walk_over(how: str) -> None:
     for number in range(1_999):
         CHURN[how](world, b"p:%d" % number)
     assert [row[0] for row in world.run(QueuePending(b"p"))] == [b"1999"]
-    level = world.store._queue.items.queues[b"p"]._shared.pending[0]
+    level = world.store.queue.items.queues[b"p"]._shared.pending[0]
     assert level._rows.__sizeof__() < 10_000
     world.check()
