@@ -107,6 +107,8 @@ def test_the_newest_servers_take_every_shortcut(tmp_path: Path) -> None:
         check_each_query_is_executed_once(("1.7.43", "1.7.43"), tmp_path, SWITCHES, record)
     for proxy in proxies:
         check_shortcuts(proxy.exchanges)
+    # One of them may have executed everything, and the other acknowledged nothing.
+    assert with_parameters([each for proxy in proxies for each in proxy.exchanges]) >= {"QUEUE ACK"}
     claims = [row for proxy in proxies for row in claimed_at_once(proxy.exchanges)]
     assert len(claims) >= QUERIES, "most queries find a free slot"
     assert len({row["id"] for row in claims}) == len(claims), "and none is given twice"
@@ -123,11 +125,12 @@ def check_shortcuts(exchanges: list[Exchange]) -> None:
     assert sum(each.text.startswith("QUEUE ADD_AND_RETRIEVE ") for each in added) > 0.9 * len(added)
     assert all(" EXTERNAL_ID " in each.text for each in added if each.text.startswith("QUEUE ADD_AND_RETRIEVE "))
     assert any(each.text.startswith("QUEUE RESULT EXTERNAL_ID ") for each in asked)
-    assert {each.text.split(" ?")[0].strip() for each in asked if each.request.parameters} >= {
-        "QUEUE ACK",
-        "CACHE GET",
-        "CACHE SET TTL",
-    }
+    assert with_parameters(asked) >= {"CACHE GET", "CACHE SET TTL"}
+
+
+def with_parameters(exchanges: list[Exchange]) -> set[str]:
+    """The statements that were sent with native parameters, up to the first of these."""
+    return {each.text.split(" ?")[0].strip() for each in exchanges if each.request.parameters}
 
 
 def claimed_at_once(exchanges: list[Exchange]) -> list[dict[str, object]]:

@@ -49,8 +49,10 @@ class Container:
     config: dict[str, object]
 
     def argv(self, command: list[str]) -> list[str]:
-        """The command in namespaces of its own, as process 1, with the root mounted read-only."""
-        inside = f'mount --bind "{self.root}" "{self.root}" && mount -o remount,bind,ro "{self.root}" && exec "$@"'
+        """The command in namespaces of its own, as process 1, with the root mounted read-only and /data a volume."""
+        root = f'"{self.root}"'
+        volume = f"-t tmpfs -o mode=0750,uid={self.user.split(':')[0]},gid={self.user.split(':')[1]} volume {root}/data"
+        inside = f'mount --bind {root} {root} && mount -o remount,bind,ro {root} && mount {volume} && exec "$@"'
         namespaces = ["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "sh", "-c", inside, "sh"]
         return [*namespaces, "chroot", f"--userspec={self.user}", str(self.root), *command]
 
@@ -120,7 +122,7 @@ def test_the_image_says_how_it_wants_to_be_run(container: Container) -> None:
     assert container.command == ["serve"]
     assert container.config["StopSignal"] == "SIGTERM"
     assert container.config["Volumes"] == {"/data": {}}
-    assert set(container.config["ExposedPorts"]) == {"3030/tcp", "3031/tcp"}  # type: ignore[call-overload]
+    assert set(container.config["ExposedPorts"]) == {"3030/tcp", "3031/tcp", "3306/tcp"}  # type: ignore[call-overload]
     health = json.loads(buildah("inspect", "--type", "image", IMAGE))["Docker"]["config"]["Healthcheck"]
     assert health["Test"] == ["CMD", "cubequeue", "healthcheck"]
 
