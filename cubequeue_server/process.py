@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import importlib
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -20,21 +22,19 @@ from cubequeue_server.access import Access, AccessError
 from cubequeue_server.collector import Collector
 from cubequeue_server.file_limit import raise_file_limit
 from cubequeue_server.logs import configure_logs
-from cubequeue_server.metrics.page import MetricsPage
-from cubequeue_server.metrics.sources import Sources
-from cubequeue_server.metrics.statsd import Statsd
 from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.options import ServerOptions
-from cubequeue_server.page.api import PageApi
-from cubequeue_server.page.files import file_routes
 from cubequeue_server.server import Server
 from cubequeue_server.settings import Loaded, Settings
 from cubequeue_server.settings_values import Endpoint
 from cubequeue_server.sql.engine import SqlEngine
-from cubequeue_server.status import Route, StatusServer, probe
+from cubequeue_server.status import StatusServer, probe
 from cubequeue_server.stores import CannotOpenError, OpenStore, open_store
 from cubequeue_server.version import __version__
 from storage.vocabulary import OtherSql
+
+if TYPE_CHECKING:
+    from cubequeue_server.pages import Pages
 
 EXIT_STOPPED = 0
 EXIT_CANNOT_LISTEN = EXIT_CANNOT_OPEN = 1
@@ -132,10 +132,7 @@ class _Process:
             credentials=access.credentials,
             tls=access.tls,
         )
-        self._sources = Sources(
-            self._store, self._server.counters, self._server.lag.lags, lambda: self._server.in_flight, now_ms
-        )
-        self._statsd = Statsd(settings.statsd, self._sources) if settings.statsd is not None else None
+        self._pages: Pages | None = None
         self._status = self._status_server()
         self._mysql = self._mysql_listener()
         self._collector = Collector(self._store.gauges)
@@ -144,15 +141,8 @@ class _Process:
     def _status_server(self) -> StatusServer | None:
         if self._settings.status is None:
             return None
-        routes: dict[str, Route] = {
-            "/livez": probe(lambda: _answers_sql(self._sql)),
-            "/readyz": probe(self._check_store),
-            "/metrics": MetricsPage(self._sources).answer,
-            **file_routes(),
-        }
-        api = PageApi(self._sources, self._server, self._may_cancel)
-        routes.update(api.routes())
-        return StatusServer(self._settings.status, routes, self._access.credentials, self._access.tls, api.actions())
+        probes = {"/livez": probe(lambda: _answers_sql(self._sql)), "/readyz": probe(self._check_store)}
+        return StatusServer(self._settings.status, probes, self._access.credentials, self._access.tls, more_follow=True)
 
     def _may_cancel(self) -> bool:
         """Whether people who look at the page may cancel items: never those whom nobody asked who they are."""
@@ -173,9 +163,7 @@ class _Process:
             await self._stop()
             return EXIT_CANNOT_LISTEN
         self._announce()
-        self._prepare_sql()
-        if self._statsd is not None:
-            self._statsd.start()
+        self._import_the_rest()
         await self._stop_asked.wait()
         _log.info("stopping")
         await self._stop()
@@ -204,21 +192,30 @@ class _Process:
         with contextlib.suppress(OSError):
             print(f"cubequeue {__version__} listening ws={ws} status={status} mysql={mysql}", flush=True)  # noqa: T201
 
-    def _prepare_sql(self) -> None:
-        """Import the parser of SQL in a thread, while requests are answered; what it leaves is frozen with the rest."""
+    def _import_the_rest(self) -> None:
+        """Import in a thread what the first requests need not, while they are answered: pages, the parser of SQL."""
         loop = asyncio.get_running_loop()
 
-        def prepare() -> None:
-            self._sql.prepare()
+        def do_import() -> None:
+            module = importlib.import_module("cubequeue_server.pages")
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(self._collector.start)
+                loop.call_soon_threadsafe(self._open_pages, module.Pages)
+                self._sql.prepare()
+                loop.call_soon_threadsafe(self._collector.start)  # what was imported is frozen with the rest
 
-        threading.Thread(target=prepare, name="import-sql", daemon=True).start()
+        threading.Thread(target=do_import, name="late-imports", daemon=True).start()
+
+    def _open_pages(self, make: type[Pages]) -> None:
+        if self._stop_asked.is_set():
+            return
+        self._pages = make(self._store, self._server, now_ms, self._may_cancel, self._settings.statsd)
+        if self._status is not None:
+            self._status.add(self._pages.routes, self._pages.actions)
 
     async def _stop(self) -> None:
         self._collector.stop()
-        if self._statsd is not None:
-            self._statsd.stop()
+        if self._pages is not None:
+            self._pages.stop()
         self._access.credentials.close()
         self._sql.stop()
         steps = [part.stop() for part in (self._server, self._status, self._mysql) if part is not None]

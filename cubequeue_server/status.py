@@ -91,7 +91,7 @@ class StatusServer:
     """Listens at an endpoint and answers by the route table, from the path (without its query) to a route.
 
     `actions` are the routes of POST. `credentials` are what all paths but those of the probes demand; with `tls` it
-    speaks HTTPS.
+    speaks HTTPS. Where `more_follow`, who asks for an unknown path waits until `add` has brought the others.
     """
 
     def __init__(
@@ -101,9 +101,13 @@ class StatusServer:
         credentials: Credentials | None = None,
         tls: ssl.SSLContext | None = None,
         actions: Mapping[str, Route] | None = None,
+        *,
+        more_follow: bool = False,
     ) -> None:
         self._endpoint = endpoint
-        self._routes = {"GET": routes, "HEAD": routes, "POST": actions or {}}
+        self._table = _RouteTable(routes, actions or {})
+        if not more_follow:
+            self._table.is_complete.set()
         self._credentials = Credentials() if credentials is None else credentials
         self._tls = tls
         self._server: asyncio.Server | None = None
@@ -114,13 +118,18 @@ class StatusServer:
         loop = asyncio.get_running_loop()
         host, port = self._endpoint
         self._server = await loop.create_server(
-            lambda: _StatusConnection(self._routes, self._credentials, self._open),
+            lambda: _StatusConnection(self._table, self._credentials, self._open),
             host,
             port,
             ssl=self._tls,
             ssl_handshake_timeout=None if self._tls is None else _REQUEST_TIMEOUT_S,
             ssl_shutdown_timeout=None if self._tls is None else _TLS_SHUTDOWN_TIMEOUT_S,
         )
+
+    def add(self, routes: Mapping[str, Route], actions: Mapping[str, Route]) -> None:
+        """Serve these too, and whoever waits for them."""
+        self._table.add(routes, actions)
+        self._table.is_complete.set()
 
     @property
     def address(self) -> Endpoint:
@@ -139,12 +148,33 @@ class StatusServer:
         await self._server.wait_closed()
 
 
+class _RouteTable:
+    """The routes by method and path; `is_complete` once all of them are there."""
+
+    def __init__(self, routes: Mapping[str, Route], actions: Mapping[str, Route]) -> None:
+        self._pages = dict(routes)
+        self._actions = dict(actions)
+        self._by_method = {"GET": self._pages, "HEAD": self._pages, "POST": self._actions}
+        self.is_complete = asyncio.Event()
+
+    def add(self, routes: Mapping[str, Route], actions: Mapping[str, Route]) -> None:
+        self._pages.update(routes)
+        self._actions.update(actions)
+
+    def find(self, request: PageRequest) -> Route | None:
+        return self._by_method.get(request.method, {}).get(request.path)
+
+    def allows(self, request: PageRequest) -> bool:
+        """Whether the method may be used: POST only where it does something."""
+        return request.method in {"GET", "HEAD"} or request.path in self._actions
+
+
 class _StatusConnection(asyncio.Protocol):
     """One connection: collects a request head, answers it, closes."""
 
     def __init__(
         self,
-        routes: Mapping[str, Mapping[str, Route]],
+        routes: _RouteTable,
         credentials: Credentials,
         open_connections: set[_StatusConnection],
     ) -> None:
@@ -194,13 +224,23 @@ class _StatusConnection(asyncio.Protocol):
             self._send(Answer(400), with_body=True)
             return
         request = _page_request(words, head)
-        routes = self._routes.get(request.method)
-        if routes is None or (request.method == "POST" and request.path not in routes):
+        if self._routes.is_complete.is_set() or self._routes.find(request) is not None:
+            self._admit(request)
+        else:
+            self._is_answered = True  # from here on nothing more is read
+            self._task = asyncio.get_running_loop().create_task(self._admit_later(request))
+
+    async def _admit_later(self, request: PageRequest) -> None:
+        await self._routes.is_complete.wait()
+        self._admit(request)
+
+    def _admit(self, request: PageRequest) -> None:
+        if not self._routes.allows(request):
             self._send(Answer(405), with_body=True)
         elif request.path in _OPEN_PATHS or not self._credentials.are_demanded:
             self._serve(request, Verdict.ADMITTED)
         else:
-            self._is_answered = True  # from here on nothing more is read
+            self._is_answered = True
             authorization = request.headers.get("authorization")
             raw = None if authorization is None else authorization.encode("latin-1")
             self._credentials.check_header(raw, partial(self._serve, request))
@@ -210,7 +250,7 @@ class _StatusConnection(asyncio.Protocol):
         if verdict is not Verdict.ADMITTED:
             self._send(_REFUSALS[verdict], with_body=with_body)
             return
-        route = self._routes[request.method].get(request.path, _not_found)
+        route = self._routes.find(request) or _not_found
         try:
             answer = route(request)
         except Exception:

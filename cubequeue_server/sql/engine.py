@@ -11,15 +11,14 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from cubequeue_server.sql.fixed import answer_by_words, answer_foreign, answer_startup
-from cubequeue_server.sql.plan import NOW, Plan
 from cubequeue_server.sql.shapes import answer_shape
-from cubequeue_server.sql.source import leading_words, normalise, opens_with_bracket
 from storage.errors import UserError
 from storage.interface import Pending
 from storage.vocabulary import OtherSql, Result, SysForeign
 
 if TYPE_CHECKING:
     from cubequeue_server.sql.database import Database
+    from cubequeue_server.sql.plan import Plan
     from cubequeue_server.sql.table_selects import Tables, TableSelects
 
 _MAX_PLANS: Final = 256
@@ -43,7 +42,8 @@ class SqlEngine:
     @staticmethod
     def prepare() -> None:
         """Import the parser ahead of the first statement that needs it: about 10 MB and a tenth of a second."""
-        importlib.import_module("cubequeue_server.sql.compiler").compile_select(normalise(b"SELECT 1", ()))
+        source = importlib.import_module("cubequeue_server.sql.source").normalise(b"SELECT 1", ())
+        importlib.import_module("cubequeue_server.sql.compiler").compile_select(source)
         importlib.import_module("cubequeue_server.sql.table_selects")
 
     def execute(self, statement: OtherSql | SysForeign, now_ms: int) -> Result | Pending:
@@ -63,6 +63,8 @@ class SqlEngine:
         if plan is not None and not statement.parameters:
             self._plans.move_to_end(text)
             return self._run(plan, now_ms)
+        from cubequeue_server.sql.source import leading_words, opens_with_bracket  # noqa: PLC0415  # see prepare
+
         words = leading_words(text, _LEADING_WORDS)
         if words[:1] not in (["SELECT"], ["WITH"]) and not opens_with_bracket(text):
             return answer_by_words(words, text)
@@ -70,6 +72,7 @@ class SqlEngine:
 
     def _compile(self, statement: OtherSql) -> Plan:
         from cubequeue_server.sql.compiler import compile_select  # noqa: PLC0415  # see prepare
+        from cubequeue_server.sql.source import normalise  # noqa: PLC0415
 
         plan = compile_select(normalise(statement.text, statement.parameters))
         if not statement.parameters and len(statement.text) <= _MAX_REMEMBERED_BYTES:
@@ -91,6 +94,8 @@ class SqlEngine:
 
             self._database = Database()
             self._database.close_doors()
+        from cubequeue_server.sql.plan import NOW  # noqa: PLC0415  # where the plan came from
+
         rows = self._database.select(plan.sql, {NOW: now_ms, **plan.values}, plan.columns.types)
         return Result(plan.columns, rows)
 
