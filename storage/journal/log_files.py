@@ -104,7 +104,7 @@ def end_of_log(data: _Data, expected: int | None) -> LogEnd:
     size = len(data)
     zeros = _start_of_zeros(data)
     position = start = 0
-    head = b""  # of the record that has begun: its first bytes
+    head: bytes | None = None  # of the record that has begun: its first bytes
     hole: int | None = None
     while position + _HEADER.size <= size:
         left = _BLOCK_BYTES - position % _BLOCK_BYTES
@@ -115,7 +115,7 @@ def end_of_log(data: _Data, expected: int | None) -> LogEnd:
         end = position + _HEADER.size + length
         if type_ == _HOLE and not length:
             if position >= zeros:
-                return LogEnd(start if head else position if hole is None else hole, expected)
+                return LogEnd(start if head is not None else position if hole is None else hole, expected)
             hole = position if hole is None else hole
             end = min(size, position + left)
             _refuse_records(data, position, end, expected)
@@ -123,7 +123,7 @@ def end_of_log(data: _Data, expected: int | None) -> LogEnd:
             _refuse_records(data, position, size, expected)
             break
         elif end > zeros and not _is_whole(data, position, end):
-            return LogEnd(start if head else position, expected)
+            return LogEnd(position if head is None else start, expected)
         elif type_ > _LAST:
             # No version of the engine has written such; RocksDB may go round in circles over it, for ever.
             raise DamageError(_UNKNOWN.format(position, type_))
@@ -132,12 +132,13 @@ def end_of_log(data: _Data, expected: int | None) -> LogEnd:
                 raise DamageError(_DAMAGED.format(hole))
             if type_ in {_FULL, _FIRST}:
                 start, head = position, b""
-            head += data[position + _HEADER.size : min(end, position + _HEADER.size + _BATCH.size)]
+            head = (head or b"") + data[position + _HEADER.size : min(end, position + _HEADER.size + _BATCH.size)]
             if type_ in {_FULL, _LAST}:
                 expected = _after(head, expected, start)
-                head = b""
+                head = None
         position = end
-    return LogEnd(size, expected)
+    # Zeros that begin within a header are a hole. RocksDB takes one for the end, but not within a record.
+    return LogEnd(size if hole is None or head is None else start, expected)
 
 
 def _after(head: bytes, expected: int | None, position: int) -> int | None:

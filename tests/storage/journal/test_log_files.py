@@ -82,6 +82,17 @@ def test_zeros_from_anywhere_to_the_end_are_cut_off_with_what_they_tore(payloads
         assert (whole[-1] if whole else 0) <= end.keep_bytes <= cut
 
 
+def test_regression_zeros_from_within_the_header_of_a_later_fragment_tear_its_record() -> None:
+    log, ends = a_log(LARGE)
+    for cut in (block * BLOCK + torn for block in (1, 2, 3) for torn in range(5)):
+        for zeros in (1, 6, 7, 500):
+            end = end_of_log(log[:cut] + bytes(zeros), 1)
+            whole = [end for end in ends if end <= cut]
+            assert end.next_sequence == 1 + 2 * len(whole)
+            if cut % BLOCK + zeros >= 7:  # RocksDB would see a header without a kind inside of a record, and refuse it
+                assert end.keep_bytes == max(whole, default=0)
+
+
 def damages(log: bytes, last_start: int) -> Iterator[bytes]:
     """The log with each kind of damage that RocksDB takes for an end, at each record but the last."""
     position = 0
