@@ -77,10 +77,10 @@ class Calls:
         """Tell the outcomes that have become durable."""
         self._gate.release()
 
-    def fail(self, text: str) -> None:
-        """Tell errors in place of outcomes whose effects were lost."""
+    def fail(self, text: str, kept_seq: int) -> None:
+        """Tell errors in place of outcomes whose effects, those above `kept_seq`, were lost."""
         self._lost_at_s = time.monotonic()
-        self._gate.fail(lambda _call: StatementError(text))
+        self._gate.fail(lambda _call: StatementError(text), kept_seq)
 
     def stop_waiting(self) -> None:
         """From now on nothing waits. Those that do are answered by the store's end of all waits."""

@@ -286,7 +286,7 @@ class Dispatcher:
         self._calls.release()
         self._outbox.flush_soon()
 
-    def _on_failed(self, text: str) -> None:
+    def _on_failed(self, text: str, kept_seq: int) -> None:
         def error_for(request: InFlight) -> bytes:
             request.kept_key = None
             return encode_error(request.message_id, text)
@@ -296,9 +296,9 @@ class Dispatcher:
         def error_for_executed(executed: _Executed) -> bytes:
             return encode_error(executed[1], text)
 
-        self._executed.fail(error_for_executed)
-        self._gate.fail(error_for)
-        self._calls.fail(text)
+        self._executed.fail(error_for_executed, kept_seq)
+        self._gate.fail(error_for, kept_seq)
+        self._calls.fail(text, kept_seq)
         self._outbox.flush_soon()
 
     def _give_up(self, due: list[Pending]) -> None:

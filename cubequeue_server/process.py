@@ -29,7 +29,7 @@ from cubequeue_server.settings import Loaded, Settings
 from cubequeue_server.settings_values import Endpoint
 from cubequeue_server.sql.engine import SqlEngine
 from cubequeue_server.status import StatusServer, probe
-from cubequeue_server.stores import CannotOpenError, OpenStore, open_store
+from cubequeue_server.stores import CannotOpenError, JournalFailedError, OpenStore, open_store
 from cubequeue_server.version import __version__
 from storage.vocabulary import OtherSql
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cubequeue_server.pages import Pages
 
 EXIT_STOPPED = 0
-EXIT_CANNOT_LISTEN = EXIT_CANNOT_OPEN = 1
+EXIT_CANNOT_LISTEN = EXIT_CANNOT_OPEN = EXIT_CANNOT_CLOSE = 1
 EXIT_BAD_SETTING = 2
 EXIT_INTERRUPTED = 130
 
@@ -166,9 +166,9 @@ class _Process:
         self._import_the_rest()
         await self._stop_asked.wait()
         _log.info("stopping")
-        await self._stop()
+        is_closed = await self._stop()
         _log.info("stopped")
-        return EXIT_STOPPED
+        return EXIT_STOPPED if is_closed else EXIT_CANNOT_CLOSE
 
     async def _listen(self) -> None:
         await _listening(self._server.start, self._settings.http, "CUBESTORE_HTTP_PORT")
@@ -212,7 +212,8 @@ class _Process:
         if self._status is not None:
             self._status.add(self._pages.routes, self._pages.actions)
 
-    async def _stop(self) -> None:
+    async def _stop(self) -> bool:
+        """Whether everything that was answered is where the mode has it."""
         self._collector.stop()
         if self._pages is not None:
             self._pages.stop()
@@ -225,8 +226,10 @@ class _Process:
             _log.warning("not everything could be closed in time")
         try:
             self._opened.close()
-        except CannotOpenError as error:
+        except JournalFailedError as error:
             _log.error("%s", error)
+            return False
+        return True
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

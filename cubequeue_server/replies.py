@@ -43,8 +43,11 @@ class DurabilityGate(Generic[Asker, Answer]):
             _, request, answer = parked.popleft()
             self._deliver(request, answer)
 
-    def fail(self, error_for: Callable[[Asker], Answer]) -> None:
-        """Deliver errors in place of all parked answers: what those have seen was lost."""
-        lost, self._parked = self._parked, deque()
-        for _, request, _ in lost:
+    def fail(self, error_for: Callable[[Asker], Answer], kept_seq: int) -> None:
+        """Deliver errors in place of the parked answers above this number: what those have seen was lost."""
+        parked = self._parked
+        lost: list[Asker] = []
+        while parked and parked[-1][0] > kept_seq:
+            lost.append(parked.pop()[1])
+        for request in reversed(lost):
             self._deliver(request, error_for(request))

@@ -27,6 +27,10 @@ class CannotOpenError(Exception):
     """A journal that cannot be used; the text is the line that the start ends with."""
 
 
+class JournalFailedError(Exception):
+    """A journal whose last rows could not be written or synced at a stop."""
+
+
 @dataclass(slots=True, frozen=True)
 class OpenStore:
     """A store, what ends it, and why its writes are refused now, if they are."""
@@ -91,7 +95,7 @@ def _open_journaled(settings: Settings, now_ms: Callable[[], int], draw: Callabl
         try:
             store.close()
         except JournalError as error:
-            raise CannotOpenError(str(error)) from error
+            raise JournalFailedError(str(error)) from error
         finally:
             syncer.close()
 

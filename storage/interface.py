@@ -80,10 +80,11 @@ class StateMachine(Protocol):
     def on_durable(self, callback: Callable[[], None]) -> None:
         """Have `callback` called whenever `durable_seq` has risen."""
 
-    def on_failed(self, callback: Callable[[str], None]) -> None:
-        """Have `callback` called, with an error's text, when the effects above `durable_seq` were lost.
+    def on_failed(self, callback: Callable[[str, int], None]) -> None:
+        """Have `callback` called when the effects above a commit sequence number were lost: with an error's text
+        and that number.
 
-        All replies that wait for them are to be errors; when it returns, `durable_seq` has passed them.
+        All replies that wait for such are to be errors; those up to the number wait on, and become durable.
         """
 
     def execute(

@@ -75,7 +75,7 @@ class MemoryStore:
     def on_durable(self, callback: Callable[[], None]) -> None:
         """Never calls back: `durable_seq` is never behind, so there is nothing that anybody could wait for."""
 
-    def on_failed(self, callback: Callable[[str], None]) -> None:
+    def on_failed(self, callback: Callable[[str, int], None]) -> None:
         """Never calls back: nothing can be lost that was applied."""
 
     # Statements.

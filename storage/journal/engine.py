@@ -86,6 +86,10 @@ class Engine:
         prepare_logs(self.directory)
         self._db = self._open(read_only=False)
 
+    def wait_when_busy(self) -> None:
+        """From now on writes wait for a busy engine instead of raising `BusyError`."""
+        self._write_options.no_slowdown = False
+
     def write(self, group: Group) -> None:
         """Commit the rows of a group but its large texts. O(rows), about 1 µs each, and a copy of their bytes."""
         batch = WriteBatch(raw_mode=True)

@@ -22,7 +22,7 @@ from storage.cache_totals import PrefixTotalsTable
 from storage.effects import Effects
 from storage.errors import UserError
 from storage.ids import first_id
-from storage.interface import Caller, Pending, Reply, RequestKey
+from storage.interface import Caller, Outcome, Pending, Reply, RequestKey
 from storage.journal import rows
 from storage.journal.engine import Engine
 from storage.journal.errors import BusyError, JournalError
@@ -106,7 +106,7 @@ class JournaledStore:
         self._with_cache = cache_durability is not Durability.MEMORY
         self.figures = JournalFigures()
         self._on_durable: Callable[[], None] = _nothing
-        self._on_failed: Callable[[str], None] = _nothing_of
+        self._on_failed: Callable[[str, int], None] = _nothing_of
         self._failure: str | None = None
         self._retry_at_ms = 0
         self._next_sync_ms = 0
@@ -121,6 +121,7 @@ class JournaledStore:
         self._is_compacting = False
         bring_up_to_date(engine)
         self._load(0)
+        self._take_for_synced()
         self._schedule(0)  # what recovery found to be deleted
 
     def _load(self, seq: int) -> None:
@@ -137,8 +138,12 @@ class JournaledStore:
             self._is_loading = False
         recorder.seq += seq
         self._recorder, self._memory = recorder, memory
-        self._written_seq = self.durable_seq = recorder.seq
+        self._written_seq = recorder.seq
         self._group = self._chunk = None
+
+    def _take_for_synced(self) -> None:
+        """What the engine found when it was opened it has written anew, and synced."""
+        self.durable_seq = self._synced_seq = self._written_seq
 
     # Sequence numbers. `durable_seq` is an attribute: each request reads it twice.
 
@@ -150,8 +155,8 @@ class JournaledStore:
         """Called in a turn of its own, never from within `execute`."""
         self._on_durable = callback
 
-    def on_failed(self, callback: Callable[[str], None]) -> None:
-        """Called with the text for those whose effects were lost: all whose `commit_seq` is above `durable_seq`."""
+    def on_failed(self, callback: Callable[[str, int], None]) -> None:
+        """Called with the text for those whose effects were lost, and the last `commit_seq` whose were not."""
         self._on_failed = callback
 
     # Statements.
@@ -268,13 +273,16 @@ class JournaledStore:
         figures.groups += 1
         figures.rows += len(group.puts) + len(group.deletes)
         self._written_seq = group.seq
-        if self._waits_for_sync and self._sync is not None:
-            self._sync(group.seq)
-        else:
-            self.durable_seq = group.seq
-            self._on_durable()
+        self._on_written()
         if self._recorder.has_changes and not self._is_scheduled:
             self._schedule(0)  # large texts took turns, and others went on meanwhile
+
+    def _on_written(self) -> None:
+        if self._waits_for_sync and self._sync is not None:
+            self._sync(self._written_seq)
+        else:
+            self.durable_seq = self._written_seq
+            self._on_durable()
 
     def synced(self, seq: int) -> None:
         """Everything up to `seq` is on the disk."""
@@ -306,6 +314,7 @@ class JournaledStore:
         text = f"refused: {reason}"
         self._failure = text
         self._retry_at_ms = self._surroundings.now_ms() + _RETRY_MS
+        kept_seq = self._written_seq
         waiters = self._memory.queue.handover.waiters
         try:
             self._load(self._recorder.seq + 1)
@@ -313,7 +322,10 @@ class JournaledStore:
             self._surroundings.fail(str(error))
             return
         self._memory.queue.handover.waiters = waiters
-        self._on_failed(text)
+        while self._persists and self._persists[-1][0] > kept_seq:
+            _answer(self._persists.pop()[1], UserError(text))
+        self._on_failed(text, kept_seq)
+        self._on_written()  # what the engine holds may still be on its way to the disk, as before
 
     def _retry(self, now_ms: int) -> None:
         """See whether the journal can be written again: opened anew, it holds what is committed."""
@@ -321,14 +333,16 @@ class JournaledStore:
         seq, waiters = self._recorder.seq, self._memory.queue.handover.waiters
         try:
             self._engine.reopen()
-            self._load(seq)
             self._engine.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
+            self._load(seq)
         except JournalError as error:
             _log.warning("the journal still cannot be written: %s", error)
             return
         finally:
             self._memory.queue.handover.waiters = waiters
         self._failure = None
+        self._take_for_synced()
+        self._on_durable()
         self._schedule(0)
         _log.info("the journal can be written again")
 
@@ -345,7 +359,8 @@ class JournaledStore:
         return self._memory.tick(now_ms, max_rows)
 
     def close(self) -> None:
-        """Write and sync what is left. Raises `JournalError` when that fails."""
+        """Write and sync what is left, however long that takes. Raises `JournalError` when it fails."""
+        self._engine.wait_when_busy()
         while self._failure is None and (self._group is not None or self._recorder.has_changes):
             self._commit()
         if self._failure is None:
@@ -383,14 +398,14 @@ class JournaledStore:
         self._recorder.blobs.check_invariants()
 
 
-def _answer(pending: Pending, reply: Reply) -> None:
+def _answer(pending: Pending, outcome: Outcome) -> None:
     assert pending.on_outcome is not None
-    pending.on_outcome(reply)
+    pending.on_outcome(outcome)
 
 
 def _nothing() -> None:
     """Nobody listens yet."""
 
 
-def _nothing_of(_text: str) -> None:
+def _nothing_of(_text: str, _kept_seq: int) -> None:
     """Nobody listens yet."""

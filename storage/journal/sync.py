@@ -30,6 +30,7 @@ class Syncer:
         self._on_synced = on_synced
         self._on_failed = on_failed
         self._asked_seq = 0
+        self._is_unsent = False
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.setblocking(False)
         try:
@@ -60,10 +61,14 @@ class Syncer:
         if seq <= self._asked_seq:
             return
         self._asked_seq = seq
+        self._send()
+
+    def _send(self) -> None:
         try:
-            self._channel.send(seq.to_bytes(8, "little"))
+            self._channel.send(self._asked_seq.to_bytes(8, "little"))
+            self._is_unsent = False
         except BlockingIOError:
-            self._asked_seq = -1  # so many are under way that the next one will be asked for again
+            self._is_unsent = True  # hundreds are under way: with the next answer there is room
         except OSError as error:
             self._on_failed(f"the process that syncs is gone: {error.strerror}")
 
@@ -84,6 +89,8 @@ class Syncer:
             if errno:
                 self._on_failed(f"the journal could not be synced to the disk: {os.strerror(errno)}")
                 return
+            if self._is_unsent:
+                self._send()
             self._on_synced(seq)
 
     def close(self) -> None:

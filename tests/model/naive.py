@@ -78,7 +78,7 @@ class NaiveStore:
     def on_durable(self, callback: Callable[[], None]) -> None:
         """Everything is as durable as it will ever be: never called."""
 
-    def on_failed(self, callback: Callable[[str], None]) -> None:
+    def on_failed(self, callback: Callable[[str, int], None]) -> None:
         """Nothing is ever lost: never called."""
 
     def execute(

@@ -335,7 +335,7 @@ async def test_a_select_that_has_read_what_was_lost_is_an_error() -> None:
         client.command(QUERY, b"SELECT 2")
         asked = await other.send("SELECT 2")
         await until(lambda: len(sql.pending) == 2)
-        store.fail("the disk is full")  # type: ignore[operator]
+        store.fail("the disk is full", 0)  # type: ignore[operator]
         sql.answer(5)
         assert "was lost by a failed write" in error_of(await client.answer())[1]
         assert "was lost by a failed write" in str(await other.reply(asked))

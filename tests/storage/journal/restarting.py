@@ -31,6 +31,7 @@ class RowsEngine:
         self.content: SortedDict[bytes, bytes] = SortedDict(content or {})
         self.is_broken = False
         self.busy_for = 0  # so many writes are turned away
+        self.is_patient = False
         self.writes: list[int] = []  # bytes of each
 
     def write(self, group: Group) -> None:
@@ -51,9 +52,12 @@ class RowsEngine:
     def _may_write(self) -> None:
         if self.is_broken:
             raise JournalError("the disk is broken")
-        if self.busy_for:
+        if self.busy_for and not self.is_patient:
             self.busy_for -= 1
             raise BusyError("busy")
+
+    def wait_when_busy(self) -> None:
+        self.is_patient = True
 
     def get(self, key: bytes) -> bytes | None:
         return self.content.get(key)
@@ -187,7 +191,7 @@ class RestartingStore:
     def on_durable(self, callback: Callable[[], None]) -> None:
         """Everything is durable when `execute` returns."""
 
-    def on_failed(self, callback: Callable[[str], None]) -> None:
+    def on_failed(self, callback: Callable[[str, int], None]) -> None:
         """Nothing fails here."""
 
     def execute(

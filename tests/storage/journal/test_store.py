@@ -40,16 +40,21 @@ class World:
         self.turns = Turns()
         self.asked: list[int] = []
         self.failures: list[str] = []
+        self.kept: list[int] = []  # the last commit that was not lost, at each failure
         self.durable_calls = 0
         self.store: JournaledStore = opened(
             self.engine, self.turns, now_ms=NOW_MS, sync=self.asked.append, durability=durability
         )
         self.turns.all()
         self.store.on_durable(self._on_durable)
-        self.store.on_failed(self.failures.append)
+        self.store.on_failed(self._on_failed)
 
     def _on_durable(self) -> None:
         self.durable_calls += 1
+
+    def _on_failed(self, text: str, kept_seq: int) -> None:
+        self.failures.append(text)
+        self.kept.append(kept_seq)
 
     def ask(self, statement: Statement, key: RequestKey | None = None, at_ms: int = 0) -> Reply:
         outcome = self.store.execute(statement, ANYBODY, key, NOW_MS + at_ms)

@@ -1,0 +1,202 @@
+"""A journaled store by hand whose writes or syncs fail: what is lost, what is told, what is durable."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.errors import UserError
+from storage.interface import ANYBODY, Outcome, Pending
+from storage.journal.store import Durability
+from storage.journal.sync import Syncer
+from storage.vocabulary import CacheGet, CacheIncr, CachestoreAction, QueueGet, SysCachestore
+from tests.storage.journal.restarting import RowsEngine
+from tests.storage.journal.test_store import MIB, NOW_MS, TEXT, World, add, key
+
+PERSIST = SysCachestore(CachestoreAction.PERSIST)
+
+
+class Reads(RowsEngine):
+    """Counts the readings of rows; `may_open` says whether opening it anew works though it is broken."""
+
+    may_open = False
+    readings = 0
+
+    def rows(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
+        self.readings += 1
+        return super().rows(kind)
+
+    def reopen(self) -> None:
+        if not self.may_open:
+            super().reopen()
+
+
+def a_strict_world_with_a_group_that_is_written_and_one_that_fails() -> tuple[World, int, int]:
+    world = World(durability=Durability.STRICT)
+    written = world.ask(add("written"), key(1))
+    world.turns.all()
+    world.engine.is_broken = True
+    lost = world.ask(add("lost"), key(2))
+    world.turns.all()
+    return world, written.commit_seq, lost.commit_seq
+
+
+def test_regression_strict_what_was_reloaded_is_not_durable_before_it_is_synced() -> None:
+    world, written_seq, _ = a_strict_world_with_a_group_that_is_written_and_one_that_fails()
+    assert world.store.durable_seq < written_seq
+    read = world.ask(QueueGet(b"q:written"))
+    assert read.result.rows[0][0] == TEXT
+    assert read.commit_seq > world.store.durable_seq, "it has seen a group that is not on the disk"
+    world.store.synced(world.asked[-1])
+    assert read.commit_seq <= world.store.durable_seq
+    assert world.durable_calls == 1
+
+
+def test_regression_strict_a_group_that_was_written_is_not_told_as_lost() -> None:
+    world, written_seq, lost_seq = a_strict_world_with_a_group_that_is_written_and_one_that_fails()
+    assert world.kept == [written_seq]
+    assert written_seq < lost_seq
+    world.store.synced(written_seq)
+    assert world.store.durable_seq == written_seq, "its answer leaves"
+
+
+def test_strict_an_older_sync_says_nothing_of_what_was_reloaded() -> None:
+    world, written_seq, _ = a_strict_world_with_a_group_that_is_written_and_one_that_fails()
+    read = world.ask(QueueGet(b"q:written"))
+    world.store.synced(written_seq)
+    assert read.commit_seq > world.store.durable_seq
+
+
+def test_strict_an_engine_that_was_opened_anew_is_synced() -> None:
+    world, _, _ = a_strict_world_with_a_group_that_is_written_and_one_that_fails()
+    world.engine.is_broken = False
+    world.store.tick(NOW_MS + 2_000, 10)
+    assert world.store.durable_seq == world.store.applied_seq
+
+
+def test_a_group_with_large_texts_that_fails_half_way_leaves_nothing() -> None:
+    world = World()
+    world.do(add("kept"))
+    world.ask(add("large", bytes(5 * MIB)), key(1))
+    world.turns.one()
+    world.turns.one()
+    world.engine.is_broken = True
+    world.turns.all()
+    assert world.do(QueueGet(b"q:large")).rows == ()
+    world.engine.is_broken = False
+    world.store.tick(NOW_MS + 2_000, 10)
+    world.turns.all()
+    assert world.kinds() == "bi", "the chunks that were written ahead are deleted"
+    assert world.do(add("large", bytes(5 * MIB)), key(1)).rows[0][1] is True
+    assert world.after_a_kill().do(QueueGet(b"q:large")).rows[0][0] == bytes(5 * MIB)
+
+
+def test_a_failed_increment_that_is_sent_again_counts_once() -> None:
+    world = World()
+    assert world.do(CacheIncr(b"c:n"), key(1)).rows == ((b"1",),)
+    world.engine.is_broken = True
+    world.ask(CacheIncr(b"c:n"), key(2))
+    world.turns.all()
+    assert world.do(CacheGet(b"c:n")).rows == ((b"1",),)
+    for number in (2, 3):
+        with pytest.raises(UserError, match="refused: the disk is broken"):
+            world.ask(CacheIncr(b"c:n"), key(number))
+    world.engine.is_broken = False
+    world.store.tick(NOW_MS + 2_000, 10)
+    assert world.do(CacheIncr(b"c:n"), key(2)).rows == ((b"2",),)
+    assert world.after_a_kill().do(CacheIncr(b"c:n"), key(2)).rows == ((b"2",),)
+
+
+def test_as_long_as_it_cannot_be_written_the_rows_are_not_read_again() -> None:
+    engine = Reads()
+    world = World(engine)
+    world.do(add("kept"))
+    engine.is_broken = engine.may_open = True
+    world.ask(add("lost"))
+    world.turns.all()
+    readings = engine.readings
+    for second in range(1, 5):
+        world.store.tick(NOW_MS + second * 1_000, 10)
+    assert world.store.failure is not None
+    assert engine.readings == readings, "100 000 items would hold everybody up each time"
+
+
+def test_persist_of_what_is_lost_is_an_error() -> None:
+    world = World()
+    world.do(add("a"))
+    before = world.store.execute(PERSIST, ANYBODY, None, NOW_MS)
+    world.engine.is_broken = True
+    world.ask(add("lost"))
+    after = world.store.execute(PERSIST, ANYBODY, None, NOW_MS)
+    assert isinstance(before, Pending)
+    assert isinstance(after, Pending)
+    told: list[Outcome] = []
+    before.on_outcome = after.on_outcome = told.append
+    world.turns.all()
+    assert [str(outcome) for outcome in told] == ["refused: the disk is broken"]
+    world.store.synced(world.asked[-1])
+    assert len(told) == 2
+
+
+def test_regression_a_stop_does_not_spin_while_the_engine_is_busy() -> None:
+    world = World()
+    world.do(add("a"))
+    world.ask(add("b"))
+    world.engine.busy_for = 1 << 60
+    world.store.close()
+    assert world.after_a_kill().store.gauges()["queue_items"] == 2
+
+
+# The process that syncs.
+
+
+def answered(syncer: Syncer, told: list[int], seq: int) -> None:
+    deadline = time.monotonic() + 20
+    while (not told or told[-1] < seq) and time.monotonic() < deadline:
+        if select.select([syncer.fileno()], [], [], 0.1)[0]:
+            syncer.on_readable()
+    assert told[-1] == seq
+
+
+def test_regression_a_sync_that_was_asked_for_while_hundreds_were_under_way_is_done(tmp_path: Path) -> None:
+    told: list[int] = []
+    failed: list[str] = []
+    syncer = Syncer(tmp_path, told.append, failed.append)
+    try:
+        syncer.ask(1)
+        answered(syncer, told, 1)
+        os.kill(syncer.pid, signal.SIGSTOP)
+        for seq in range(2, 5_000):
+            syncer.ask(seq)
+        os.kill(syncer.pid, signal.SIGCONT)
+        answered(syncer, told, 4_999)  # nobody asks once more
+        assert not failed
+    finally:
+        syncer.close()
+
+
+def test_a_sync_helper_that_dies_is_a_failed_sync(tmp_path: Path) -> None:
+    failed: list[str] = []
+    syncer = Syncer(tmp_path, lambda _: None, failed.append)
+    os.kill(syncer.pid, signal.SIGKILL)
+    select.select([syncer.fileno()], [], [], 20)
+    syncer.on_readable()
+    assert failed == ["the process that syncs ended with code -9"]
+    syncer.close()
+
+
+def test_a_sync_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "000004.log").symlink_to("/proc/self/mem")  # can be opened, not synced
+    failed: list[str] = []
+    syncer = Syncer(tmp_path, lambda _: None, failed.append)
+    syncer.ask(1)
+    select.select([syncer.fileno()], [], [], 20)
+    syncer.on_readable()
+    assert failed == ["the journal could not be synced to the disk: Invalid argument"]
+    syncer.close()
