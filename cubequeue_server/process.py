@@ -70,8 +70,6 @@ async def _run(settings: Settings) -> int:
     except AccessError as error:
         _complain(error)
         return EXIT_BAD_SETTING
-    if access.tls is not None and settings.mysql is not None:
-        _log.warning("the MySQL port speaks no TLS and stays in the clear: CUBESTORE_PORT=0 switches it off")
     try:
         opened = open_store(settings, now_ms)
     except CannotOpenError as error:
@@ -152,7 +150,8 @@ class _Process:
         if self._settings.mysql is None:
             return None
         max_packet_bytes = self._settings.transport_max_message_size
-        return MysqlListener(self._settings.mysql, self._server, self._access.credentials, max_packet_bytes)
+        access = self._access
+        return MysqlListener(self._settings.mysql, self._server, access.credentials, max_packet_bytes, access.tls)
 
     async def run(self) -> int:
         self._handle_signals()

@@ -132,7 +132,7 @@ _ACCESS = (
     ),
     Setting(
         "tls_cert", Text("FILE"), "",
-        "The certificate chain in PEM form: with it the WebSocket and the status port speak TLS only.",
+        "The certificate chain in PEM form: with it all three ports speak TLS only.",
     ),
     Setting("tls_key", Text("FILE"), "", "Its private key in PEM form, not encrypted."),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a MySQL client says of itself: the answer to the greeting, and COM_CHANGE_USER."""
+"""What a MySQL client says of itself: the answer to the greeting, a wish for TLS before it, and COM_CHANGE_USER."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from protocol.mysql_parameters import MalformedPacketError
 
 PROTOCOL_41: Final = 0x0200
 CONNECT_WITH_DB: Final = 0x0008
+SSL: Final = 0x0800
 PLUGIN_AUTH: Final = 0x0008_0000
 _HEAD_BYTES: Final = 32  # capabilities, packet size, charset, filler
 
@@ -23,11 +24,17 @@ class Login:
     plugin: str | None
 
 
+def asks_for_tls(packet: bytes, announced: int) -> bool:
+    """Whether this is no login yet but the wish for TLS, which has the head of a login and nothing more."""
+    capabilities = int.from_bytes(packet[:4], "little") & announced
+    return len(packet) == _HEAD_BYTES and bool(capabilities & PROTOCOL_41 and capabilities & SSL)
+
+
 def read_login(packet: bytes, announced: int) -> Login:
     """The answer to a greeting that announced these capabilities. Raises MalformedPacketError. Linear."""
     capabilities = int.from_bytes(packet[:4], "little") & announced
     if len(packet) <= _HEAD_BYTES or not capabilities & PROTOCOL_41:
-        raise MalformedPacketError("this is no login of protocol 4.1 without TLS")
+        raise MalformedPacketError("this is no login of protocol 4.1")
     user, position = _until_nul(packet, _HEAD_BYTES)
     response, position = _counted(packet, position)
     if capabilities & CONNECT_WITH_DB:

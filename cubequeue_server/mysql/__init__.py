@@ -4,5 +4,6 @@ listener        accepts clients; nothing heavier is imported before the first of
 connection      one client: commands to answers
 authentication  who it is
 statements      texts and prepared statements
+opening         the bytes before it is known whether TLS follows
 stream          packets on the socket
 """

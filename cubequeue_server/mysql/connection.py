@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
@@ -32,7 +33,7 @@ from cubequeue_server.mysql.statements import (
 )
 from cubequeue_server.mysql.stream import GoneError, PacketStream, PacketTooLargeError
 from protocol.errors import ProtocolError, StatementSyntaxError
-from protocol.mysql_login import read_change_user, read_login
+from protocol.mysql_login import asks_for_tls, read_change_user, read_login
 from protocol.mysql_parameters import MalformedPacketError, read_parameters
 from protocol.mysql_rows import binary_row, is_longlong, text_row
 from protocol.parser import parse_statement
@@ -62,6 +63,7 @@ _INTERNAL_ERROR = 1815, b"HY000"
 _UNKNOWN_COMMAND = 1047, b"08S01"
 _PACKET_TOO_LARGE = 1153, b"08S01"
 _TOO_MANY_CONNECTIONS = 1040, b"08004"
+_TLS_REQUIRED = 3159, b"HY000"
 
 _SLICE_S: Final = 0.001
 _PAUSE_S: Final = 0.001
@@ -85,18 +87,26 @@ class Backend(Protocol):
 
 
 class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is untyped
-    """One client. `serve` returns when it has gone, was refused, or the listener stops."""
+    """One client, inside of `tls` if given. `serve` returns when it has gone, was refused, or the listener stops."""
 
     def __init__(
-        self, stream: PacketStream, backend: Backend, identities: Identities, number: int, max_packet_bytes: int
+        self,
+        stream: PacketStream,
+        backend: Backend,
+        identities: Identities,
+        number: int,
+        max_packet_bytes: int,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         session = BaseSession()
         session.variables = SessionVariables(GlobalVariables(_VARIABLES))
         session.username = session.database = None
-        super().__init__(stream, session, LocalControl(server_id=1), identities, CAPABILITIES)
+        super().__init__(stream, session, LocalControl(server_id=1), identities, CAPABILITIES, tls)
         self.connection_id = number
         self.status_flags = ServerStatus.SERVER_STATUS_AUTOCOMMIT
         self.is_idle = True
+        self._was_checked = False  # who it is
         self._backend = backend
         self._max_packet_bytes = max_packet_bytes
         self._prepared = PreparedStatements()
@@ -125,7 +135,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
             async with asyncio.timeout(_HANDSHAKE_TIMEOUT_S):
                 await self._log_in()
             if self.session.username is None:
-                return False
+                return not self._was_checked
             self.stream.max_packet_bytes = self._max_packet_bytes
             while not self._is_stopping and await self._command():
                 self.stream.reset_seq()
@@ -144,8 +154,9 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         plugin = self.identity_provider.get_default_plugin()
         challenge, state = await plugin.start()
         self.handshake_auth_data, self.handshake_auth_plugin = challenge, plugin.name
+        announced = int(self.server_capabilities)  # CLIENT_SSL among them where there is TLS
         greeting = packets.make_handshake_v10(
-            capabilities=CAPABILITIES,
+            capabilities=self.server_capabilities,
             server_charset=_CHARSET,
             server_version=SERVER_VERSION,
             connection_id=self.connection_id,
@@ -154,8 +165,18 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
             auth_plugin_name=plugin.name,
         )
         await self.stream.write(greeting)
-        login = read_login(await self.stream.read(), int(CAPABILITIES))
+        packet = await self.stream.read()
+        if asks_for_tls(packet, announced):
+            await self.stream.proceed(self.ssl)
+            packet = await self.stream.read()
+        elif self.ssl is not None:  # the port is no way around the TLS of the others
+            await self._fail("this port speaks TLS only: the client has to ask for it", *_TLS_REQUIRED)
+            return
+        else:
+            await self.stream.proceed()
+        login = read_login(packet, announced)
         self.capabilities = Capabilities(login.capabilities)
+        self._was_checked = True
         await self.authenticate(login.user, login.response, login.plugin, {}, state, plugin)
         self.stream.reset_seq()
 

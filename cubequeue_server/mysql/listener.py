@@ -9,13 +9,16 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import ssl
 from typing import TYPE_CHECKING, Final
 
 from cubequeue_server.auth import Credentials
+from cubequeue_server.mysql.opening import Opening
 from cubequeue_server.settings_values import Endpoint
 
 if TYPE_CHECKING:
     from cubequeue_server.mysql.connection import Backend, MysqlConnection
+    from cubequeue_server.mysql.stream import PacketStream
 
 _log = logging.getLogger(__name__)
 
@@ -25,21 +28,31 @@ _IMPLEMENTATION: Final = "cubequeue_server.mysql.connection"
 
 
 class MysqlListener:
-    """Listens at an endpoint and has `backend` execute what clients ask."""
+    """Listens at an endpoint and has `backend` execute what clients ask. With `tls` no client gets far without it."""
 
-    def __init__(self, endpoint: Endpoint, backend: Backend, credentials: Credentials, max_packet_bytes: int) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        backend: Backend,
+        credentials: Credentials,
+        max_packet_bytes: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._endpoint = endpoint
         self._backend = backend
         self._credentials = credentials
         self._max_packet_bytes = max_packet_bytes
+        self._tls = tls
         self._server: asyncio.Server | None = None
-        self._clients: dict[asyncio.Task[None], tuple[MysqlConnection, asyncio.StreamWriter] | None] = {}
+        self._clients: dict[asyncio.Task[None], tuple[MysqlConnection, PacketStream] | None] = {}
         self._last_number = 0
         self._is_stopping = False
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address cannot be had."""
-        self._server = await asyncio.start_server(self._admit, self._endpoint.host, self._endpoint.port)
+        loop = asyncio.get_running_loop()
+        host, port = self._endpoint
+        self._server = await loop.create_server(lambda: Opening(self._on_connected), host, port)
 
     @property
     def address(self) -> Endpoint:
@@ -61,49 +74,54 @@ class MysqlListener:
         self._server.close()
         for client in self._clients.values():
             if client is not None:
-                connection, writer = client
+                connection, stream = client
                 connection.stop()
                 if connection.is_idle:
-                    writer.close()
+                    stream.close()
         if self._clients:
             _, late = await asyncio.wait(self._clients, timeout=_STOP_TIMEOUT_S)
             for task in late:
                 task.cancel()
         await self._server.wait_closed()
 
-    async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _on_connected(self, opening: Opening) -> None:
         has_room = len(self._clients) < MAX_CONNECTIONS and not self._is_stopping
+        task = asyncio.get_running_loop().create_task(self._admit(opening, has_room))
         self._clients[task] = None
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        del self._clients[task]
+
+    async def _admit(self, opening: Opening, has_room: bool) -> None:
         try:
-            await self._serve(task, reader, writer, has_room)
+            await self._serve(opening, has_room)
         except Exception as error:  # one client must not take others down
             _log.debug("a MySQL client ended with %s: %s", type(error).__name__, error)
         finally:
-            del self._clients[task]
-            writer.close()
+            opening.transport.close()
 
-    async def _serve(
-        self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter, has_room: bool
-    ) -> None:
+    async def _serve(self, opening: Opening, has_room: bool) -> None:
         await asyncio.to_thread(importlib.import_module, _IMPLEMENTATION)
         from cubequeue_server.mysql.authentication import Identities  # noqa: PLC0415  # imported just now
         from cubequeue_server.mysql.connection import MysqlConnection  # noqa: PLC0415
         from cubequeue_server.mysql.stream import GoneError, PacketStream  # noqa: PLC0415
 
         self._last_number = self._last_number % 0xFFFFFFFF + 1
-        stream = PacketStream(reader, writer, self._max_packet_bytes)
+        stream = PacketStream(opening, self._max_packet_bytes)
+        identities = Identities(self._credentials)
         connection = MysqlConnection(
-            stream, self._backend, Identities(self._credentials), self._last_number, self._max_packet_bytes
+            stream, self._backend, identities, self._last_number, self._max_packet_bytes, tls=self._tls
         )
+        task = asyncio.current_task()
+        assert task is not None
         with contextlib.suppress(GoneError):
             try:
                 if not has_room:
                     await connection.refuse()
                     return
-                self._clients[task] = connection, writer
+                self._clients[task] = connection, stream
                 if not await connection.serve():
-                    self._credentials.count_refusal(writer.get_extra_info("peername"))
+                    self._credentials.count_refusal(opening.transport.get_extra_info("peername"))
             finally:
                 stream.close()

@@ -7,8 +7,10 @@ may take to read what it asked for.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Final
 
+from cubequeue_server.mysql.opening import Opening
 from protocol.mysql_parameters import MalformedPacketError
 
 _MAX_PIECE: Final = 0xFFFFFF
@@ -24,14 +26,27 @@ class GoneError(Exception):
 
 
 class PacketStream:
-    """The packets of one client. `max_packet_bytes` may change between two of them."""
+    """The packets of one client. `max_packet_bytes` may change between two of them.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_packet_bytes: int) -> None:
+    Until `proceed` nothing is read ahead, so that TLS can begin after any packet.
+    """
+
+    def __init__(self, opening: Opening, max_packet_bytes: int) -> None:
         self.max_packet_bytes = max_packet_bytes
-        self._reader = reader
-        self._writer = writer
+        self._opening = opening
+        self._reader: Opening | asyncio.StreamReader = opening
+        self._writer: asyncio.StreamWriter | None = None
+        self._transport: asyncio.WriteTransport = opening.transport
         self._sequence = 0
         self._ahead: asyncio.Task[bytes] | None = None
+
+    async def proceed(self, tls: ssl.SSLContext | None = None) -> None:
+        """Read ahead from here on; inside of `tls` if given. Raises GoneError."""
+        try:
+            self._reader, self._writer = await self._opening.proceed(tls)
+        except OSError as error:  # of TLS too
+            raise GoneError from error
+        self._transport = self._writer.transport
 
     async def read(self) -> bytes:
         """The next payload. Raises GoneError at the end, MalformedPacketError and PacketTooLargeError."""
@@ -50,13 +65,13 @@ class PacketStream:
 
     async def write(self, data: bytes, drain: bool = True) -> None:
         """Send a payload, in the order of calls. Raises GoneError."""
-        self._writer.write(self.framed(data))
+        self._transport.write(self.framed(data))
         if drain:
             await self.drain()
 
     async def write_framed(self, data: bytes) -> None:
         """Send what `framed` gave. Raises GoneError."""
-        self._writer.write(data)
+        self._transport.write(data)
         await self.drain()
 
     def framed(self, payload: bytes) -> bytes:
@@ -75,6 +90,8 @@ class PacketStream:
 
     async def drain(self) -> None:
         """Wait until the client has read enough. Raises GoneError when it does not."""
+        if self._writer is None:  # the few bytes of a greeting
+            return
         try:
             async with asyncio.timeout(_WRITE_TIMEOUT_S):
                 await self._writer.drain()
@@ -96,11 +113,11 @@ class PacketStream:
         if self._ahead is not None:
             self._ahead.cancel()
             self._ahead.add_done_callback(lambda ahead: ahead.cancelled() or ahead.exception())
-        self._writer.close()
+        self._transport.close()
 
     def abort(self) -> None:
         """Close at once."""
-        self._writer.transport.abort()
+        self._transport.abort()
 
     async def _header(self) -> bytes:
         if self._ahead is None:

@@ -216,14 +216,6 @@ def test_the_websocket_and_the_status_port_speak_tls(used: Certificate) -> None:
         assert errors_of(server) == []
 
 
-def test_the_start_tells_of_a_port_that_stays_in_the_clear(used: Certificate) -> None:
-    warning = "the MySQL port speaks no TLS"
-    with serving(*tls_flags(used), "--mysql-bind", "127.0.0.1:auto") as server:
-        assert warning in server.end(signal.SIGTERM)[2]
-    with serving(*tls_flags(used), "--mysql-port", "0") as server:
-        assert warning not in server.end(signal.SIGTERM)[2]
-
-
 def test_the_certificate_is_read_again_and_a_bad_one_keeps_the_old(used: Certificate, tmp_path: Path) -> None:
     other = make_certificate(tmp_path, "other")
     shown = used.certificate.read_text()

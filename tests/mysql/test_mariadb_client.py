@@ -92,18 +92,23 @@ def test_a_password(server: Running) -> None:
         assert refused.stdout == ""
 
 
-def test_a_password_of_which_only_the_hash_is_known(tmp_path: Path) -> None:
-    users = tmp_path / "users"
-    hashed = subprocess.run(
+def hash_of(password: str) -> str:
+    """What `cubequeue hash-password` makes of it."""
+    done = subprocess.run(
         [ENTRY_POINT, "hash-password"],
-        input="s3cret\n",
+        input=f"{password}\n",
         capture_output=True,
         text=True,
         check=True,
         timeout=30,
         env=clean_environment(),
     )
-    users.write_text(f"ann:{hashed.stdout.strip()}\nbob:plain\n")
+    return done.stdout.strip()
+
+
+def test_a_password_of_which_only_the_hash_is_known(tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text(f"ann:{hash_of('s3cret')}\nbob:plain\n")
     users.chmod(0o600)
     with serving("--mysql-bind", "127.0.0.1:auto", CUBEQUEUE_USERS_FILE=str(users)) as guarded:
         assert lines(guarded, "SELECT 1", "--user=ann", "--password=s3cret") == [["1"]]

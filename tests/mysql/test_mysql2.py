@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.certificates import make_certificate
 from tests.cli.running import Running, serving
 from tests.clients.install import folders
 from tests.clients.processes import package_folder
@@ -31,11 +32,19 @@ def test_mysql2(version: str, has_users: bool, server: Running) -> None:
         assert answers(server, packages) == EXPECTED
 
 
-def answers(server: Running, packages: Path) -> dict[str, Any]:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_mysql2_inside_of_tls(version: str, tmp_path: Path) -> None:
+    packages, certificate = package_folder("mysql", version), make_certificate(tmp_path)
+    flags = ["--tls-cert", str(certificate.certificate), "--tls-key", str(certificate.key)]
+    with serving("--mysql-bind", "127.0.0.1:auto", *flags) as secured:
+        assert answers(secured, packages, CA_FILE=str(certificate.certificate)) == EXPECTED
+
+
+def answers(server: Running, packages: Path, **variables: str) -> dict[str, Any]:
     host, port = server.mysql
     done = subprocess.run(
         ["node", SCRIPT, host, str(port), "ann", "s3cret"],
-        env={**os.environ, "CLIENT_FOLDER": str(packages)},
+        env={**os.environ, "CLIENT_FOLDER": str(packages), **variables},
         capture_output=True,
         text=True,
         timeout=60,

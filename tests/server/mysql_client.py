@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 OK, ERROR, EOF = 0x00, 0xFF, 0xFE
 QUIT, QUERY, PREPARE, EXECUTE, LONG_DATA, CLOSE, RESET, FETCH = 0x01, 0x03, 0x16, 0x17, 0x18, 0x19, 0x1A, 0x1C
 # PROTOCOL_41, SECURE_CONNECTION, PLUGIN_AUTH
-_CAPABILITIES = 0x0008_8200
+_CAPABILITIES, _SSL = 0x0008_8200, 0x0800
+
+
+def _head(capabilities: int) -> bytes:
+    return capabilities.to_bytes(4, "little") + (1 << 24).to_bytes(4, "little") + b"\x2d" + bytes(23)
+
+
+HEAD, HEAD_FOR_TLS = _head(_CAPABILITIES), _head(_CAPABILITIES | _SSL)
+LOGIN = b"ann\0" + b"\0" + b"mysql_native_password\0"
+
+
+def offers_tls(greeting: bytes) -> bool:
+    """Whether the server's greeting says so."""
+    after_version = greeting.index(b"\0") + 1 + 4 + 8 + 1
+    return bool(int.from_bytes(greeting[after_version : after_version + 2], "little") & _SSL)
 
 
 class MysqlClient:
@@ -42,14 +57,17 @@ class MysqlClient:
         self.sequence = 0
         self.writer.write(self.packet(bytes([code]) + rest))
 
-    async def log_in(self) -> bytes:
-        """The handshake of anybody; the last packet of it."""
+    async def log_in(self, tls: ssl.SSLContext | None = None) -> bytes:
+        """The handshake of anybody, inside of `tls` if given; the last packet of it."""
         greeting = await self.read()
         if greeting[0] == ERROR:
             return greeting
         assert greeting[0] == 10
-        head = _CAPABILITIES.to_bytes(4, "little") + (1 << 24).to_bytes(4, "little") + b"\x2d" + bytes(23)
-        self.writer.write(self.packet(head + b"ann\0" + b"\0" + b"mysql_native_password\0"))
+        assert tls is None or offers_tls(greeting)
+        if tls is not None:
+            self.writer.write(self.packet(HEAD_FOR_TLS))
+            await self.writer.start_tls(tls)
+        self.writer.write(self.packet((HEAD if tls is None else HEAD_FOR_TLS) + LOGIN))
         return await self.read()
 
     async def ask(self, code: int, rest: bytes = b"") -> list[bytes]:

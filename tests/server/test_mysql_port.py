@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -54,10 +55,13 @@ class Ports:
 
 @asynccontextmanager
 async def ports(
-    store: WatchedStore | None = None, sql: SqlEngine = answer_one, credentials: Credentials | None = None
+    store: WatchedStore | None = None,
+    sql: SqlEngine = answer_one,
+    credentials: Credentials | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Ports]:
     async with serving(store, sql) as server:
-        port = MysqlListener(Endpoint("127.0.0.1", 0), server, credentials or Credentials(), MAX_PACKET)
+        port = MysqlListener(Endpoint("127.0.0.1", 0), server, credentials or Credentials(), MAX_PACKET, tls)
         await port.start()
         try:
             yield Ports(server, port)
@@ -116,7 +120,7 @@ async def test_no_handshake(junk: bytes) -> None:
         await client.read()
         client.writer.write(junk)
         client.writer.write_eof()
-        await client.reader.read()
+        assert await client.is_closed()
         async with mysql(both.address) as other:
             assert await other.rows("SELECT 1")
 

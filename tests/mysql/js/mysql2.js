@@ -1,10 +1,12 @@
 // Drives the MySQL port with mysql2; prints one JSON line a check.
+const fs = require('node:fs');
 const path = require('node:path');
 
 const mysql = require(path.join(process.env.CLIENT_FOLDER, 'node_modules', 'mysql2', 'promise'));
 
 const [host, port, user, password] = process.argv.slice(2);
-const connection = () => mysql.createConnection({ host, port: Number(port), user, password });
+const ssl = process.env.CA_FILE ? { ca: fs.readFileSync(process.env.CA_FILE), verifyIdentity: true } : undefined;
+const connection = () => mysql.createConnection({ host, port: Number(port), user, password, ssl });
 const print = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
 async function check(name, run) {
