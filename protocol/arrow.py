@@ -14,15 +14,16 @@ and the stream on one within the reply.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Final, TypeAlias
 
 from protocol import schema
-from protocol.cells import effective_type, plain_text
+from protocol.cells import binary_columns, plain_text
 from protocol.errors import ReplyTooLargeError
 from protocol.flat import ALIGNMENT, MAX_BUFFER_BYTES, Block, Scalar, message, pack_u32, padding, string, table, vector
 from protocol.http_message import cut_message
+from protocol.pieces import JOINED_BYTES, LARGE_BYTES, STEP_ROWS, Message, Pieces, Steps, blocks_of, finish
 from storage.vocabulary import Binary, Cell, Columns, ColumnType, Result
 
 Values: TypeAlias = Sequence[Cell]
@@ -34,12 +35,11 @@ _CONTINUATION: Final = b"\xff\xff\xff\xff"
 _END_OF_STREAM: Final = _CONTINUATION + bytes(4)
 _MAX_STREAM_BYTES: Final = MAX_BUFFER_BYTES - (1 << 10)  # leaves room for the head of the reply
 _MAX_SCHEMAS: Final = 256  # columns of SELECTs are made anew each time
-# Columns of more cells than these are taken apart and joined step by step: one call for all holds up every thread.
-_LONG: Final = 1_024
 _PADS = tuple(padding(length) for length in range(ALIGNMENT))
 _NULL_CELL: Final = bytes(16)  # a bitmap without its bit, and a number, a truth value or two offsets
 _TRUE_CELL, _FALSE_CELL = b"\1".ljust(ALIGNMENT, b"\0"), bytes(ALIGNMENT)
 _pack_offsets = struct.Struct("<ii").pack
+_pack_i32 = struct.Struct("<i").pack
 _STRUCT_BYTES: Final = 16  # of a FieldNode and of a Buffer: two numbers of 64 bits each
 
 # By the type of a column: its number in the union Type, and its table.
@@ -63,27 +63,56 @@ _COMPLETED = cut_message(schema.COMMAND_QUERY_RESULT, table(Scalar("B", schema.D
 
 
 def encode_arrow(message_id: int, result: Result) -> bytes:
-    """The HttpQueryResult of a result: an Arrow stream, or Completed without columns. O(cells + bytes).
+    """The HttpQueryResult of a result in one piece: an Arrow stream, or Completed without columns. O(cells + bytes).
 
     Raises `ReplyTooLargeError` past 2 GiB, before it takes the memory.
     """
+    message = arrow_message(message_id, result)
+    return message if type(message) is bytes else bytes(message)
+
+
+def arrow_message(message_id: int, result: Result) -> Message:
+    """The same; values of a long one are not copied."""
     rows = result.rows
     layout = _layouts.get(result.columns) or _layout_of(result.columns)
     if not rows or not layout.types:
         return b"".join((_BEFORE_ID, pack_u32(message_id), layout.empty))
+    if len(rows) > STEP_ROWS:
+        return finish(arrow_steps(message_id, result))
     if len(rows) == 1 and Binary not in map(type, rows[0]):
         body = _body_of_row(layout, rows[0])
     else:
-        columns = _columns_of(rows)
-        layout = layout.with_types(tuple(map(effective_type, layout.types, columns)))
-        body = _body_of_columns(layout, columns)
-    return b"".join((layout.head(message_id, len(rows), body), *body.parts, _END_OF_STREAM))
+        types = list(layout.types)
+        for at in binary_columns(rows):
+            types[at] = ColumnType.BYTES
+        layout = layout.with_types(tuple(types))
+        columns = [_Column(type_) for type_ in types]
+        for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+            column.add(values)
+        body = _body_of_columns(columns)
+    parts = (layout.head(message_id, len(rows), body), *body.parts, _END_OF_STREAM)
+    return b"".join(parts) if body.size <= JOINED_BYTES else Pieces(parts)
 
 
-def _columns_of(rows: Sequence[tuple[Cell, ...]]) -> list[Values]:
-    if len(rows) <= _LONG:
-        return list(zip(*rows, strict=True))
-    return [[row[at] for row in rows] for at in range(len(rows[0]))]
+def arrow_steps(message_id: int, result: Result) -> Steps:
+    """The same step by step; the rows are read a block at a time, twice."""
+    rows = result.rows
+    layout = _layouts.get(result.columns) or _layout_of(result.columns)
+    types = list(layout.types)
+    for block in blocks_of(rows):
+        for at in binary_columns(block):
+            types[at] = ColumnType.BYTES
+        yield
+    layout = layout.with_types(tuple(types))
+    columns = [_Column(type_) for type_ in types]
+    for block in blocks_of(rows):
+        for column, values in zip(columns, zip(*block, strict=True), strict=True):
+            column.add(values)
+        yield
+    body = _body_of_columns(columns)
+    message = Pieces((layout.head(message_id, len(rows), body),))
+    message.add((*body.parts, _END_OF_STREAM))
+    return message
 
 
 def _check_size(size_bytes: int) -> None:
@@ -102,22 +131,66 @@ class _Body:
         self.nodes: list[int] = []  # number of cells and number of NULLs, column after column
         self.places: list[int] = []  # offset and length, buffer after buffer
 
-    def add_buffer(self, *parts: bytes) -> None:
+    def add_buffer(self, parts: list[bytes]) -> None:
+        self.parts += parts
         length = sum(map(len, parts))
         self.places += (self.size, length)
-        self.parts += parts
         self.parts.append(padding(length))
         self.size += length + -length % ALIGNMENT
 
 
-def _body_of_columns(layout: _Layout, columns: Sequence[Values]) -> _Body:
-    """The buffers of columns of any length. O(cells + bytes); the bytes of texts are not copied."""
-    body = _Body()
-    for type_, values in zip(layout.types, columns, strict=True):
+class _Column:
+    """One column as it grows, a block of rows at a time; the bytes of large texts are not copied."""
+
+    __slots__ = ("_bitmaps", "_count", "_end", "_null_count", "_numbers", "_texts", "_write_numbers")
+
+    def __init__(self, type_: ColumnType) -> None:
+        self._write_numbers = _WRITERS.get(type_)
+        self._count = 0
+        self._null_count = 0
+        self._bitmaps: list[bytes] = []
+        self._numbers: list[bytes] = []  # or truth values, or offsets but the last one
+        self._texts: list[bytes] = []
+        self._end = 0  # the last offset
+
+    def add(self, values: Values) -> None:
+        """Append the values of a block: a multiple of eight of them, or the last ones. O(values + bytes)."""
         null_count = values.count(None)
-        body.nodes += (len(values), null_count)
-        body.add_buffer(_bitmap([value is not None for value in values]) if null_count else b"")
-        _WRITERS[type_](body, values)
+        self._bitmaps.append(_bitmap([value is not None for value in values]) if null_count else _ones(len(values)))
+        self._count += len(values)
+        self._null_count += null_count
+        if self._write_numbers is None:
+            self._add_texts(values)
+        else:
+            self._numbers.append(self._write_numbers(values))
+
+    def _add_texts(self, values: Values) -> None:
+        texts = [value if isinstance(value, bytes) else b"" if value is None else plain_text(value) for value in values]
+        offsets = list(accumulate(map(len, texts), initial=self._end))
+        start, self._end = self._end, offsets.pop()
+        _check_size(self._end)
+        self._numbers.append(struct.pack(f"<{len(offsets)}i", *offsets))
+        if self._end - start < LARGE_BYTES:
+            self._texts.append(b"".join(texts))
+        else:
+            self._texts += texts
+
+    def write(self, body: _Body) -> None:
+        """Append the buffers."""
+        body.nodes += (self._count, self._null_count)
+        body.add_buffer(self._bitmaps if self._null_count else [])
+        if self._write_numbers is None:
+            self._numbers.append(_pack_i32(self._end))
+            body.add_buffer(self._numbers)
+            body.add_buffer(self._texts)
+        else:
+            body.add_buffer(self._numbers)
+
+
+def _body_of_columns(columns: Iterable[_Column]) -> _Body:
+    body = _Body()
+    for column in columns:
+        column.write(body)
     return body
 
 
@@ -156,41 +229,21 @@ def _bitmap(flags: Sequence[object]) -> bytes:
     return int(digits or "0", 2).to_bytes((len(flags) + 7) // 8, "little")
 
 
-def _write_booleans(body: _Body, values: Values) -> None:
-    body.add_buffer(_bitmap(values))
+def _ones(count: int) -> bytes:
+    """The bitmap of so many cells that are all there."""
+    return ((1 << count) - 1).to_bytes((count + 7) // 8, "little")
 
 
-def _write_ints(body: _Body, values: Values) -> None:
-    body.add_buffer(struct.pack(f"<{len(values)}q", *[value or 0 for value in values]))
-
-
-def _write_floats(body: _Body, values: Values) -> None:
-    body.add_buffer(struct.pack(f"<{len(values)}d", *[0.0 if value is None else value for value in values]))
-
-
-def _write_timestamps(body: _Body, values: Values) -> None:
-    body.add_buffer(
-        struct.pack(f"<{len(values)}q", *[value * 1_000 if isinstance(value, int) else 0 for value in values])
-    )
-
-
-def _write_bytes(body: _Body, values: Values) -> None:
-    texts = [value if isinstance(value, bytes) else b"" if value is None else plain_text(value) for value in values]
-    offsets = list(accumulate(map(len, texts), initial=0))
-    _check_size(offsets[-1])
-    body.add_buffer(struct.pack(f"<{len(offsets)}i", *offsets))
-    if len(texts) > _LONG:
-        texts = [b"".join(texts[at : at + _LONG]) for at in range(0, len(texts), _LONG)]
-    body.add_buffer(*texts)
-
-
-_WRITERS: dict[ColumnType, Callable[[_Body, Values], None]] = {
-    ColumnType.STRING: _write_bytes,
-    ColumnType.BOOLEAN: _write_booleans,
-    ColumnType.INT: _write_ints,
-    ColumnType.BYTES: _write_bytes,
-    ColumnType.FLOAT: _write_floats,
-    ColumnType.TIMESTAMP: _write_timestamps,
+# The buffer of a block of numbers or truth values; other types are written as texts.
+_WRITERS: dict[ColumnType, Callable[[Values], bytes]] = {
+    ColumnType.BOOLEAN: _bitmap,
+    ColumnType.INT: lambda values: struct.pack(f"<{len(values)}q", *[value or 0 for value in values]),
+    ColumnType.FLOAT: lambda values: struct.pack(
+        f"<{len(values)}d", *[0.0 if value is None else value for value in values]
+    ),
+    ColumnType.TIMESTAMP: lambda values: struct.pack(
+        f"<{len(values)}q", *[value * 1_000 if isinstance(value, int) else 0 for value in values]
+    ),
 }
 # The value of a number or truth value as the only one of its column; texts have no fixed width and are not here.
 _CELL_WRITERS: dict[ColumnType, Callable[[Cell], bytes]] = {
@@ -199,7 +252,7 @@ _CELL_WRITERS: dict[ColumnType, Callable[[Cell], bytes]] = {
     ColumnType.FLOAT: struct.Struct("<d").pack,
     ColumnType.TIMESTAMP: lambda value: struct.pack("<q", value * 1_000 if isinstance(value, int) else 0),
 }
-_BUFFER_COUNTS = {type_: 3 if writer is _write_bytes else 2 for type_, writer in _WRITERS.items()}
+_BUFFER_COUNTS = {type_: 2 if type_ in _WRITERS else 3 for type_ in ColumnType}
 
 
 def _encapsulated(header_type: int, header: Block) -> bytes:
@@ -251,7 +304,7 @@ class _Layout:
 
     def _empty(self) -> bytes:
         """The reply without rows, from behind the message id."""
-        body = _body_of_columns(self, [()] * len(self.types))
+        body = _body_of_columns([_Column(type_) for type_ in self.types])
         return b"".join((self.head(0, 0, body)[len(_BEFORE_ID) + 4 :], *body.parts, _END_OF_STREAM))
 
     def with_types(self, types: tuple[ColumnType, ...]) -> _Layout:

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from binascii import hexlify
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from math import isfinite, isnan
 from typing import Final
 
 from storage.vocabulary import Binary, Cell, ColumnType, Result
 
-# More rows than these are looked at one by one: one call for all would hold up every thread.
-_LONG: Final = 1_024
 _DAY_MS: Final = 86_400_000
 _ERA_DAYS: Final = 146_097  # 400 years: after that the calendar repeats
 _EPOCH_DAYS: Final = 719_468  # from 1 March of year 0 to 1 January 1970
 
 
-def effective_type(declared: ColumnType, values: Iterable[Cell]) -> ColumnType:
-    """The type of a column with these values: any binary value makes it Bytes as a whole. O(values)."""
-    return ColumnType.BYTES if Binary in map(type, values) else declared
+def binary_columns(rows: Sequence[Sequence[Cell]]) -> list[int]:
+    """The places of the columns with a binary value among these rows, which makes them Bytes as a whole. O(cells)."""
+    return [at for at, values in enumerate(zip(*rows, strict=True)) if Binary in map(type, values)]
 
 
 def effective_types(result: Result) -> tuple[ColumnType, ...]:
     """The types that the columns turn out to have. O(cells)."""
-    declared = result.columns.types
-    if len(result.rows) > _LONG:
-        has_binary = [any(type(row[at]) is Binary for row in result.rows) for at in range(len(declared))]
-        return tuple(ColumnType.BYTES if binary else type_ for type_, binary in zip(declared, has_binary, strict=True))
-    return tuple(map(effective_type, declared, zip(*result.rows, strict=True))) if result.rows else declared
+    types = list(result.columns.types)
+    for at in binary_columns(result.rows):
+        types[at] = ColumnType.BYTES
+    return tuple(types)
 
 
 def float_text(value: float) -> bytes:

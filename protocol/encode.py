@@ -16,14 +16,15 @@ reply with other bytes in it. Binary cells become hexadecimal digits, and error 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from protocol import schema
-from protocol.cells import cell_text, effective_types, float_text
+from protocol.cells import binary_columns, cell_text, effective_types, float_text
 from protocol.errors import ReplyTooLargeError
 from protocol.flat import MAX_BUFFER_BYTES, pack_u32, string, table, vector
 from protocol.http_message import cut_message
+from protocol.pieces import JOINED_BYTES, LARGE_BYTES, STEP_BYTES, STEP_ROWS, Message, Pieces, Steps, blocks_of, finish
 from storage.vocabulary import Binary, Cell, Columns, ColumnType, Result
 
 _TABLE: Final = 8
@@ -38,8 +39,6 @@ _PADS = (b"\0\0\0\0", b"\0\0\0", b"\0\0", b"\0")  # after a text, by its length 
 _KNOWN_LENGTHS: Final = 512
 _CELL_HEADS = tuple(_CELL_HEAD + pack_u32(length) for length in range(_KNOWN_LENGTHS))
 
-# Of more rows than these blocks are joined first: one join of millions of parts holds up every thread meanwhile.
-_ROWS_JOINED: Final = 1_024
 _MAX_ROWS_BYTES: Final = MAX_BUFFER_BYTES - (1 << 20)  # leaves room for any head
 _MAX_LAYOUTS: Final = 256  # columns of SELECTs are made anew each time
 
@@ -102,14 +101,22 @@ def encode_error(message_id: int, text: str) -> bytes:
 
 
 def encode_result(message_id: int, result: Result) -> bytes:
-    """The HttpResultSet of a result (wire.md §5). O(cells + bytes); each value is copied once.
+    """The HttpResultSet of a result (wire.md §5) in one piece. O(cells + bytes); each value is copied once.
 
     Raises `ReplyTooLargeError` past 2 GiB, before it takes the memory.
     """
+    message = result_message(message_id, result)
+    return message if type(message) is bytes else bytes(message)
+
+
+def result_message(message_id: int, result: Result) -> Message:
+    """The same; values of a long one are not copied."""
     columns, rows = result.columns, result.rows
     layout = _layouts.get(columns) or _layout_of(columns)
     if not rows:
         return b"".join((BEFORE_ID, pack_u32(message_id), layout.empty))
+    if len(rows) > STEP_ROWS:
+        return finish(result_steps(message_id, result))
     if not layout.is_plain:
         return _encode_rows(message_id, layout, _text_rows(result))
     try:
@@ -118,6 +125,23 @@ def encode_result(message_id: int, result: Result) -> bytes:
         return _encode_rows(message_id, layout, rows)
     except _BinaryCellError:
         return _encode_rows(message_id, layout, _text_rows(result))
+
+
+def result_steps(message_id: int, result: Result) -> Steps:
+    """The same step by step; the rows are read a block at a time."""
+    rows = result.rows
+    layout = _layouts.get(result.columns) or _layout_of(result.columns)
+    if layout.is_plain:
+        try:
+            return (yield from _row_steps(message_id, layout, len(rows), blocks_of(rows)))
+        except _BinaryCellError:
+            pass
+    types = list(result.columns.types)
+    for block in blocks_of(rows):
+        for at in binary_columns(block):
+            types[at] = ColumnType.BYTES
+        yield
+    return (yield from _row_steps(message_id, layout, len(rows), _text_blocks(types, blocks_of(rows))))
 
 
 class _BinaryCellError(Exception):
@@ -129,35 +153,69 @@ def _text_rows(result: Result) -> list[tuple[bytes | None, ...]]:
     return [tuple(map(cell_text, types, row)) for row in result.rows]
 
 
-def _encode_cell(message_id: int, layout: _Layout, value: Cell) -> bytes:
+def _text_blocks(
+    types: Sequence[ColumnType], blocks: Iterable[Sequence[Sequence[Cell]]]
+) -> Iterator[Sequence[Sequence[Cell]]]:
+    return ([tuple(map(cell_text, types, row)) for row in block] for block in blocks)
+
+
+def _encode_cell(message_id: int, layout: _Layout, value: Cell) -> Message:
     if type(value) is not bytes:
         return b"".join((BEFORE_ID, pack_u32(message_id), layout.one_cell, _scalar_cell(value)))
     length = len(value)
     _check_size(length)
     head = _CELL_HEADS[length] if length < _KNOWN_LENGTHS else _CELL_HEAD + pack_u32(length)
-    return b"".join((BEFORE_ID, pack_u32(message_id), layout.one_cell, head, value, _PADS[length & 3]))
+    parts = (BEFORE_ID, pack_u32(message_id), layout.one_cell, head, value, _PADS[length & 3])
+    return b"".join(parts) if length <= JOINED_BYTES else Pieces(parts)
 
 
-def _encode_rows(message_id: int, layout: _Layout, rows: Sequence[Sequence[Cell]]) -> bytes:
+def _encode_rows(message_id: int, layout: _Layout, rows: Sequence[Sequence[Cell]]) -> Message:
     if len(rows) == 1:
         parts = [BEFORE_ID, pack_u32(message_id), layout.one_row]
-        _append_cells(parts, layout, rows[0])
-        return b"".join(parts)
+        size = _append_cells(parts, layout, rows[0])
+        return b"".join(parts) if size <= JOINED_BYTES else Pieces(parts)
     parts = [BEFORE_ID, pack_u32(message_id), layout.head, b""]
     references = []
     reference = 4 * len(rows) + _TABLE
-    is_short = len(rows) <= _ROWS_JOINED
-    for start in range(0, len(rows), _ROWS_JOINED):
-        block = parts if is_short else []
-        for row in rows[start : start + _ROWS_JOINED]:
-            references.append(reference)
-            block.append(layout.row_head)
-            reference += _ROW_BYTES - 4 + _append_cells(block, layout, row)
-            _check_size(reference)
-        if not is_short:
-            parts.append(b"".join(block))
+    for row in rows:
+        references.append(reference)
+        parts.append(layout.row_head)
+        reference += _ROW_BYTES - 4 + _append_cells(parts, layout, row)
+        _check_size(reference)
     parts[3] = struct.pack(f"<{len(rows) + 1}I", len(rows), *references)
-    return b"".join(parts)
+    return b"".join(parts) if reference <= JOINED_BYTES else Pieces(parts)
+
+
+def _row_steps(message_id: int, layout: _Layout, row_count: int, blocks: Iterable[Sequence[Sequence[Cell]]]) -> Steps:
+    head = Pieces((BEFORE_ID, pack_u32(message_id), layout.head, pack_u32(row_count)))
+    body = Pieces()
+    reference = 4 * row_count + _TABLE
+    for block in blocks:
+        references: list[int] = []
+        parts: list[bytes] = []
+        size = 0
+        for row in block:
+            references.append(reference)
+            if size >= STEP_BYTES:
+                body.add_joined(parts)
+                parts, size = [], 0
+                yield
+            row_parts = [layout.row_head]
+            row_bytes = _append_cells(row_parts, layout, row)
+            if row_bytes < LARGE_BYTES:
+                parts += row_parts
+            else:
+                body.add_joined(parts)
+                body.add(row_parts)
+                parts = []
+            size += row_bytes
+            reference += _ROW_BYTES - 4 + row_bytes
+            _check_size(reference)
+        body.add_joined(parts)
+        head.add_joined((struct.pack(f"<{len(references)}I", *references),))
+        yield
+    head.extend(body)
+    return head
 
 
 def _append_cells(parts: list[bytes], layout: _Layout, row: Sequence[Cell]) -> int:

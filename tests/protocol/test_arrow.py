@@ -108,7 +108,10 @@ def test_one_row_is_written_as_columns_of_one_cell_would_be(result: Result) -> N
         if not len(row) or Binary in map(type, row):
             continue
         layout = arrow._layout_of(result.columns)
-        of_row, of_columns = arrow._body_of_row(layout, row), arrow._body_of_columns(layout, [(cell,) for cell in row])
+        columns = [arrow._Column(type_) for type_ in layout.types]
+        for column, cell in zip(columns, row, strict=True):
+            column.add((cell,))
+        of_row, of_columns = arrow._body_of_row(layout, row), arrow._body_of_columns(columns)
         assert (b"".join(of_row.parts), of_row.nodes, of_row.places, of_row.size) == (
             b"".join(of_columns.parts),
             of_columns.nodes,
