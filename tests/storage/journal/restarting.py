@@ -20,7 +20,7 @@ from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.queue_stats import QueueFigures, QueueStatsTable
 from storage.results import StoredResult
 from storage.system_tables import SystemTable, TableReading
-from storage.vocabulary import CacheIncr, CacheSet, Statement
+from storage.vocabulary import CacheIncr, CacheSet, Result, Statement
 
 
 class RowsEngine:
@@ -272,9 +272,14 @@ def everything(store: JournaledStore) -> dict[str, object]:
         "results": sorted(_fields(result, "older", "newer") for result in memory.queue.handover.results.by_id.values()),
         "entries": sorted((entry.path, entry.value, entry.expires_ms) for entry in memory.cache._entries.values()),
         # Those of statements that changed nothing are not written.
-        "answers": sorted((key, repr(a[0]), a[1]) for group in groups for key, a in group.items() if a[3] is not None),
+        "answers": sorted((key, _same(a[0]), a[1]) for group in groups for key, a in group.items() if a[3] is not None),
     }
 
 
 def _fields(row: Item | StoredResult, *but: str) -> list[tuple[str, str]]:
     return [(name, repr(getattr(row, name))) for name in row.__slots__ if name not in but]
+
+
+def _same(result: Result) -> str:
+    """Rows are a list or a tuple, whichever was at hand."""
+    return repr(Result(result.columns, tuple(result.rows)))
