@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from typing import Final
 
@@ -27,3 +28,16 @@ def raise_file_limit(max_connections: int) -> str | None:
         f"{allowed} files may be open at once (ulimit -n), so fewer connections than the {max_connections} of "
         "CUBEQUEUE_MAX_CONNECTIONS can be accepted"
     )
+
+
+def open_standard_files() -> None:
+    """Open what the process was started without of stdin, stdout and stderr, to nothing.
+
+    A socket would take their numbers else: what some library says on stderr would reach a client, and libuv ends a
+    process that closes such a socket.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free

@@ -1,7 +1,8 @@
 """Logs: the standard library's, to stderr, one line an event, as text for a terminal and as JSON otherwise.
 
 An event is a message that is always the same and fields that say the rest: `log_event`. Payloads, results and cache
-values are never in them; what a client sent at all is cut to a bounded length.
+values are never in them; what a client sent at all is cut to a bounded length. Lines are written by a thread, so that
+their reader cannot hold the server up (line_writer).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 import time
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
+
+from cubequeue_server.line_writer import LineWriter
 
 TRACE = 5
 
@@ -26,13 +29,14 @@ _NAMES = {number: name for name, number in _LEVELS.items()} | {logging.CRITICAL:
 
 _MAX_TEXT: Final = 200
 _EMPTY: Final = ("", b"")
+_PRINT_TIMEOUT_S: Final = 0.2
 
 
 def configure_logs(level: str, form: str, stream: TextIO | None = None) -> None:
     """Send everything of `level` and above to `stream` (stderr when None); `form` is auto, text or json."""
-    target = sys.stderr if stream is None else stream
-    as_text = form == "text" or (form == "auto" and target.isatty())
-    handler = logging.StreamHandler(target)
+    target: TextIO | None = sys.stderr if stream is None else stream  # None where the process has none
+    as_text = form == "text" or (form == "auto" and target is not None and target.isatty())
+    handler = logging.NullHandler() if target is None else _Handler(target)
     handler.setFormatter(_TextFormatter() if as_text else _JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -43,6 +47,23 @@ def configure_logs(level: str, form: str, stream: TextIO | None = None) -> None:
     # A chatty library at debug or trace hides what the server itself has to say.
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
+
+
+def print_line(line: str) -> None:
+    """Have a line written to stdout, after all that was logged before. Waits for a moment, and not for its reader."""
+    if sys.stdout is not None:  # None where the process has none
+        _writer.write(line, sys.stdout)
+        _writer.flush(_PRINT_TIMEOUT_S)
+
+
+def flush_logs(timeout_s: float = 1.0) -> None:
+    """Wait until what was logged is written, but not for a reader that does not read."""
+    _writer.flush(timeout_s)
+
+
+def dropped_lines() -> int:
+    """How many lines were lost, for want of a reader, or of room on the disk, since the start."""
+    return _writer.dropped
 
 
 def log_event(
@@ -73,6 +94,33 @@ def _timestamp(record: logging.LogRecord) -> str:
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     fields: dict[str, object] = getattr(record, "fields", {})
     return fields
+
+
+class _Handler(logging.Handler):
+    """Gives lines to the writer. `flush` is called by `logging` at the end of the process."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            _writer.write(self.format(record), self._stream)
+        except Exception:  # as in the standard library: to log is never an error of those who log
+            self.handleError(record)
+
+    def flush(self) -> None:
+        flush_logs()
+
+
+def _dropped_line(count: int) -> str:
+    event = {"name": __name__, "levelno": logging.WARNING, "msg": "log lines were dropped", "fields": {"count": count}}
+    record = logging.makeLogRecord(event)
+    handlers = logging.getLogger().handlers
+    return handlers[0].format(record) if handlers else record.getMessage()
+
+
+_writer = LineWriter(_dropped_line)
 
 
 class _TextFormatter(logging.Formatter):

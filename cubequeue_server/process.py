@@ -20,8 +20,8 @@ import uvloop
 
 from cubequeue_server.access import Access, AccessError
 from cubequeue_server.collector import Collector
-from cubequeue_server.file_limit import raise_file_limit
-from cubequeue_server.logs import configure_logs
+from cubequeue_server.file_limit import open_standard_files, raise_file_limit
+from cubequeue_server.logs import configure_logs, flush_logs, print_line
 from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.server import Server
@@ -44,6 +44,7 @@ EXIT_INTERRUPTED = 130
 # The whole stop takes at most this long; the server's own part of it ends a little earlier.
 STOP_TIMEOUT_S = 5.0
 _SERVER_STOP_TIMEOUT_S = 4.0
+_LAST_WORDS_S = 0.2
 
 _log = logging.getLogger("cubequeue")
 _PROBE_STATEMENT = OtherSql(b"SELECT 1")
@@ -56,6 +57,7 @@ class CannotListenError(Exception):
 def serve(loaded: Loaded) -> int:
     """Run until a signal says stop; returns the exit code."""
     _exit_at_once_on_sigterm()
+    open_standard_files()
     configure_logs(loaded.settings.log_level, loaded.settings.log_format)
     file_warning = raise_file_limit(loaded.settings.max_connections)
     for warning in [*loaded.warnings, *([file_warning] if file_warning else [])]:
@@ -80,6 +82,7 @@ async def _run(settings: Settings) -> int:
 
 def _complain(error: Exception) -> None:
     """The one line that a failed start ends with, at any log level."""
+    flush_logs()
     print(f"cubequeue: {error}", file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -87,6 +90,7 @@ def _exit_at_once_on_sigterm() -> None:
     """Until the loop handles it: as process 1 a signal without a handler would be ignored."""
 
     def leave(_signal: int, _frame: FrameType | None) -> None:
+        flush_logs(_LAST_WORDS_S)
         os._exit(EXIT_STOPPED)
 
     signal.signal(signal.SIGTERM, leave)
@@ -187,9 +191,7 @@ class _Process:
         ws = Endpoint(*self._server.address[:2])
         status = self._status.address if self._status is not None else "off"
         mysql = self._mysql.address if self._mysql is not None else "off"
-        # Whoever started the server may have closed its stdout: that is no reason to stop.
-        with contextlib.suppress(OSError):
-            print(f"cubequeue {__version__} listening ws={ws} status={status} mysql={mysql}", flush=True)  # noqa: T201
+        print_line(f"cubequeue {__version__} listening ws={ws} status={status} mysql={mysql}")
 
     def _import_the_rest(self) -> None:
         """Import in a thread what the first requests need not, while they are answered: pages, the parser of SQL."""
@@ -239,6 +241,7 @@ class _Process:
 
     def _interrupt(self) -> None:
         if self._stop_asked.is_set():
+            flush_logs(_LAST_WORDS_S)
             os._exit(EXIT_INTERRUPTED)
         self._stop_asked.set()
 

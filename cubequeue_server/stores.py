@@ -6,11 +6,11 @@ import asyncio
 import logging
 import os
 import random
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cubequeue_server.logs import flush_logs
 from cubequeue_server.settings import Settings
 from storage.ids import first_id
 from storage.interface import Store
@@ -105,7 +105,7 @@ def _open_journaled(settings: Settings, now_ms: Callable[[], int], draw: Callabl
 def _end(reason: str) -> None:
     """What the disk holds is unknown: only a new start can tell, from what it finds there."""
     _log.critical("%s: the server ends, so that no more is promised than the disk holds", reason)
-    sys.stderr.flush()
+    flush_logs()
     os._exit(EXIT_JOURNAL_FAILED)
 
 

@@ -56,6 +56,11 @@ class Exposition(Collector):
         yield GaugeMetricFamily(
             "cubequeue_requests_in_flight", "Requests begun and not answered.", value=sources.in_flight()
         )
+        yield CounterMetricFamily(
+            "cubequeue_log_lines_dropped_total",
+            "Log lines lost for want of a reader.",
+            value=sources.log_lines_dropped(),
+        )
         lag = sources.store.applied_seq - sources.store.durable_seq
         yield GaugeMetricFamily(
             "cubequeue_journal_lag", "Changes applied and not yet as durable as promised.", value=lag

@@ -11,6 +11,7 @@ from typing import Final
 
 from cubequeue_server.counters import Counters
 from cubequeue_server.histogram import Histogram
+from cubequeue_server.logs import dropped_lines
 from storage.interface import Store
 from storage.queue_stats import QueueFigures, QueueStats
 from storage.vocabulary import Path
@@ -33,6 +34,7 @@ class Sources:
     loop_lags: Histogram
     in_flight: Callable[[], int]
     now_ms: Callable[[], int]
+    log_lines_dropped: Callable[[], int] = dropped_lines
 
     async def queues(self) -> list[tuple[str, QueueFigures]]:
         """How the deepest queues stand, by their label, and all others as one. In slices, so that others get turns."""

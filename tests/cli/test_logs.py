@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cubequeue_server.logs import TRACE, configure_logs, log_event
+from cubequeue_server.logs import TRACE, configure_logs, flush_logs, log_event
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +30,7 @@ def lines(level: str, form: str) -> list[str]:
     log = logging.getLogger("cubequeue.test")
     for number, text in ((TRACE, "t"), (10, "d"), (20, "i"), (30, "w"), (40, "e"), (50, "c")):
         log.log(number, "%s\n\N{GRINNING FACE}", text)
+    flush_logs()
     return stream.getvalue().splitlines()
 
 
@@ -65,6 +66,7 @@ def test_an_exception_is_part_of_its_entry() -> None:
         raise ValueError("why")
     except ValueError:
         logging.getLogger("x").exception("what")
+    flush_logs()
     entry = json.loads(stream.getvalue())
     assert entry["message"] == "what"
     assert "ValueError: why" in entry["exception"]
@@ -74,6 +76,7 @@ def event_line(form: str, fields: dict[str, Any]) -> str:
     stream = io.StringIO()
     configure_logs("info", form, stream)
     log_event(logging.getLogger("cubequeue.test"), logging.INFO, "it happened", fields)
+    flush_logs()
     return stream.getvalue()
 
 
