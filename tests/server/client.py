@@ -29,6 +29,10 @@ UPGRADE = (
 Address = tuple[str, int]
 
 
+class ClosedError(Exception):
+    """The connection ended ahead of an answer."""
+
+
 class Client:
     """Sends queries as the driver does, and keeps every reply by its message id."""
 
@@ -52,6 +56,11 @@ class Client:
         finally:
             self._news.set()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no more answers can come."""
+        return self._reader.done()
+
     async def send(
         self, query: str, parameters: Sequence[Cell] | None = None, *, message_id: int | None = None, format_: int = 0
     ) -> int:
@@ -66,7 +75,8 @@ class Client:
     async def reply(self, message_id: int) -> Reply:
         """The first reply to a message."""
         while not self.replies[message_id]:
-            assert not self._reader.done(), f"closed without an answer to {message_id}"
+            if self._reader.done():
+                raise ClosedError(f"closed without an answer to {message_id}")
             self._news.clear()
             await self._news.wait()
         return self.replies[message_id][0]

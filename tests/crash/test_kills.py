@@ -1,0 +1,49 @@
+"""Real server processes, killed at random moments under load: nothing acknowledged is lost, nothing happens twice.
+
+CRASH_SEED draws the same statements and moments again; how they meet is the machine's. CRASH_KILLS is how many kills
+the long form takes (docs/durability.md, "How it is proved").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from random import Random
+
+import pytest
+import uvloop
+
+from tests.crash.rounds import Rounds
+
+SEED = os.environ.get("CRASH_SEED") or str(Random().randrange(1 << 32))
+
+KILLS = 10
+MODES = ("relaxed", "strict")
+# What is kept for less long makes the long form's starts quicker. Results outlast their round.
+SOAK_FLAGS = ("--answers-keep", "30s", "--answers-keep-undelivered", "60s")
+
+
+def check_kills(directory: Path, mode: str, kills: int, seed: str, *flags: str, kills_a_round: int = KILLS) -> None:
+    print(f"CRASH_SEED={SEED}")
+    rounds = Rounds(directory, ("--durability", mode, "--queue-results-expire", "300s", *flags), seed)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        found = runner.run(rounds.run(kills, kills_a_round))
+    print(f"{mode}: {rounds.tally}")
+    assert not found, f"CRASH_SEED={SEED}\n" + "\n".join(f"{each.rule}: {each.text}" for each in found[:5])
+    assert rounds.tally.operations > 10 * kills
+    assert rounds.tally.resent
+
+
+@pytest.mark.parametrize("part", [1, 2])
+@pytest.mark.parametrize("mode", MODES)
+def test_kills_lose_nothing_and_repeat_nothing(mode: str, part: int, tmp_path: Path) -> None:
+    check_kills(tmp_path / "data", mode, KILLS, f"{SEED} {mode} {part}")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(86_400)
+@pytest.mark.parametrize("mode", MODES)
+def test_soak_thousands_of_kills(mode: str, tmp_path: Path) -> None:
+    kills = int(os.environ.get("CRASH_KILLS") or 2_000)
+    check_kills(tmp_path / "data", mode, kills, f"{SEED} {mode} soak", *SOAK_FLAGS)
