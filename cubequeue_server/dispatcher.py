@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from math import inf
 from typing import Final, TypeAlias
 
@@ -15,17 +14,19 @@ from cubequeue_server.connection import Connection
 from cubequeue_server.counters import Counters
 from cubequeue_server.histogram import observe
 from cubequeue_server.in_flight import InFlight, InFlightTable
+from cubequeue_server.long_replies import LongReplies
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.outbox import Outbox
 from cubequeue_server.replies import DurabilityGate
 from cubequeue_server.statement_log import StatementLog, UnforeseenError
 from cubequeue_server.waits import Waits
-from protocol.arrow import encode_arrow
+from protocol.arrow import arrow_message
 from protocol.decode import response_format_refusal
-from protocol.encode import encode_error, encode_result
+from protocol.encode import encode_error, result_message
 from protocol.errors import ReplyTooLargeError, StatementSyntaxError
 from protocol.messages import Request, ResponseFormat
 from protocol.parser import parse_statement
+from protocol.pieces import STEP_ROWS, Message, Pieces
 from storage.errors import StatementError
 from storage.interface import Caller, Outcome, Pending, Reply, RequestKey, Store
 from storage.vocabulary import OtherSql, Result, Statement, SysForeign
@@ -37,9 +38,7 @@ _OF_SQL = (OtherSql, SysForeign)
 
 SqlEngine = Callable[[OtherSql | SysForeign, int], Result | Pending]
 
-# More rows of an answer that comes later are encoded in a thread: some two milliseconds' work.
-_MAX_ROWS_ON_THE_LOOP: Final = 1_000
-# A longer answer of a SELECT would hold others up for over ten milliseconds when it is sent: one frame is one copy.
+# A longer answer of a SELECT is refused: it is held in memory as a whole until it was sent.
 MAX_SELECT_REPLY_BYTES: Final = 16 << 20
 
 # Who is to get the answer to a statement that was executed: connection, message id, the key that the answer is kept
@@ -79,11 +78,11 @@ class Dispatcher:
         self._outbox = outbox
         self._in_flight = InFlightTable(options.processing_kept_s, time.monotonic)
         self._loop = loop
-        self._gate: DurabilityGate[InFlight, bytes] = DurabilityGate(store, self._deliver)
-        self._executed: DurabilityGate[_Executed, bytes] = DurabilityGate(store, self._deliver_executed)
+        self._gate: DurabilityGate[InFlight, Message] = DurabilityGate(store, self._deliver)
+        self._executed: DurabilityGate[_Executed, Message] = DurabilityGate(store, self._deliver_executed)
         self._waits = Waits(loop, self._give_up)
         self._calls = Calls(store, self._execute_call, self._waits, self._now_ms)
-        self._encoder: ThreadPoolExecutor | None = None
+        self._long_replies = LongReplies(loop, self._on_encoded)
         self._lost_at_s = -inf  # when applied effects were lost last
         self._end_wait = self._on_outcome  # one method object for all that are in flight
         self._is_stopping = False
@@ -138,16 +137,16 @@ class Dispatcher:
     ) -> None:
         outcome = self._execute(connection.caller, statement, key, started_ns // 1_000_000)
         kept_key = key if statement.has_effects else None
-        if type(outcome) is Reply and outcome.commit_seq <= self._store.durable_seq:
+        if type(outcome) is Reply and len(outcome.result.rows) <= STEP_ROWS:
             answer, is_result = self._encode(request.message_id, request.response_format, outcome)
-            connection.answer(answer, kept_key if is_result else None)
-        elif type(outcome) is Reply and len(outcome.result.rows) <= _MAX_ROWS_ON_THE_LOOP:
-            # It waits for the journal alone. A repeat need not find it: the store keeps the answer, if it matters.
-            answer, is_result = self._encode(request.message_id, request.response_format, outcome)
-            connection.in_flight += 1
             kept_key = kept_key if is_result else None
-            executed = (connection, request.message_id, kept_key, type(statement), started_ns)
-            self._executed.deliver(executed, answer, outcome.commit_seq)
+            if outcome.commit_seq <= self._store.durable_seq:
+                connection.answer(answer, kept_key)
+            else:
+                # It waits for the journal alone. A repeat need not find it: the store keeps the answer, if it matters.
+                connection.in_flight += 1
+                executed = (connection, request.message_id, kept_key, type(statement), started_ns)
+                self._executed.deliver(executed, answer, outcome.commit_seq)
         else:
             if isinstance(outcome, StatementError):
                 self._statement_log.tell_error(connection, request, statement, outcome)
@@ -217,46 +216,33 @@ class Dispatcher:
         self._outbox.flush_soon()
 
     def _complete(self, request: InFlight, outcome: Outcome) -> None:
-        if isinstance(outcome, Reply) and len(outcome.result.rows) > _MAX_ROWS_ON_THE_LOOP:
-            self._encode_aside(request, outcome)
+        if isinstance(outcome, Reply) and len(outcome.result.rows) > STEP_ROWS:
+            self._long_replies.add(request, outcome)
         else:
             self._hand_over(request, outcome, *self._encode(request.message_id, request.response_format, outcome))
 
-    def _encode_aside(self, request: InFlight, reply: Reply) -> None:
-        """Encode in a thread: what has so many rows would hold all others up for milliseconds."""
-        if self._encoder is None:
-            self._encoder = ThreadPoolExecutor(1, "encode")
-
-        def hand_over(encoding: asyncio.Future[tuple[bytes, bool]]) -> None:
-            if request.since_s <= self._lost_at_s:
-                self._hand_over(request, reply, encode_error(request.message_id, SEEN_WAS_LOST), False)
-            else:
-                self._hand_over(request, reply, *encoding.result())
-            self._outbox.flush_soon()
-
-        encoding = self._loop.run_in_executor(self._encoder, self._encode_and_free, request, reply)
-        encoding.add_done_callback(hand_over)
-
-    def _encode_and_free(self, request: InFlight, reply: Reply) -> tuple[bytes, bool]:
-        encoded = self._encode(request.message_id, request.response_format, reply)
-        rows = reply.result.rows
-        if request.statement in _OF_SQL and len(encoded[0]) > MAX_SELECT_REPLY_BYTES:
+    def _on_encoded(self, request: InFlight, reply: Reply, made: Pieces | Exception) -> None:
+        answer: Message
+        if isinstance(made, Exception):
+            answer = encode_error(request.message_id, self._error_text(made))
+        elif request.statement in _OF_SQL and len(made) > MAX_SELECT_REPLY_BYTES:
             text = (
-                f"SELECT with an answer of {len(encoded[0])} bytes, more than {MAX_SELECT_REPLY_BYTES}, is not"
+                f"SELECT with an answer of {len(made)} bytes, more than {MAX_SELECT_REPLY_BYTES}, is not"
                 " supported here: ask for fewer columns, for rows with LIMIT, or on the MySQL port"
             )
-            encoded = encode_error(request.message_id, text), False
-        while isinstance(rows, list) and rows:  # step by step: to free them all at once takes its time, too
-            del rows[-_MAX_ROWS_ON_THE_LOOP:]
-        return encoded
+            answer = encode_error(request.message_id, text)
+        else:
+            answer = made
+        self._hand_over(request, reply, answer, is_result=answer is made)
+        self._outbox.flush_soon()
 
-    def _hand_over(self, request: InFlight, outcome: Outcome, answer: bytes, is_result: bool) -> None:
+    def _hand_over(self, request: InFlight, outcome: Outcome, answer: Message, is_result: bool) -> None:
         if not is_result:
             request.kept_key = None
         commit_seq = outcome.commit_seq if isinstance(outcome, Reply) else self._store.applied_seq
         self._gate.deliver(request, answer, commit_seq)
 
-    def _deliver(self, request: InFlight, answer: bytes) -> None:
+    def _deliver(self, request: InFlight, answer: Message) -> None:
         self._in_flight.remove(request)
         observe(self.counters.waits[request.statement], int((time.monotonic() - request.since_s) * 1e9))
         is_delivered = False
@@ -269,7 +255,7 @@ class Dispatcher:
             if request.kept_key is not None:
                 self._store.mark_undelivered(request.kept_key)
 
-    def _deliver_executed(self, executed: _Executed, answer: bytes) -> None:
+    def _deliver_executed(self, executed: _Executed, answer: Message) -> None:
         connection, _, kept_key, statement, started_ns = executed
         connection.in_flight -= 1
         observe(self.counters.waits[statement], self._clock_ns() - started_ns)
@@ -296,6 +282,7 @@ class Dispatcher:
         def error_for_executed(executed: _Executed) -> bytes:
             return encode_error(executed[1], text)
 
+        self._long_replies.fail(kept_seq, StatementError(SEEN_WAS_LOST))
         self._executed.fail(error_for_executed, kept_seq)
         self._gate.fail(error_for, kept_seq)
         self._calls.fail(text, kept_seq)
@@ -309,17 +296,21 @@ class Dispatcher:
 
     # Encoding
 
-    def _encode(self, message_id: int, response_format: int, outcome: Outcome) -> tuple[bytes, bool]:
-        """The bytes of the answer, and whether they are a result and not an error."""
+    def _encode(self, message_id: int, response_format: int, outcome: Outcome) -> tuple[Message, bool]:
+        """The message with the answer, and whether that is a result and not an error."""
         if not isinstance(outcome, Reply):
             return encode_error(message_id, outcome.wire_text), False
         try:
-            encode = encode_arrow if response_format != _LEGACY else encode_result
+            encode = arrow_message if response_format != _LEGACY else result_message
             return encode(message_id, outcome.result), True
-        except ReplyTooLargeError as error:
-            return encode_error(message_id, error.text), False
         except Exception as error:  # one request must not take others down
-            return encode_error(message_id, self.unforeseen(error)), False
+            return encode_error(message_id, self._error_text(error)), False
+
+    def _error_text(self, error: Exception) -> str:
+        """What a client is told when its reply could not be encoded."""
+        if isinstance(error, ReplyTooLargeError):
+            return error.text
+        return error.wire_text if isinstance(error, StatementError) else self.unforeseen(error)
 
     def unforeseen(self, error: Exception) -> str:
         """Log what nobody foresaw, and give the text that the client gets."""

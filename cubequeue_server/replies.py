@@ -15,7 +15,8 @@ Answer = TypeVar("Answer")
 class DurabilityGate(Generic[Asker, Answer]):
     """Parks answers until the store is durable up to their commit sequence number.
 
-    Those numbers never fall from one answer to the next, so the parked answers are a queue.
+    Those numbers never fall from one answer to the next, so the parked answers are a queue. One that took its time
+    to be encoded is taken for as new as the one before it: it waits no longer than that.
     """
 
     __slots__ = ("_deliver", "_parked", "_store")
@@ -33,7 +34,8 @@ class DurabilityGate(Generic[Asker, Answer]):
         if commit_seq <= self._store.durable_seq:
             self._deliver(request, answer)
         else:
-            self._parked.append((commit_seq, request, answer))
+            parked = self._parked
+            self._parked.append((max(commit_seq, parked[-1][0]) if parked else commit_seq, request, answer))
 
     def release(self) -> None:
         """Deliver what has become durable."""

@@ -24,6 +24,7 @@ from cubequeue_server.transport import (
     WSMsgType,
     WSTransport,
 )
+from protocol.pieces import Pieces
 
 NORMAL_CLOSURE: Final = 1000
 PROTOCOL_ERROR: Final = 1002
@@ -133,7 +134,7 @@ class WebSocket(FrameListener):
         self._framing: Framing | None = None
         self._fragments: bytearray | None = None
         self._backlog: deque[bytes] = deque()
-        self._out: list[bytes] = []
+        self._out: list[bytes | Pieces] = []
         self._out_bytes = 0
         self._is_reading = False
         self._is_listed = False
@@ -252,7 +253,7 @@ class WebSocket(FrameListener):
 
     # Writing
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: bytes | Pieces) -> None:
         """Send a message, with what else is sent until the end of this read or the next flush of the outbox.
 
         Nothing when closed.
@@ -287,10 +288,17 @@ class WebSocket(FrameListener):
         if not out:
             return
         self._out, self._out_bytes = [], 0
-        if len(out) == 1 and size <= _SINGLE_BYTES and self._framing is not None:
-            self._framing.send(BINARY, out[0])
+        first = out[0]
+        if len(out) == 1 and size <= _SINGLE_BYTES and self._framing is not None and type(first) is bytes:
+            self._framing.send(BINARY, first)
         else:
-            frames = [part for message in out for part in (_header(len(message)), message)]
+            frames: list[bytes] = []
+            for message in out:
+                frames.append(_header(len(message)))
+                if isinstance(message, Pieces):
+                    frames += message.pieces
+                else:
+                    frames.append(message)
             if size <= _JOIN_BYTES:
                 self._transport.write(b"".join(frames))
             else:

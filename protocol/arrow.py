@@ -150,7 +150,7 @@ class _Column:
         self._null_count = 0
         self._bitmaps: list[bytes] = []
         self._numbers: list[bytes] = []  # or truth values, or offsets but the last one
-        self._texts: list[bytes] = []
+        self._texts = Pieces()
         self._end = 0  # the last offset
 
     def add(self, values: Values) -> None:
@@ -171,9 +171,9 @@ class _Column:
         _check_size(self._end)
         self._numbers.append(struct.pack(f"<{len(offsets)}i", *offsets))
         if self._end - start < LARGE_BYTES:
-            self._texts.append(b"".join(texts))
+            self._texts.add_joined(texts)
         else:
-            self._texts += texts
+            self._texts.add(texts)
 
     def write(self, body: _Body) -> None:
         """Append the buffers."""
@@ -182,7 +182,7 @@ class _Column:
         if self._write_numbers is None:
             self._numbers.append(_pack_i32(self._end))
             body.add_buffer(self._numbers)
-            body.add_buffer(self._texts)
+            body.add_buffer(self._texts.pieces)
         else:
             body.add_buffer(self._numbers)
 
