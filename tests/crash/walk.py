@@ -29,11 +29,26 @@ from storage.vocabulary import (
     QueueMergeExtra,
     QueueResult,
     QueueRetrieve,
-    Statement,
 )
+from tests.drawing import Drawer, Weights
 from tests.storage.journal.restarting import Turns, everything, opened
 
 START_MS = 1_000
+WEIGHTS: Weights = {
+    QueueAdd: 8,
+    QueueAddAndRetrieve: 3,
+    QueueRetrieve: 6,
+    QueueHeartbeat: 3,
+    QueueMergeExtra: 3,
+    QueueAck: 6,
+    QueueResult: 3,
+    QueueCancel: 2,
+    CacheSet: 6,
+    CacheIncr: 3,
+    CacheRemove: 2,
+    QueueClear: 0.4,
+    CacheClear: 0.4,
+}
 
 
 class State:
@@ -97,28 +112,20 @@ def a_text(random: Random) -> bytes:
     return random.randbytes(8).hex().encode() * (size // 16) + b"." * (size % 16)
 
 
-def a_statement(random: Random) -> Statement:
-    """One of few paths, so that statements meet."""
-    path = b"%s:%d" % (random.choice([b"a", b"b"]), random.randrange(12))
-    make = random.choices(
-        [
-            lambda: QueueAdd(path, a_text(random), random.randrange(3), random.choice([None, 60])),
-            lambda: QueueAddAndRetrieve(path, a_text(random), 8),
-            lambda: QueueRetrieve(path, 8, extended=random.random() < 0.5),
-            lambda: QueueHeartbeat(path),
-            lambda: QueueMergeExtra(path, b'{"k%d": "%s"}' % (random.randrange(3), a_text(random)[:3_000])),
-            lambda: QueueAck(path, None if random.random() < 0.2 else a_text(random)),
-            lambda: QueueResult(path),
-            lambda: QueueCancel(path),
-            lambda: CacheSet(path, a_text(random), random.choice([None, 10, 600]), random.random() < 0.3),
-            lambda: CacheIncr(b"n:%d" % random.randrange(3)),
-            lambda: CacheRemove(path),
-            QueueClear,
-            CacheClear,
-        ],
-        [8, 3, 6, 3, 3, 6, 3, 2, 6, 3, 2, 0.4, 0.4],
-    )[0]
-    return make()
+def drawer(random: Random) -> Drawer:
+    """Statements on few paths, so that they meet."""
+    paths = [b"%s:%d" % (prefix, number) for prefix in (b"a", b"b") for number in range(12)]
+    return Drawer(
+        random,
+        paths,
+        cache_paths=paths,
+        counters=[b"n:0", b"n:1", b"n:2"],
+        text=lambda: a_text(random),
+        extra=lambda: b'{"k%d": "%s"}' % (random.randrange(3), a_text(random)[:3_000]),
+        key=lambda: random.choice(paths),
+        orphaned_s=[None, 60],
+        ttls_s=[None, 10, 600],
+    )
 
 
 @dataclass
@@ -152,6 +159,7 @@ class Walk:
 def walk(directory: Path, seed: int, statements: int, monkeypatch: pytest.MonkeyPatch) -> Walk:
     """Take one, and copy the directory before the engine closes, which would tidy up."""
     random, turns = Random(seed), Turns()
+    statements_of = drawer(random)
     taken: list[State] = []
     commits: list[Commit] = []
 
@@ -173,7 +181,7 @@ def walk(directory: Path, seed: int, statements: int, monkeypatch: pytest.Monkey
     for number in range(statements):
         now_ms += random.choice([0, 0, 1, 50])
         key = (b"", b"client", number) if random.random() < 0.9 else None
-        outcome = store.execute(a_statement(random), ANYBODY, key, now_ms)
+        outcome = store.execute(statements_of.draw(WEIGHTS), ANYBODY, key, now_ms)
         assert not isinstance(outcome, Pending)
         if random.random() < 0.1:
             now_ms += random.choice([0, 61_000])

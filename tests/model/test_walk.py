@@ -6,7 +6,6 @@ the failure: `pytest tests/model/test_walk.py -k seed-7` walks the same way agai
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -18,6 +17,7 @@ from storage.vocabulary import (
     CacheIncr,
     CacheRemove,
     CacheSet,
+    KeyRef,
     QueueAck,
     QueueAdd,
     QueueAddAndRetrieve,
@@ -28,14 +28,36 @@ from storage.vocabulary import (
     QueueResult,
     QueueResultBlocking,
     QueueRetrieve,
-    Statement,
 )
 from tests.conformance.engines import Limits, memory
+from tests.drawing import Drawer, Weights
 from tests.model.strategies import CALLERS
 from tests.model.twins import Twins
 
 QUEUE_PATHS = [b"%s:%d" % (prefix, number) for prefix in (b"p", b"q", b"p:q") for number in range(60)]
 CACHE_PATHS = [b"c:%d" % number for number in range(90)]
+FILLS: Weights = {
+    QueueAdd: 6,
+    QueueAddAndRetrieve: 3,
+    QueueRetrieve: 3,
+    QueueHeartbeat: 3,
+    QueueMergeExtra: 3,
+    QueueAck: 4,
+    CacheSet: 3,
+    CacheIncr: 3,
+    CacheGet: 3,
+    QueueClear: 0.01,
+    CacheClear: 0.01,
+}
+ENDS: Weights = {
+    QueueAck: 2,
+    QueueCancel: 1,
+    QueueResult: 1,
+    QueueResultBlocking: 2,
+    CacheRemove: 1,
+    QueueClear: 0.004,
+    CacheClear: 0.004,
+}
 STEPS = 4_000
 STEPS_BETWEEN_LOOKS = 100
 
@@ -46,10 +68,11 @@ def walk(seed: int, steps: int) -> None:
     cache = CacheLimits(max_keys=random.choice([40, 100_000]), policy=random.choice(list(EvictionPolicy)))
     limits = Limits(cache=cache, answers=AnswerLimits())
     twins = Twins(memory(limits), limits, QUEUE_PATHS, CACHE_PATHS)
+    drawer = _drawer(random, twins)
     for step in range(steps):
-        drains = step // 700 % 2 == 1
+        drains = step // 700 % 2 == 1 and random.random() < 0.8
         pause = random.choice([0, 0, 0, 1, 40, -1]) if random.random() < 0.998 else random.choice([70_000, 7_200_000])
-        twins.both(_statement(random, twins, drains=drains), random.choice(CALLERS), random.random() < 0.1, pause)
+        twins.both(drawer.draw(ENDS if drains else FILLS), random.choice(CALLERS), random.random() < 0.1, pause)
         if random.random() < 0.1:
             twins.tick(random.randrange(1, 20), 0)
         if step % STEPS_BETWEEN_LOOKS == 0:
@@ -58,33 +81,28 @@ def walk(seed: int, steps: int) -> None:
     twins.read_everything()
 
 
-def _statement(random: Random, twins: Twins, *, drains: bool) -> Statement:
-    path, cache_path = random.choice(QUEUE_PATHS), random.choice(CACHE_PATHS)
-    items = twins.model.queue.items
-    known = random.choice(items).id if items and random.random() < 0.8 else twins.model.queue.next_id
-    fills: list[Callable[[], Statement]] = [
-        lambda: QueueAdd(path, b"1", random.randrange(-3, 4), random.choice([None, 2, 9_000])),
-        lambda: QueueAdd(path, b"22", 0, exclusive=random.random() < 0.5, external_id=random.choice([None, b"e"])),
-        lambda: QueueAddAndRetrieve(path, b"333", random.randrange(60)),
-        lambda: QueueRetrieve(path, 60, extended=True),
-        lambda: QueueHeartbeat(known),
-        lambda: QueueMergeExtra(known, b'{"%d":1}' % random.randrange(3)),
-        lambda: CacheSet(cache_path, b"v" * random.randrange(50), random.choice([None, None, 1, 60, 3_600])),
-        lambda: CacheIncr(b"c:%d" % random.randrange(5)),
-        lambda: CacheGet(cache_path),
-    ]
-    ends: list[Callable[[], Statement]] = [
-        lambda: QueueAck(known, b"r" * random.randrange(9)),
-        lambda: QueueAck(path, None),
-        lambda: QueueCancel(known),
-        lambda: QueueResult(path, random.choice([None, b"e"])),
-        lambda: QueueResultBlocking(known, 1_000),
-        lambda: QueueResultBlocking(path, 1_000),
-        lambda: CacheRemove(cache_path),
-    ]
-    if random.random() < 0.0005:
-        return random.choice([QueueClear(), CacheClear()])
-    return random.choice(ends if drains and random.random() < 0.8 else fills + ends[:2])()
+def _drawer(random: Random, twins: Twins) -> Drawer:
+    def key() -> KeyRef:
+        items = twins.model.queue.items
+        if random.random() < 0.2:
+            return random.choice(QUEUE_PATHS)
+        return random.choice(items).id if items and random.random() < 0.8 else twins.model.queue.next_id
+
+    return Drawer(
+        random,
+        QUEUE_PATHS,
+        CACHE_PATHS,
+        counters=CACHE_PATHS[:5],
+        text=lambda: b"v" * random.randrange(50),
+        extra=lambda: b'{"%d":1}' % random.randrange(3),
+        key=key,
+        priorities=range(-3, 4),
+        orphaned_s=[None, None, None, 2, 9_000],
+        exclusive=[False, False, False, True],
+        external_ids=[None, None, b"e"],
+        concurrencies=range(60),
+        ttls_s=[None, None, 1, 60, 3_600],
+    )
 
 
 @pytest.mark.parametrize("seed", range(3), ids=lambda seed: f"seed-{seed}")
