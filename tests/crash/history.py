@@ -90,7 +90,7 @@ class History:
     """The operations of all clients. They are of one process and one loop, so the order of events is exact."""
 
     operations: list[Operation] = field(default_factory=list)
-    _events: int = 0
+    events: int = 0
 
     def begin(self, client: str, message_id: int, statement: Statement) -> Operation:
         """To be called ahead of the first sending."""
@@ -105,8 +105,8 @@ class History:
         operation.answers.append(answer_of(reply))
 
     def _next(self) -> int:
-        self._events += 1
-        return self._events
+        self.events += 1
+        return self.events
 
 
 def answer_of(reply: Reply) -> Answer:

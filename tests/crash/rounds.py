@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,8 @@ from tests.drawing import Drawer, Weights
 
 CLIENTS = 4
 AT_ONCE = 4  # statements of each client
-ROUND_S = 120.0
+ROUND_S = 240.0
+MOMENT_S = 2.0
 
 WEIGHTS: Weights = {
     QueueAdd: 10,
@@ -106,12 +108,14 @@ class Voice:
         )
 
     def _text(self) -> bytes:
-        self._texts += 1
-        size = self._random.choice(LARGE_SIZES if self._random.random() < 0.015 else SIZES)
-        return f"{self._name}.{self._texts}.{size}".encode()
+        return self._tag(self._random.choice(LARGE_SIZES if self._random.random() < 0.015 else SIZES))
 
     def _extra(self) -> bytes:
-        return b'{"m%d": "%s"}' % (self._random.randrange(4), self._text())
+        return b'{"m%d": "%s"}' % (self._random.randrange(4), self._tag(self._random.choice(SIZES)))
+
+    def _tag(self, size: int) -> bytes:
+        self._texts += 1
+        return b"%s.%d.%d" % (self._name.encode(), self._texts, size)
 
     def _key(self, paths: Sequence[bytes]) -> KeyRef:
         by_path, which = self._random.random(), self._random.random()
@@ -164,7 +168,7 @@ class Rounds:
                 voice = Voice(name, self._round, self._drawn_by(name, "voice"))
                 for _ in range(AT_ONCE):
                     group.create_task(_talk(driver, voice, stop))
-            await self._kill(kills, drivers)
+            await self._kill(kills, drivers, history)
             stop.set()
             await self._reign.start()
         await self._reign.end()
@@ -185,7 +189,7 @@ class Rounds:
     def _drawn_by(self, name: str, what: str) -> Random:
         return Random(f"{self.seed} {name} {what}")
 
-    async def _kill(self, kills: int, drivers: Sequence[Driver]) -> None:
+    async def _kill(self, kills: int, drivers: Sequence[Driver], history: History) -> None:
         random = self._random
         done = 0
         while done < kills:
@@ -194,10 +198,10 @@ class Rounds:
                 await asyncio.sleep(random.uniform(0, 0.5))  # mostly while it starts
             else:
                 await self._reign.listening()
-                await asyncio.sleep(random.choice([0.05, 0.2, 0.5]) * random.random())
+                await _some_events(history, random)
                 if random.random() < 0.2:
                     random.choice(drivers).drop()
-                    await asyncio.sleep(0.1 * random.random())
+                    await _some_events(history, random)
                 if random.random() < 0.1:
                     await self._reign.end(signal.SIGTERM)
                     self.tally.stops += 1
@@ -231,6 +235,15 @@ class Rounds:
             await reader.ask(statement)
         found = check(history.operations, self._ids)
         return found + [violation for each in self._left if (violation := await _still_there(reader, *each))]
+
+
+async def _some_events(history: History, random: Random) -> None:
+    """Until a few or many statements more were sent or answered, and a moment longer."""
+    enough = history.events + random.choice([10, 100, 600]) * random.random()
+    deadline_s = time.monotonic() + MOMENT_S
+    while history.events < enough and time.monotonic() < deadline_s:  # noqa: ASYNC110  # there is no event for it
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.005 * random.random())
 
 
 async def _talk(driver: Driver, voice: Voice, stop: asyncio.Event) -> None:
