@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= auto
 COMPAT := .pytest_cache/compatibility
 
-.PHONY: help setup clients run test e2e compat soak lint format bench lock wheel image image-test clean
+.PHONY: help setup clients run test e2e compat soak lint lint-deploy format bench lock wheel image image-test clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -48,6 +48,16 @@ lint: setup ## Formatting, lint, strict types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+$(VENV)/.ready-deploy: requirements-deploy.lock $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-deploy.lock
+	@touch $@
+
+# `config` resolves and checks the whole file by the schema of Compose; no daemon is asked, nothing is fetched.
+lint-deploy: $(VENV)/.ready-deploy ## The Dockerfile, deploy/compose.yaml and deploy/kubernetes, by the tools of the trade
+	$(BIN)/hadolint Dockerfile
+	CUBEQUEUE_PASSWORD=x CUBEJS_API_SECRET=x $(BIN)/docker-compose --file deploy/compose.yaml config --quiet
+	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
+
 format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -57,11 +67,12 @@ clean: ## Remove what the targets made
 	  tests/*/packages/*/node_modules
 
 UV_LOCK = uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
-  --generate-hashes --no-emit-index-url pyproject.toml
+  --generate-hashes --no-emit-index-url
 
 lock: ## Resolve the pinned versions anew (needs uv)
-	$(UV_LOCK) --output-file requirements.lock
-	$(UV_LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(UV_LOCK) --output-file requirements.lock pyproject.toml
+	$(UV_LOCK) --group dev pyproject.toml --constraint requirements.lock --output-file requirements-dev.lock
+	$(UV_LOCK) --group deploy --constraint requirements-dev.lock --output-file requirements-deploy.lock
 
 bench: setup ## Figures as ratios to a bare echo and to Redis (needs gcc and redis-server)
 	$(BIN)/python -m bench

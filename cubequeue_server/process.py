@@ -125,7 +125,7 @@ class _Process:
         self._access = access
         self._opened = opened
         self._store = opened.store
-        self._sql = SqlEngine(self._store, settings.query_timeout_ms / 1000)
+        self._sql = SqlEngine(self._store, settings.query_timeout_ms / 1000, settings.select_max_bytes)
         self._server = Server(
             server_options(settings),
             self._store,

@@ -16,6 +16,7 @@ from cubequeue_server.settings_table import (
     BY_NAME,
     CONFIG_VARIABLE,
     FAMILIES_WITHOUT_EFFECT,
+    PROCESS_BYTES,
     TABLE,
     Setting,
 )
@@ -64,6 +65,7 @@ class Settings:
     status: Endpoint | None
     mysql: Endpoint | None
     query_timeout_ms: int
+    select_max_bytes: int
     announce_version: str | None
     access: AccessSettings
     max_connections: int
@@ -188,7 +190,8 @@ def _default(setting: Setting, memory_bytes: int | None) -> Any:
     if setting.memory_percent is None or memory_bytes is None:
         return setting.default
     assert isinstance(setting.default, int)
-    return max(setting.minimum or 0, min(setting.default, memory_bytes * setting.memory_percent // 100))
+    room_bytes = max(memory_bytes - PROCESS_BYTES, memory_bytes // 4)
+    return max(setting.minimum or 0, min(setting.default, room_bytes * setting.memory_percent // 100))
 
 
 def _within_range(setting: Setting, values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Any:
@@ -229,6 +232,7 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         status=_endpoint("status", values, origins),
         mysql=_endpoint("mysql", values, origins),
         query_timeout_ms=values["query_timeout"],
+        select_max_bytes=values["select_max_memory"],
         announce_version=None if version.lower() == "none" else version,
         access=AccessSettings(**{each: values[each] for each in AccessSettings.__slots__}),
         max_connections=values["max_connections"],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from cubequeue_server.settings import Loaded
-from cubequeue_server.settings_table import BY_NAME, CONFIG_VARIABLE, GROUPS, Setting
+from cubequeue_server.settings_table import BY_NAME, CONFIG_VARIABLE, GROUPS, PROCESS_BYTES, Setting
 
 CONFIG_FLAG = "--config"
 
@@ -81,4 +81,5 @@ def _range(setting: Setting) -> Iterator[str]:
             f" less {setting.kind.show(setting.ceiling.less)}" if setting.ceiling.less else ""
         )
     if setting.memory_percent is not None:
-        yield f"at most {setting.memory_percent} % of the memory limit by default"
+        own = setting.kind.show(PROCESS_BYTES)
+        yield f"by default at most {setting.memory_percent} % of the memory limit less {own}"

@@ -30,6 +30,10 @@ from cubequeue_server.settings_values import (
 )
 from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
 
+# What the process itself takes: code, the journal's buffers, a thousand connections, a few large messages on their way.
+# Of a small limit it may be most: a quarter is for what is kept all the same.
+PROCESS_BYTES = 128 * MIB
+
 
 @dataclass(slots=True, frozen=True)
 class Ceiling:
@@ -43,8 +47,9 @@ class Ceiling:
 class Setting:
     """One row of the table.
 
-    `minimum` and `maximum` are inclusive. `memory_percent` lowers the default to that share of the memory this
-    process may use. `no_effect` says why an explicitly given value changes nothing here; the start says so aloud.
+    `minimum` and `maximum` are inclusive. `memory_percent` lowers the default to that share of the memory that the
+    process may use beyond `PROCESS_BYTES`. `no_effect` says why an explicitly given value changes nothing here; the
+    start says so aloud.
     """
 
     name: str
@@ -109,6 +114,10 @@ _LISTENERS = (
         ("CUBESTORE_QUERY_TIMEOUT",), 1 * SECOND_MS, 86_400 * SECOND_MS,
     ),
     Setting(
+        "select_max_memory", Size(), 128 * MIB, "Memory that the evaluation of SELECTs may take.",
+        minimum=8 * MIB, maximum=16 * GIB, memory_percent=25,
+    ),
+    Setting(
         "announce_version",
         Text("VERSION", r"(?i)none|\d+\.\d+\.\d+(-[0-9a-z.-]+)?", "a version such as 1.7.43, or none"),
         "1.7.43",
@@ -171,7 +180,7 @@ _CONNECTIONS = (
     ),
     Setting(
         "answers_max_size", Size(), _ANSWERS.max_bytes, "Bytes of all kept answers together.",
-        minimum=1 * MIB, maximum=64 * GIB, memory_percent=10,
+        minimum=1 * MIB, maximum=64 * GIB, memory_percent=20,
     ),
 )  # fmt: skip
 
@@ -182,7 +191,7 @@ _QUEUE_SETTINGS = (
     ),
     Setting(
         "queue_max_size", Size(), _QUEUE.max_bytes, "Bytes of payloads and results together; more is refused.",
-        minimum=1 * MIB, maximum=1024 * GIB, memory_percent=30,
+        minimum=1 * MIB, maximum=1024 * GIB, memory_percent=25,
     ),
     Setting(
         "queue_max_waiters", Integer(), _QUEUE.max_waiters, "Statements that wait for a result at the same time.",
@@ -197,7 +206,7 @@ _QUEUE_SETTINGS = (
 _CACHE_SETTINGS = (
     Setting(
         "cache_max_size", Size(), _CACHE.max_bytes, "Bytes of all cache values; beyond it entries are evicted.",
-        ("CUBESTORE_CACHE_MAX_SIZE",), 32 * MIB, 16 * GIB, memory_percent=30,
+        ("CUBESTORE_CACHE_MAX_SIZE",), 32 * MIB, 16 * GIB, memory_percent=25,
     ),
     Setting(
         "cache_max_keys", Integer(), _CACHE.max_keys, "Cache entries; beyond it entries are evicted.",

@@ -18,8 +18,7 @@ from storage.vocabulary import Cell, ColumnType
 
 TIME_LIMIT_S: Final = 0.1
 MAX_ROWS: Final = 10_000
-# Of all evaluators together: SQLite counts by process.
-_MAX_HEAP_BYTES: Final = 128 << 20
+MAX_HEAP_BYTES: Final = 128 << 20
 _OPCODES_BETWEEN_LOOKS: Final = 2_000
 
 _LIMITS: Final = {
@@ -33,11 +32,20 @@ _ALLOWED_ACTIONS: Final = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ,
 
 
 class Database:
-    """An evaluator, not for two threads at once. `opcodes_between_looks`: how much work between looks at the clock."""
+    """An evaluator, not for two threads at once.
+
+    `max_heap_bytes` is for all evaluators together, because SQLite counts by process; the lowest that was ever said
+    counts. `opcodes_between_looks`: how much work between looks at the clock.
+    """
 
     _max_value_bytes: int = MAX_VALUE_BYTES  # also of all values of a row together
 
-    def __init__(self, time_limit_s: float = TIME_LIMIT_S, opcodes_between_looks: int = _OPCODES_BETWEEN_LOOKS) -> None:
+    def __init__(
+        self,
+        max_heap_bytes: int = MAX_HEAP_BYTES,
+        time_limit_s: float = TIME_LIMIT_S,
+        opcodes_between_looks: int = _OPCODES_BETWEEN_LOOKS,
+    ) -> None:
         self._time_limit_s = time_limit_s
         self._opcodes_between_looks = opcodes_between_looks
         self._deadline = 0.0
@@ -45,7 +53,7 @@ class Database:
         self._connection = sqlite3.connect(
             ":memory:", isolation_level=None, check_same_thread=False, cached_statements=64
         )
-        self._connection.execute(f"PRAGMA hard_heap_limit = {_MAX_HEAP_BYTES}")
+        self._connection.execute(f"PRAGMA hard_heap_limit = {max_heap_bytes}")
         for table, columns in TABLES.items():
             self.create_table(table, tuple(columns))
         for name, function in SCALARS.items():

@@ -29,14 +29,18 @@ _LEADING_WORDS: Final = 4
 class SqlEngine:
     """Answers statements. Not for several threads, but for `prepare`, which may run in one of its own.
 
-    `tables` are those of the store; a SELECT over them may take `time_limit_s`.
+    `tables` are those of the store; a SELECT over them may take `time_limit_s`. The evaluation of SELECTs takes no more
+    than `max_heap_bytes` at any time.
     """
 
-    def __init__(self, tables: Tables | None = None, time_limit_s: float = 120.0) -> None:
+    def __init__(
+        self, tables: Tables | None = None, time_limit_s: float = 120.0, max_heap_bytes: int = 128 << 20
+    ) -> None:
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
         self._database: Database | None = None
         self._tables = tables
         self._time_limit_s = time_limit_s
+        self._max_heap_bytes = max_heap_bytes
         self._table_selects: TableSelects | None = None
 
     @staticmethod
@@ -92,7 +96,7 @@ class SqlEngine:
         if self._database is None:
             from cubequeue_server.sql.database import Database  # noqa: PLC0415  # SQLite is not for every server
 
-            self._database = Database()
+            self._database = Database(self._max_heap_bytes)
             self._database.close_doors()
         from cubequeue_server.sql.plan import NOW  # noqa: PLC0415  # where the plan came from
 
@@ -105,5 +109,5 @@ class SqlEngine:
         if self._table_selects is None:
             from cubequeue_server.sql.table_selects import TableSelects  # noqa: PLC0415
 
-            self._table_selects = TableSelects(self._tables, self._time_limit_s)
+            self._table_selects = TableSelects(self._tables, self._time_limit_s, self._max_heap_bytes)
         return self._table_selects

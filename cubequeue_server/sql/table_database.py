@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-from cubequeue_server.sql.database import Database, cell
+from cubequeue_server.sql.database import MAX_HEAP_BYTES, Database, cell
 from cubequeue_server.sql.plan import LARGE_VALUE, NOW, Plan
 from cubequeue_server.sql.scalars import Value
 from cubequeue_server.sql.tables import LARGE_COLUMNS, stored_name
@@ -34,8 +34,8 @@ class TableDatabase(Database):
 
     _max_value_bytes = 16 << 20
 
-    def __init__(self, plan: Plan, time_limit_s: float) -> None:
-        super().__init__(time_limit_s, _OPCODES_BETWEEN_LOOKS)
+    def __init__(self, plan: Plan, time_limit_s: float, max_heap_bytes: int = MAX_HEAP_BYTES) -> None:
+        super().__init__(max_heap_bytes, time_limit_s, _OPCODES_BETWEEN_LOOKS)
         self._plan = plan
         self._large: list[bytes] = []
         self._is_cancelled = False

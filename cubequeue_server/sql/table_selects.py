@@ -51,9 +51,10 @@ class Tables(Protocol):
 class TableSelects:
     """Answers SELECTs that read tables. `time_limit_s` is for each, from the start of its own reading."""
 
-    def __init__(self, tables: Tables, time_limit_s: float) -> None:
+    def __init__(self, tables: Tables, time_limit_s: float, max_heap_bytes: int) -> None:
         self._tables = tables
         self._time_limit_s = time_limit_s
+        self._max_heap_bytes = max_heap_bytes
         self._turn = asyncio.Lock()
         self._thread: ThreadPoolExecutor | None = None
         self._database: TableDatabase | None = None
@@ -101,7 +102,7 @@ class TableSelects:
         loop = asyncio.get_running_loop()
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "select")
-        database = self._database = TableDatabase(plan, self._time_limit_s)
+        database = self._database = TableDatabase(plan, self._time_limit_s, self._max_heap_bytes)
         try:
             for table in plan.reads:
                 await self._load(database, table)

@@ -36,6 +36,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "mysql_bind": ("127.0.0.1:4004", Endpoint("127.0.0.1", 4004)),
     "mysql_port": ("4005", 4005),
     "query_timeout": ("5s", 5_000),
+    "select_max_memory": ("16MiB", 16 * MIB),
     "announce_version": ("1.6.65", "1.6.65"),
     "user": ("ann", "ann"),
     "password": (" s3cret ", " s3cret "),
@@ -214,9 +215,9 @@ def test_an_explicit_value_that_another_setting_forbids_is_refused() -> None:
     ("memory", "cache", "queue", "answers"),
     [
         (64 * GIB, 4 * GIB, 4 * GIB, 512 * MIB),
-        (1 * GIB, 3 * GIB // 10, 3 * GIB // 10, GIB // 10),
-        (256 * MIB, 256 * MIB * 3 // 10, 256 * MIB * 3 // 10, 256 * MIB // 10),
-        (64 * MIB, 32 * MIB, 64 * MIB * 3 // 10, 64 * MIB // 10),
+        (1 * GIB, 224 * MIB, 224 * MIB, 896 * MIB // 5),
+        (256 * MIB, 32 * MIB, 32 * MIB, 128 * MIB // 5),
+        (64 * MIB, 32 * MIB, 4 * MIB, 16 * MIB // 5),
     ],
 )
 def test_defaults_fit_the_memory(memory: int, cache: int, queue: int, answers: int) -> None:

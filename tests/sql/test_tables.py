@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
+import sys
 import time
 
 import pytest
@@ -23,9 +25,9 @@ NOW_MS = 1_700_000_000_000
 class World:
     """A store with a few rows, and an engine over it."""
 
-    def __init__(self, **limits: float) -> None:
+    def __init__(self, time_limit_s: float = 120.0) -> None:
         self.store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 100, random.Random(7).random)
-        self.engine = SqlEngine(self.store, **limits)
+        self.engine = SqlEngine(self.store, time_limit_s)
 
     def run(self, *texts: str) -> None:
         for text in texts:
@@ -287,3 +289,19 @@ def test_rows_that_change_while_they_are_read() -> None:
 def test_without_tables_there_is_an_error() -> None:
     with pytest.raises(UserError, match="no tables to read"):
         SqlEngine().execute(OtherSql(b"SELECT 1 FROM system.cache"), NOW_MS)
+
+
+def test_the_memory_of_an_evaluation_is_bounded() -> None:
+    # In a process of its own: the bound is SQLite's, of a process, and never rises.
+    script = (
+        "from cubequeue_server.sql.database import Database\n"
+        "from storage.errors import UserError\n"
+        "database = Database(1 << 20, 60.0)\n"
+        "database.start_clock()\n"
+        "try:\n"
+        "    database.execute(\"SELECT length(replace(hex(zeroblob(1000000)), '0', 'xx'))\", {}).fetchall()\n"
+        "except UserError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == "SELECT needs too much memory\n", done.stderr

@@ -1,0 +1,99 @@
+"""The small profile of docs/deployment.md under a real limit of 256 MiB and half a processor."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cubequeue_server.settings_table import BY_NAME
+from tests.cli.running import ENTRY_POINT, TIMEOUT_S, clean_environment, serving
+from tests.deploy.cgroups import ControlGroup, control_group
+from tests.deploy.files import CUBEQUEUE_SERVICE, MIB, profile
+from tests.deploy.load import Amounts, run_load
+
+LIMIT_BYTES = int(CUBEQUEUE_SERVICE["mem_limit"].removesuffix("m")) * MIB
+PROCESSORS = float(CUBEQUEUE_SERVICE["cpus"])
+DERIVED = {"cache_max_size": 32 * MIB, "queue_max_size": 32 * MIB, "answers_max_size": LIMIT_BYTES // 2 // 5}
+
+
+@pytest.fixture
+def group() -> Iterator[ControlGroup]:
+    with control_group(LIMIT_BYTES, PROCESSORS) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _many_files() -> Iterator[None]:
+    """The load's own connections need more files than a shell's limit allows."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], min(8_192, before[1])), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def peak_bytes(process_id: int) -> int:
+    """The most that a process ever had in memory."""
+    text = Path(f"/proc/{process_id}/status").read_text()
+    return int(next(re.finditer(r"^VmHWM:\s+(\d+) kB", text, re.MULTILINE))[1]) * 1024
+
+
+def carries(group: ControlGroup, data_dir: Path, amounts: Amounts, **variables: str) -> None:
+    """A server in the group does all of a load, and the kernel has to end nothing."""
+    with serving("--data-dir", str(data_dir), command=group.command(ENTRY_POINT), **variables) as server:
+        members = group.process_ids()
+        assert server.process.pid in members
+        assert len(members) == 2  # the server, and the process that syncs
+        info = asyncio.run(run_load("ws://{}:{}".format(*server.ws), amounts))
+        assert group.process_ids() == members
+        assert group.oom_kills() == 0
+        peaks = [peak_bytes(process_id) for process_id in members]
+        print(f"peaks {[peak // 1_000_000 for peak in peaks]} MB, held {group.held_bytes() // 1_000_000} MB")
+        assert sum(peaks) < LIMIT_BYTES
+        cache_bytes, evicted = int(info["CacheItems.size_total"]), int(server_metric(server.get("/metrics")[1]))
+        assert DERIVED["cache_max_size"] // 2 < cache_bytes <= DERIVED["cache_max_size"] * 5 // 4
+        assert cache_bytes + evicted >= amounts.cache_mib * MIB
+        code, _, errors = server.end(15)
+        assert (code, "error" in errors.lower()) == (0, False), errors
+
+
+def server_metric(page: bytes, name: str = "cubequeue_cache_evicted_bytes_total") -> float:
+    """One number of the metrics."""
+    return float(next(line.split()[1] for line in page.splitlines() if line.startswith(name.encode() + b" ")))
+
+
+def test_sizes_are_derived_from_the_limit(group: ControlGroup) -> None:
+    done = subprocess.run(
+        group.command(ENTRY_POINT, "settings"),
+        env=clean_environment(**profile()),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    assert done.stderr == ""
+    lines = {words[0]: words[1:] for line in done.stdout.splitlines() if (words := line.split())}
+    for name, value in DERIVED.items():
+        setting = BY_NAME[name]
+        assert lines[name] == [*setting.kind.show(value).split(), "default"]
+
+
+@pytest.mark.timeout(90)
+def test_it_carries_what_a_small_deployment_asks_of_it(group: ControlGroup, tmp_path: Path) -> None:
+    carries(group, tmp_path, Amounts(1_000, life_cycles=800, large_results=9, cache_mib=64), **profile())
+
+
+@pytest.mark.timeout(90)
+def test_without_the_profile_the_limit_alone_keeps_it_alive(group: ControlGroup, tmp_path: Path) -> None:
+    carries(group, tmp_path, Amounts(200, life_cycles=400, large_results=6, cache_mib=64))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_it_carries_it_for_long(group: ControlGroup, tmp_path: Path) -> None:
+    carries(group, tmp_path, Amounts(1_000, life_cycles=30_000, large_results=300, cache_mib=2_000), **profile())
