@@ -26,6 +26,8 @@ from storage.journal.log_files import prepare_logs
 from storage.journal.recorder import Group
 
 _MIB: Final = 1 << 20
+_TRIAL_NAME: Final = "trial.dbtmp"  # RocksDB deletes such, should one be left
+_TRIAL_BYTES: Final = 2 * _MIB
 _CONFIG_NAME: Final = "rocksdict-config.json"  # rocksdict's own, beside the database's files
 
 
@@ -78,6 +80,17 @@ class Engine:
             if not read_only:
                 self.directory.mkdir(parents=True, exist_ok=True)
             return Rdict(str(self.directory), _options(), access_type=access)
+
+    def try_disk(self) -> None:
+        """See whether a file can be written, with some room to spare: trying the engine itself takes it a second."""
+        file = self.directory / _TRIAL_NAME
+        try:
+            try:
+                file.write_bytes(bytes(_TRIAL_BYTES))
+            finally:
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise JournalError(f"cannot write in {self.directory}: {error.strerror}") from error
 
     def reopen(self) -> None:
         """Close and open again, which is how the engine gets over a failed write. Reads what is committed."""

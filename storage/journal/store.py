@@ -28,6 +28,7 @@ from storage.journal.engine import Engine
 from storage.journal.errors import BusyError, JournalError
 from storage.journal.recorder import Group, Recorder
 from storage.journal.recovery import recover, stored_next_id
+from storage.journal.reopening import Reopening
 from storage.journal.schema import bring_up_to_date
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
@@ -119,6 +120,7 @@ class JournaledStore:
         self._chunk: tuple[bytes, bytes] | None = None
         self._persists: deque[tuple[int, Pending]] = deque()
         self._is_compacting = False
+        self._reopening = Reopening(engine, surroundings.in_thread, self._on_reopened)
         bring_up_to_date(engine)
         self._load(0)
         self._take_for_synced()
@@ -327,19 +329,19 @@ class JournaledStore:
         self._on_failed(text, kept_seq)
         self._on_written()  # what the engine holds may still be on its way to the disk, as before
 
-    def _retry(self, now_ms: int) -> None:
-        """See whether the journal can be written again: opened anew, it holds what is committed."""
-        self._retry_at_ms = now_ms + _RETRY_MS
-        seq, waiters = self._recorder.seq, self._memory.queue.handover.waiters
+    def _on_reopened(self, failure: str | None) -> None:
+        """Opened anew, it holds what is committed, and takes writes again."""
+        self._retry_at_ms = self._surroundings.now_ms() + _RETRY_MS
+        waiters = self._memory.queue.handover.waiters
         try:
-            self._engine.reopen()
-            self._engine.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
-            self._load(seq)
+            if failure is None:
+                self._load(self._recorder.seq)
         except JournalError as error:
-            _log.warning("the journal still cannot be written: %s", error)
+            failure = str(error)
+        if failure is not None:
+            _log.warning("the journal still cannot be written: %s", failure)
             return
-        finally:
-            self._memory.queue.handover.waiters = waiters
+        self._memory.queue.handover.waiters = waiters
         self._failure = None
         self._take_for_synced()
         self._on_durable()
@@ -350,8 +352,8 @@ class JournaledStore:
 
     def tick(self, now_ms: int, max_rows: int) -> bool:
         """As the memory's; a sync once a second, and another try when the journal could not be written."""
-        if self._failure is not None and now_ms >= self._retry_at_ms:
-            self._retry(now_ms)
+        if self._failure is not None and now_ms >= self._retry_at_ms and not self._reopening.is_running:
+            self._reopening.begin()
         self._sync_if_due(now_ms)
         if now_ms >= self._next_measure_ms:
             self._next_measure_ms = now_ms + _MEASURE_INTERVAL_MS
@@ -360,6 +362,8 @@ class JournaledStore:
 
     def close(self) -> None:
         """Write and sync what is left, however long that takes. Raises `JournalError` when it fails."""
+        if self._reopening.is_running:
+            return  # there is nothing left, and the directory goes with the process
         self._engine.wait_when_busy()
         while self._failure is None and (self._group is not None or self._recorder.has_changes):
             self._commit()

@@ -65,6 +65,9 @@ class RowsEngine:
     def rows(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
         return ((key, value) for key, value in list(self.content.items()) if key.startswith(kind))
 
+    def try_disk(self) -> None:
+        """The disk is well; the engine may not be."""
+
     def reopen(self) -> None:
         if self.is_broken:
             raise JournalError("the disk is broken")

@@ -77,6 +77,7 @@ def test_strict_an_engine_that_was_opened_anew_is_synced() -> None:
     world, _, _ = a_strict_world_with_a_group_that_is_written_and_one_that_fails()
     world.engine.is_broken = False
     world.store.tick(NOW_MS + 2_000, 10)
+    world.turns.all()
     assert world.store.durable_seq == world.store.applied_seq
 
 
@@ -109,6 +110,7 @@ def test_a_failed_increment_that_is_sent_again_counts_once() -> None:
             world.ask(CacheIncr(b"c:n"), key(number))
     world.engine.is_broken = False
     world.store.tick(NOW_MS + 2_000, 10)
+    world.turns.all()
     assert world.do(CacheIncr(b"c:n"), key(2)).rows == ((b"2",),)
     assert world.after_a_kill().do(CacheIncr(b"c:n"), key(2)).rows == ((b"2",),)
 
@@ -123,6 +125,7 @@ def test_as_long_as_it_cannot_be_written_the_rows_are_not_read_again() -> None:
     readings = engine.readings
     for second in range(1, 5):
         world.store.tick(NOW_MS + second * 1_000, 10)
+        world.turns.all()
     assert world.store.failure is not None
     assert engine.readings == readings, "100 000 items would hold everybody up each time"
 

@@ -284,9 +284,11 @@ def test_it_goes_on_when_the_journal_can_be_written_again() -> None:
     world.ask(add("lost"), key(2))
     world.turns.all()
     world.store.tick(NOW_MS + 1_000, 10)
+    world.turns.all()
     assert world.store.failure is not None
     world.engine.is_broken = False
     world.store.tick(NOW_MS + 2_000, 10)
+    world.turns.all()
     assert world.store.gauges()["journal_failures"] == 1
     assert world.do(add("lost"), key(2)).rows[0][1] is True, "its first try had no effect, and no answer was kept"
     assert world.after_a_kill().store.gauges()["queue_items"] == 2
@@ -304,6 +306,7 @@ def test_who_waits_for_a_result_waits_on_through_a_failure() -> None:
     world.turns.all()
     world.engine.is_broken = False
     world.store.tick(NOW_MS + 2_000, 10)
+    world.turns.all()
     assert not told
     world.do(QueueAck(b"q:a", b"done"))
     assert [reply.result.rows[0][0] for reply in told if isinstance(reply, Reply)] == [b"done"]
