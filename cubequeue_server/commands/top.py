@@ -38,7 +38,7 @@ class Figures:
     info: dict[str, int]
     overview: dict[str, Any] | None = None
     memory_bytes: int | None = None
-    queue_totals: dict[str, dict[str, int]] = field(default_factory=dict)
+    queue_totals: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -222,7 +222,9 @@ async def _look(connection: Connection, status_url: str) -> Figures:
     if overview is not None:
         figures.overview = overview
         for queue in overview["queues"]:
-            figures.queue_totals[str(queue.get("name"))] = {kind: _number(queue, kind) for kind in ("added", "ended")}
+            totals = {kind: queue.get(kind) for kind in ("added", "ended")}
+            if all(isinstance(total, int) for total in totals.values()):  # else they are not counted one by one
+                figures.queue_totals[str(queue.get("name"))] = totals
     return figures
 
 

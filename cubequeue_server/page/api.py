@@ -226,7 +226,13 @@ class PageApi:
 
 
 def _queue(name: str, figures: QueueFigures | None, totals: QueueStats | None, waiting: Counter[str]) -> dict[str, Any]:
-    stats = totals or QueueStats()
+    # What happens in a queue that got no name of its own is counted among all others' (docs/metrics.md, "Labels").
+    counted: dict[str, int | None] = dict.fromkeys(("claimed", "added", "ended"))
+    if totals is not None:
+        cancelled = totals.stalled + totals.orphaned + totals.manual
+        counted.update(
+            claimed=totals.claimed, added=totals.added, ended=totals.acknowledged + totals.expired + cancelled
+        )
     prefix = figures.prefix if figures is not None and name != OTHER else None
     return {
         "name": name,
@@ -236,9 +242,7 @@ def _queue(name: str, figures: QueueFigures | None, totals: QueueStats | None, w
         "waiting": waiting[name],
         "oldest_ms": None if figures is None else figures.oldest_pending_ms,
         "heartbeat_ms": None if figures is None else figures.oldest_heartbeat_ms,
-        "claimed": stats.claimed,
-        "added": stats.added,
-        "ended": stats.acknowledged + stats.expired + stats.stalled + stats.orphaned + stats.manual,
+        **counted,
     }
 
 

@@ -4,6 +4,7 @@ const INTERVAL_MS = 2000;
 const CACHE_INTERVAL_MS = 10000;
 const POINTS = 60;
 const PAGE_ROWS = 25;
+const REST = "other"; // no queue's name: the server calls one of that name differently
 const SVG = "http://www.w3.org/2000/svg";
 
 const $ = (id) => document.getElementById(id);
@@ -77,7 +78,8 @@ class QueueRow {
     this.id = queue.id;
     this.claimed = null;
     this.at = 0;
-    this.label = element("td", { "data-name": "Queue" });
+    this.isRest = this.name === REST;
+    this.label = element("td", { "data-name": "Queue", "class": this.isRest ? "others" : "" });
     this.pending = new Plot("Pending", count);
     this.active = new Plot("Active", count);
     this.waiting = new Plot("Waiting", count);
@@ -97,13 +99,14 @@ class QueueRow {
     this.waiting.add(queue.waiting);
     this.oldest.add(queue.oldest_ms);
     const seconds = (nowMs - this.at) / 1000;
-    this.throughput.add(this.claimed === null || seconds <= 0 ? null : Math.max(0, queue.claimed - this.claimed) / seconds);
+    const isKnown = this.claimed !== null && queue.claimed !== null && seconds > 0;
+    this.throughput.add(isKnown ? Math.max(0, queue.claimed - this.claimed) / seconds : null);
     this.claimed = queue.claimed;
     this.at = nowMs;
   }
 
   nameElement() {
-    const shown = this.name || "(no prefix)";
+    const shown = this.isRest ? "all other queues" : this.name || "(no prefix)";
     if (this.id === null) return element("span", {}, shown);
     const button = element("button", { type: "button", class: "name" }, shown);
     button.addEventListener("click", () => openQueue(this.id, shown));
@@ -177,7 +180,7 @@ function showCache(content) {
   const rows = content.rows.map((row) => {
     const reads = row.hits === null ? null : row.hits + row.misses;
     const hitRate = reads ? `${((100 * row.hits) / reads).toFixed(1)} %` : "–";
-    const cells = [["Prefix", row.name || "(no prefix)"], ["Entries", count(row.entries)], ["Size", size(row.bytes)],
+    const cells = [["Prefix", row.name === REST ? "all other prefixes" : row.name || "(no prefix)"], ["Entries", count(row.entries)], ["Size", size(row.bytes)],
       ["Hit rate", hitRate], ["Reads", count(reads)]];
     return element("tr", {}, ...cells.map(([name, text]) => element("td", { "data-name": name }, text)));
   });
@@ -239,7 +242,7 @@ async function loadRows() {
     const show = view === "results" ? resultElement : itemElement;
     $("rows").replaceChildren(...content.rows.map(show));
     const last = offset + content.rows.length;
-    $("range").textContent = content.rows.length ? `${offset + 1} to ${last}${content.next ? " of more" : ""}` : "none";
+    $("range").textContent = content.rows.length ? `${offset + 1} to ${last}${content.next ? ", more follow" : ""}` : "none";
     say("");
   } catch (error) {
     say(error.message);

@@ -169,3 +169,16 @@ def test_readable(value: bytes, kind: str, text: str | None) -> None:
     assert text is None or shown["text"] == text
     assert shown["bytes"] == len(value)
     assert readable(None) is None
+
+
+def test_more_queues_than_have_names_are_told_as_one_and_not_counted_one_by_one() -> None:
+    with serving("--durability", "memory") as crowded:
+        added = [
+            (f"QUEUE ADD PRIORITY 1 'many{number:03}:{item}' 'x'", None) for item in (1, 2) for number in range(101)
+        ]
+        run(crowded, [*added, *((f"QUEUE ADD PRIORITY 1 'late:{item}' 'x'", None) for item in range(9))])
+        queues = {queue["name"]: queue for queue in get(crowded, "/api/overview")["queues"]}
+    assert (queues["late"]["pending"], queues["late"]["added"], queues["late"]["claimed"]) == (9, None, None)
+    assert queues["many000"]["added"] == 2
+    assert queues["other"]["id"] is None
+    assert queues["other"]["added"] == 9 + 2  # those of `late`, and of the 101st

@@ -151,3 +151,24 @@ def test_an_item_is_cancelled_after_a_question(browser: Browser) -> None:
         tab.until("document.querySelectorAll('#rows > li').length === 1")
         assert "b" in tab.evaluate("document.getElementById('rows').textContent")
         assert tab.complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(320, 640), (600, 900), (740, 900), (768, 1024), (1024, 768), (1440, 900)]
+)
+def test_many_queues_with_long_names_fit_any_screen(browser: Browser, width: int, height: int) -> None:
+    with serving("--durability", "memory") as crowded, browser.tab() as tab:
+        tenants = [
+            f"SQL_PRE_AGGREGATIONS_tenant_{number:03}" + "_of_a_long_name" * (number % 4) for number in range(30)
+        ]
+        run(crowded, [(f"QUEUE ADD PRIORITY 1 '{tenant}:a' 'x'", None) for tenant in tenants])
+        run(crowded, [(f"CACHE SET TTL 600 '{tenant * 3}:a' ?", [b"x" * 97_000]) for tenant in tenants])
+        tab.resize(width, height)
+        show(tab, crowded)
+        tab.until("document.querySelectorAll('#cache-table tbody tr').length === 30")
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        # A name of thirty letters needs no more than two lines, a number one.
+        assert tab.evaluate(f"{row_of(tenants[4])}.querySelector('button').offsetHeight") < 60
+        lines = "(range => (range.selectNodeContents(each), range.getClientRects().length))(document.createRange())"
+        sizes = "[...document.querySelectorAll('#cache-table td[data-name=Size]')]"
+        assert tab.evaluate(f"{sizes}.every(each => {lines} === 1)")
