@@ -74,7 +74,7 @@ def _open_journaled(settings: Settings, now_ms: Callable[[], int], draw: Callabl
     cache_durability = Durability.MEMORY if settings.cache_durability == "memory" else durability
     directory = Path(settings.data_dir) / JOURNAL_FOLDER
     try:
-        engine = Engine(directory)
+        engine = Engine(directory, look_first=True)
         syncer = Syncer(directory, lambda seq: store.synced(seq), _end)  # noqa: PLW0108  # there is no store yet
         store = JournaledStore(
             engine,

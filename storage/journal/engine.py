@@ -63,8 +63,12 @@ class Engine:
     Two processes cannot have one directory open. Every method may raise `JournalError`.
     """
 
-    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
-        """Open, and make the directory if there is none."""
+    def __init__(self, directory: Path, *, read_only: bool = False, look_first: bool = False) -> None:
+        """Open, and make the directory if there is none.
+
+        With `look_first` what is there is opened for reading until `open_for_writing`: opening for writing changes
+        files, which is not to happen to a directory that is refused for what it holds.
+        """
         self.directory = directory
         # A stall of the engine would stop all requests: be told instead, and try again.
         self._write_options = WriteOptions()
@@ -72,7 +76,28 @@ class Engine:
         if not read_only:
             _refuse_foreign(directory)
             prepare_logs(directory)
-        self._db = self._open(read_only)
+        self._is_read_only = read_only or (look_first and (directory / "CURRENT").exists())
+        if self._is_read_only:
+            self._refuse_families()
+        self._db = self._open(self._is_read_only)
+
+    def _refuse_families(self) -> None:
+        with _errors(f"cannot open the journal in {self.directory}"):
+            families = Rdict.list_cf(str(self.directory), _options())
+        if families != ["default"]:
+            raise JournalError(f"the database in {self.directory} is not cubequeue's journal")
+
+    def open_for_writing(self) -> bool:
+        """From now on it can be written. Whether it still holds what could be read before."""
+        if not self._is_read_only:
+            return True
+        with _errors(f"cannot open the journal in {self.directory}"):
+            seen = self._db.latest_sequence_number()
+            self._db.close()
+        self._db = self._open(read_only=False)
+        self._is_read_only = False
+        with _errors(f"cannot open the journal in {self.directory}"):
+            return bool(self._db.latest_sequence_number() == seen)
 
     def _open(self, read_only: bool) -> Rdict:
         access = AccessType.read_only() if read_only else AccessType.read_write()
@@ -188,9 +213,22 @@ def _refuse_foreign(directory: Path) -> None:
         return
     except OSError as error:
         raise JournalError(f"cannot read {directory}: {error.strerror}") from error
+    _refuse_other_config(directory)
     # `LOCK` and the log of RocksDB alone are what a first start leaves that was stopped at once.
     if names and "CURRENT" not in names and not names <= {"LOCK", "LOG", "IDENTITY"} | _stale(names):
         raise JournalError(f"{directory} holds files that are not cubequeue's journal, such as {min(names)}")
+
+
+def _refuse_other_config(directory: Path) -> None:
+    """rocksdict notes how it was told to treat keys, and would note it anew when it opens, for reading too."""
+    try:
+        config = (directory / _CONFIG_NAME).read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise JournalError(f"cannot read {directory}: {error.strerror}") from error
+    if config and b'"raw_mode":true' not in config.replace(b" ", b""):
+        raise JournalError(f"the database in {directory} is not cubequeue's journal")
 
 
 def _stale(names: set[str]) -> set[str]:

@@ -18,29 +18,36 @@ MIGRATIONS: Mapping[int, Callable[[Engine], None]] = {}
 
 
 def stored_schema(engine: Engine) -> int | None:
-    """The version of an opened journal; None when it is new. Raises `JournalError` when it is no journal."""
+    """The version of an opened journal; None when it is new.
+
+    Raises `JournalError` when it is no journal, or a newer version wrote it.
+    """
     value = engine.get(rows.SCHEMA_KEY)
     if value is None:
         if next(engine.rows(b""), None) is not None:
             raise JournalError(f"the database in {engine.directory} is not cubequeue's journal")
         return None
     try:
-        return rows.decode_number(value)
+        schema = rows.decode_number(value)
     except msgspec.DecodeError as error:
         raise JournalError(f"the schema version of the journal in {engine.directory} cannot be read") from error
-
-
-def bring_up_to_date(engine: Engine, migrations: Mapping[int, Callable[[Engine], None]] = MIGRATIONS) -> None:
-    """Have the journal in the schema of this version. Raises `JournalError` when a newer version wrote it."""
-    schema = stored_schema(engine)
-    if schema is None:
-        engine.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
-        return
     if schema > rows.SCHEMA:
         raise JournalError(
             f"the journal in {engine.directory} has schema {schema}, which a newer cubequeue wrote: this one knows"
             f" {rows.SCHEMA} at most"
         )
+    return schema
+
+
+def bring_up_to_date(engine: Engine, migrations: Mapping[int, Callable[[Engine], None]] = MIGRATIONS) -> None:
+    """Have the journal in the schema of this version; what is in it already stays as it is. As `stored_schema`."""
+    schema = stored_schema(engine)
+    if schema == rows.SCHEMA:
+        return
+    engine.open_for_writing()
+    if schema is None:
+        engine.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
+        return
     while schema < rows.SCHEMA:
         migrations[schema](engine)
         schema += 1

@@ -23,7 +23,6 @@ from storage.effects import Effects
 from storage.errors import UserError
 from storage.ids import first_id
 from storage.interface import Caller, Outcome, Pending, Reply, RequestKey
-from storage.journal import rows
 from storage.journal.engine import Engine
 from storage.journal.errors import BusyError, JournalError
 from storage.journal.recorder import Group, Recorder
@@ -123,6 +122,8 @@ class JournaledStore:
         self._reopening = Reopening(engine, surroundings.in_thread, self._on_reopened)
         bring_up_to_date(engine)
         self._load(0)
+        if not engine.open_for_writing():  # another server was quicker, and is gone again
+            self._load(0)
         self._take_for_synced()
         self._schedule(0)  # what recovery found to be deleted
 

@@ -65,6 +65,9 @@ class RowsEngine:
     def rows(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
         return ((key, value) for key, value in list(self.content.items()) if key.startswith(kind))
 
+    def open_for_writing(self) -> bool:
+        return True
+
     def try_disk(self) -> None:
         """The disk is well; the engine may not be."""
 
