@@ -69,11 +69,11 @@ def main() -> None:
             errno = 0
         except OSError as error:
             errno = error.errno or 5
-        try:
-            channel.send(newest + struct.pack("<i", errno))
-        except BrokenPipeError:
-            return
+        channel.send(newest + struct.pack("<i", errno))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConnectionError:  # the server was killed, with an answer to it on the way
+        sys.exit(0)

@@ -58,10 +58,11 @@ class Ids:
 
 def check(operations: Sequence[Operation], ids: Ids | None = None) -> list[Violation]:
     """All violations. `ids` are those of earlier histories, to which these are added."""
-    found = [*_unanswered(operations), *_other_answers(operations)]
+    found = list(_unanswered(operations))
     if found:
         return found  # the rest needs an answer to everything
     return [
+        *_other_answers(operations),
         *_wrong_ids(operations, Ids() if ids is None else ids),
         *_wrong_order(operations),
         *_lost_heartbeats(operations),
