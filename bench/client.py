@@ -56,11 +56,12 @@ class Client:
         self._input.close()
         self._socket.close()
 
-    def send(self, query: bytes, *, arrow: bool = False) -> None:
+    def send(self, query: bytes, *, arrow: bool = False, parameters: tuple[bytes, ...] | None = None) -> None:
         """Send one query."""
         self._sent += 1
-        if arrow:
-            message = encode_query(self._sent, query, connection_id=self._name, response_format=ResponseFormat.ARROW)
+        if arrow or parameters is not None:
+            format_ = ResponseFormat.ARROW if arrow else ResponseFormat.LEGACY
+            message = encode_query(self._sent, query, parameters, connection_id=self._name, response_format=format_)
         else:
             message = self._encoder.encode(self._sent, query)
         self._socket.sendall(frame(message))

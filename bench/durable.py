@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 from bench import plans, servers
-from bench.measure import COLUMNS, Measured, measure, print_row
+from bench.measure import Measured, figures_of, measure
+from bench.record import Bench, Line, Target, line
 
-SHAPES = [(16, 1), (16, 16)]
 CYCLE = "life cycle 2 KB"
+MODES = (("relaxed", "everysec"), ("strict", "always"))
 
 
-def run_durable(load: Path, folder: Path, seconds: float) -> list[dict[str, object]]:
-    """Both shapes, each server of a shape one after the other; the ratio is to the memory mode of this run."""
+def durable(bench: Bench) -> Iterator[Line]:
+    """Each server of a shape one after the other; ratios are to the memory mode and to Redis in this run."""
     steps = plans.CYCLES[CYCLE]()
-    mine, theirs = folder / "durable", folder / "durable-redis"
+    mine, theirs = bench.folder / "durable", bench.folder / "durable-redis"
     mine.write_text(plans.ws_plan(steps))
     theirs.write_text(plans.resp_plan(steps))
-    print(f"\n{CYCLE}, by what an answer survives\n{COLUMNS}")
-    rows: list[dict[str, object]] = []
-    for shape in SHAPES:
+    for shape in bench.shapes_of(((1, 1), (16, 1), (16, 16), (128, 1)), ((16, 1), (16, 16))):
         got: dict[str, Measured] = {}
         with servers.cubequeue() as running:
-            got["memory"] = measure(load, mine, running, shape, seconds)
-        for mode, appendfsync in (("relaxed", "everysec"), ("strict", "always")):
+            got["memory"] = measure(bench.load, mine, running, shape, bench.seconds)
+        for mode, appendfsync in MODES:
             with servers.durable_cubequeue(mode) as running:
-                got[mode] = measure(load, mine, running, shape, seconds)
+                got[mode] = measure(bench.load, mine, running, shape, bench.seconds)
             with servers.redis(appendfsync) as running:
-                got[appendfsync] = measure(load, theirs, running, shape, seconds)
-        print_row(shape, "memory", got["memory"], "")
-        for mode, appendfsync in (("relaxed", "everysec"), ("strict", "always")):
-            print_row(shape, appendfsync, got[appendfsync], "Redis")
-            ratios = {
+                got[appendfsync] = measure(bench.load, theirs, running, shape, bench.seconds)
+        for mode, appendfsync in MODES:
+            figures = {
+                **figures_of(got[mode]),
                 "of_memory": got[mode].per_s / got["memory"].per_s,
                 "of_redis": got[mode].per_s / got[appendfsync].per_s,
                 "p99_of_memory": got[mode].p99_us / got["memory"].p99_us,
             }
-            text = "{of_memory:.2f} × memory, {of_redis:.2f} × Redis, p99 {p99_of_memory:.1f} × memory".format(**ratios)
-            print_row(shape, mode, got[mode], text)
-            rows.append({"cycle": mode, "connections": shape[0], "depth": shape[1], **ratios, **vars(got[mode])})
-    return rows
+            targets = [Target("of_memory", "≥", 0.6)] if mode == "relaxed" and shape in {(16, 1), (16, 16)} else []
+            name = f"{CYCLE}, {mode}, {shape[0]} × {shape[1]}"
+            yield line("durability", name, figures, *targets, errors=got[mode].errors + got[appendfsync].errors)

@@ -1,6 +1,7 @@
 /* A closed-loop load generator for cubequeue's bench: one thread, epoll, prebuilt messages.
  *
  *   load PLAN HOST_PORT connections depth warmup_s seconds      drive a server, print one JSON line
+ *   load PLAN HOST_PORT connections depth 0 0 REQUESTS          send so many requests in all, then end
  *   load sink PORT                                              echo every frame: the ceiling of `load` itself
  *
  * A plan is a text file. Its first line is the protocol, `ws` or `resp`; each further line is one step of the
@@ -172,9 +173,12 @@ typedef struct {
 } Connection;
 
 static int depth, epoll_fd, counting;
-static uint64_t done, errors, bytes_in, run_tag;
+static uint64_t done, errors, bytes_in, run_tag, requests_left = UINT64_MAX, requests_open;
 
 static void send_step(Connection *c, uint32_t lane_number) {
+  if (!requests_left) return;
+  requests_left--;
+  requests_open++;
   Lane *l = &c->lanes[lane_number];
   Step *s = &steps[l->step];
   if (l->step == 0)
@@ -211,6 +215,7 @@ static void flush_out(Connection *c) {
 static void answered(Connection *c, uint32_t lane_number, size_t size, int is_error) {
   Lane *l = &c->lanes[lane_number];
   Step *s = &steps[l->step];
+  requests_open--;
   if (is_error || size < s->min_reply) errors++;
   if (counting) {
     record(&s->latency, now_ns() - l->sent_ns);
@@ -342,7 +347,7 @@ static void open_connection(Connection *c, uint32_t number, const char *host, in
 /* Every connection gives its messages a turn: a slow start would measure the first lanes only. */
 static void drive_until(uint64_t end_ns) {
   struct epoll_event events[256];
-  while (now_ns() < end_ns) {
+  while (now_ns() < end_ns && (requests_left || requests_open)) {
     int n = epoll_wait(epoll_fd, events, 256, 100);
     for (int i = 0; i < n; i++) {
       Connection *c = events[i].data.ptr;
@@ -453,8 +458,8 @@ _Noreturn static void sink(int port) {
 int main(int argc, char **argv) {
   epoll_fd = epoll_create1(0);
   if (argc == 3 && !strcmp(argv[1], "sink")) sink(atoi(argv[2]));
-  if (argc != 7) {
-    fprintf(stderr, "usage: load PLAN HOST:PORT connections depth warmup_s seconds | load sink PORT\n");
+  if (argc != 7 && argc != 8) {
+    fprintf(stderr, "usage: load PLAN HOST:PORT connections depth warmup_s seconds [REQUESTS] | load sink PORT\n");
     return 2;
   }
   read_plan(argv[1]);
@@ -463,11 +468,17 @@ int main(int argc, char **argv) {
   int count = atoi(argv[3]);
   depth = atoi(argv[4]);
   run_tag = now_ns() / 1000;
+  if (argc == 8) requests_left = strtoull(argv[7], NULL, 10);
   Connection *connections = calloc((size_t)count, sizeof *connections);
   for (int i = 0; i < count; i++) open_connection(&connections[i], (uint32_t)i, host, atoi(colon + 1));
   for (int i = 0; i < count; i++) {
     for (uint32_t l = 0; l < (uint32_t)depth; l++) send_step(&connections[i], l);
     flush_out(&connections[i]);
+  }
+  if (argc == 8) {
+    drive_until(UINT64_MAX);
+    printf("{\"errors\": %llu}\n", (unsigned long long)errors);
+    return errors ? 3 : 0;
   }
   drive_until(now_ns() + (uint64_t)(atof(argv[5]) * 1e9));
   counting = 1;

@@ -63,15 +63,18 @@ def measure(load: Path, plan: Path, server: servers.Running, shape: tuple[int, i
     )
 
 
-COLUMNS = (
-    f"{'conns × depth':>13} {'server':>10} {'req/s':>9} {'p50 ms':>8} {'p99 ms':>8} {'µs/req':>7} {'load':>5}  ratio"
-)
+def run_steps(load: Path, plan: Path, server: servers.Running, requests: int, depth: int = 64) -> None:
+    """Send so many requests in all and wait for their answers."""
+    command = [str(load), str(plan), f"127.0.0.1:{server.port}", "1", str(depth), "0", "0", str(requests)]
+    subprocess.run(servers.pinned(servers.LOAD_CORE, command), stdout=subprocess.DEVNULL, check=True, timeout=600)
 
 
-def print_row(shape: tuple[int, int], name: str, m: Measured, ratio: str) -> None:
-    """One server at one shape."""
-    print(
-        f"{shape[0]:>6} × {shape[1]:<4} {name:>10} {m.per_s:>9,.0f} {m.p50_us / 1000:>8.3f} {m.p99_us / 1000:>8.3f} "
-        f"{m.server_us:>7.1f} {m.generator_busy:>4.0%}  {ratio}" + (f"  {m.errors} ERRORS" if m.errors else ""),
-        flush=True,
-    )
+def figures_of(m: Measured) -> dict[str, float]:
+    """What a line tells of a run: rates, times, processor time a request, and how busy the load generator was."""
+    return {
+        "per_s": m.per_s,
+        "p50_ms": m.p50_us / 1000,
+        "p99_ms": m.p99_us / 1000,
+        "server_us": m.server_us,
+        "load_busy": m.generator_busy,
+    }

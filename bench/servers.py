@@ -51,6 +51,15 @@ class Running:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
+    def reset_peak(self) -> None:
+        """Forget how much memory it has had."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def peak_mib(self) -> float:
+        """The most resident memory since then."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
 
 def pinned(core: int, command: list[str]) -> list[str]:
     """The command, bound to one core."""
@@ -126,18 +135,17 @@ def redis_call(port: int, *words: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def durable_cubequeue(mode: str) -> Iterator[Running]:
-    """The server with a journal in a directory of its own."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        cubequeue(CUBESTORE_DATA_DIR=folder, CUBEQUEUE_DURABILITY=mode) as running,
-    ):
-        yield running
+def durable_cubequeue(mode: str, **settings: str) -> Iterator[Running]:
+    """The server with a journal in a directory of its own; none in the mode `memory`."""
+    with tempfile.TemporaryDirectory() as folder:
+        journal = {} if mode == "memory" else {"CUBESTORE_DATA_DIR": folder, "CUBEQUEUE_DURABILITY": mode}
+        with cubequeue(**journal, **settings) as running:
+            yield running
 
 
 @contextlib.contextmanager
-def redis(appendfsync: str | None = None) -> Iterator[Running]:
-    """Redis with the scripts of the life cycle loaded: in memory, or with an append-only file synced so."""
+def redis(appendfsync: str | None = None, max_mib: int = 0) -> Iterator[Running]:
+    """Redis with the scripts loaded: in memory, or with an append-only file synced so; within `max_mib` if given."""
     binary = shutil.which("redis-server")
     if binary is None:
         raise RuntimeError("redis-server is not installed: it is one of the two references of the bench")
@@ -145,6 +153,8 @@ def redis(appendfsync: str | None = None) -> Iterator[Running]:
     folder = tempfile.mkdtemp()
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
     command += ["--appendonly", "no"] if appendfsync is None else ["--appendonly", "yes", "--appendfsync", appendfsync]
+    if max_mib:
+        command += ["--maxmemory", f"{max_mib}mb", "--maxmemory-policy", "allkeys-lru"]
     process = subprocess.Popen(pinned(SERVER_CORE, command), stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import statistics
 import time
-
-from websockets.sync.client import connect
+from collections.abc import Iterator
 
 from bench import servers
-from bench.depth import expect_answer
-from protocol.client_codec import encode_query
+from bench.client import Client
+from bench.record import Bench, Line, Target, line
 
-RUNS = 5
 _IDLE_S = 2.0
+_IDLE_MIB = {"memory": 45, "relaxed": 70}
 
 
-def print_start() -> None:
+def start(bench: Bench) -> Iterator[Line]:
     """The median of a few starts; the memory after a moment in which late imports have settled."""
-    times_ms: list[float] = []
-    for _ in range(RUNS):
-        begin = time.perf_counter()
-        with servers.cubequeue() as server:
-            with connect(f"ws://127.0.0.1:{server.port}/ws", compression=None) as connection:
-                connection.send(encode_query(1, "QUEUE ADD 'bench:start' '{}'"))
-                expect_answer(connection)
-            times_ms.append((time.perf_counter() - begin) * 1000)
-    with servers.cubequeue() as server:
-        time.sleep(_IDLE_S)
-        resident = server.resident_mib()
-    start_ms = statistics.median(times_ms)
-    print(f"start to first answer: median {start_ms:.0f} ms of {RUNS} starts; idle: {resident:.0f} MiB resident")
+    for mode, bound_mib in _IDLE_MIB.items():
+        times_ms: list[float] = []
+        for _ in range(bench.scaled(9, 5)):
+            begin = time.perf_counter()
+            with servers.durable_cubequeue(mode) as server, Client(server.port, "first") as client:
+                client.ask(b"QUEUE ADD 'bench:start' '{}'")
+                times_ms.append((time.perf_counter() - begin) * 1000)
+        with servers.durable_cubequeue(mode) as server:
+            time.sleep(_IDLE_S)
+            server.settle()
+            resident = server.resident_mib()
+        figures = {"median_ms": statistics.median(times_ms), "best_ms": min(times_ms), "idle_mib": resident}
+        targets = Target("median_ms", "≤", 250), Target("idle_mib", "≤", bound_mib)
+        yield line("start", f"start to first answer, idle, {mode}", figures, *targets)

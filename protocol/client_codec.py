@@ -118,10 +118,11 @@ class QueryEncoder:
 
     __slots__ = ("_after_id", "_before_id")
 
-    def __init__(self, connection_id: str | None = None) -> None:
+    def __init__(self, connection_id: str | None = None, response_format: int = ResponseFormat.LEGACY) -> None:
         text = string(b"")
+        command = table(text, None, None, None, Scalar("B", response_format)) if response_format else table(text)
         connection = string(connection_id.encode()) if connection_id is not None else None
-        self._before_id, self._after_id = cut_message(schema.COMMAND_QUERY, table(text), text, connection)
+        self._before_id, self._after_id = cut_message(schema.COMMAND_QUERY, command, text, connection)
 
     def encode(self, message_id: int, query: bytes) -> bytes:
         """One HttpQuery with this text."""
