@@ -15,7 +15,7 @@ def _histograms() -> defaultdict[type[Statement], Histogram]:
 
 @dataclass(slots=True)
 class Counters:
-    """Totals, except `connections` (open now) and `largest_message_bytes` (a maximum).
+    """Totals, except `connections` and `unfinished_bytes` (now) and `largest_message_bytes` (a maximum).
 
     `durations` tells of every executed statement how long it kept the server busy, from its parsing to its encoded
     answer; `waits` tells of those that were answered later how long that took, from the end of the former.
@@ -36,6 +36,8 @@ class Counters:
     handshakes_dropped: int = 0  # for newer ones, past `max_handshakes`
     peers_silent: int = 0  # dropped for want of a pong
     readers_slow: int = 0  # closed with 1008
+    messages_unfinished: int = 0  # closed with 1008 for a message that did not end
+    unfinished_bytes: int = 0  # of messages that have begun, now
     violations: int = 0  # closed for breaking the WebSocket protocol
 
     repeats_joined: int = 0  # of a statement in flight

@@ -29,6 +29,8 @@ class ServerOptions:
     max_handshakes: int = 1024  # sockets whose request has not arrived or was refused; the oldest makes room
     max_connections: int = 10_000
     max_connections_per_user: int = 0
+    max_unfinished_bytes: int = 256 * MIB  # of messages not complete yet, of all connections
+    message_timeout_s: float = 60.0  # for a message to be complete
     max_in_flight: int = 10_000  # requests of one connection that wait for something
     max_outbound_bytes: int = 256 * MIB  # of one connection; one past it closes with 1008
     outbound_high_water_bytes: int = 1 * MIB  # above it the connection is not read from

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -34,6 +35,10 @@ class Outbox:
             self.waiting = []
             for sender in waiting:
                 sender.flush()
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Have something done in the next turn of the loop."""
+        self._loop.call_soon(callback)
 
     def flush_soon(self) -> None:
         """Let all write in this turn of the loop, once it has run everything that is due."""

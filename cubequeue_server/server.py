@@ -21,6 +21,7 @@ from cubequeue_server.loop_lag import LoopLag
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.outbox import Outbox
 from cubequeue_server.settings_values import Endpoint
+from cubequeue_server.unfinished import Unfinished
 from cubequeue_server.websocket import SERVICE_RESTART, TRY_AGAIN_LATER, WebSocket
 from storage.interface import Caller, Outcome, Store
 from storage.vocabulary import Statement
@@ -72,12 +73,15 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop
         self._outbox: Outbox
+        self.unfinished: Unfinished
         self._dispatcher: Dispatcher
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address cannot be had."""
         loop = self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(loop)
+        options = self._options
+        self.unfinished = Unfinished(options.max_unfinished_bytes, options.message_timeout_s, self.counters, loop.time)
         self._dispatcher = Dispatcher(
             options=self._options,
             store=self._store,
@@ -163,7 +167,9 @@ class Server:
         if identity.user:
             self._make_room(identity.user)
         connection = Connection(identity, self._dispatcher, self._loop, _peer_of(transport))
-        websocket = WebSocket(transport, connection, self._options, self.counters, self._outbox)
+        websocket = WebSocket(
+            transport, connection, self._options, self.counters, self._outbox, unfinished=self.unfinished
+        )
         connection.attach(websocket)
         self._connections[connection] = None
         if identity.user:
@@ -219,9 +225,16 @@ class Server:
             if not connection.check_peer(interval_s, timeout_s, self._options.proof_interval_s):
                 self.counters.peers_silent += 1
                 connection.abort("silent")
+        self.unfinished.end_late()
         self._dispatcher.forget_old()
         self._outbox.flush()
-        delay_s = min(_CHECK_PEERS_S, interval_s / 4, timeout_s / 4, self._options.proof_interval_s)
+        delay_s = min(
+            _CHECK_PEERS_S,
+            self._options.message_timeout_s / 4,
+            interval_s / 4,
+            timeout_s / 4,
+            self._options.proof_interval_s,
+        )
         self._timers["peers"] = self._loop.call_later(delay_s, self._check_peers)
 
 

@@ -39,7 +39,9 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 _READ_BUFFER_BYTES: Final = 16 * 1024
-_WIDE_BUFFER_BYTES: Final = 128 * 1024
+# So much is read at once, but for the rest of a larger frame: a hundred requests or pings. It is less than what makes
+# picows double its buffer, and read twice as much the next time.
+_READ_BYTES: Final = 14 * 1024
 _SIZE_IN_TEXT = re.compile(r"(\d+) > \d+")
 
 # picows wants to see a handshake before frames; the real one was checked and answered by the front.
@@ -50,9 +52,25 @@ _HANDSHAKE: Final = (
 
 
 class FrameListener(WSListener):
-    """Base of what receives frames. `on_ws_frame` and `on_ws_disconnected` are called by picows."""
+    """Base of what receives frames. `on_ws_frame` and `on_ws_disconnected` are called by picows.
 
-    __slots__ = ()
+    `unparsed_bytes` were read and are no whole frame yet: it is added to with each read, and `on_ws_frame` sets it to
+    what is behind the last frame. With `is_holding`, and after any read of more than a small buffer has room for,
+    `on_read` is called; `on_full_read` after one that may not be all that the peer has sent.
+    """
+
+    __slots__ = ("is_holding", "unparsed_bytes")
+
+    unparsed_bytes: int
+    is_holding: bool
+
+    def on_read(self, pending_bytes: int) -> None:
+        """A read was handled, with which `pending_bytes` waited to be parsed; if still so many do, no frame ended."""
+        raise NotImplementedError
+
+    def on_full_read(self) -> None:
+        """A read brought frames, and as much as one may: it is time to let others have a turn."""
+        raise NotImplementedError
 
     def on_violation(self, code: int, text: str, frame_bytes: int | None) -> None:
         """The peer broke the protocol; nothing more can be read from it.
@@ -83,6 +101,7 @@ class Framing:
         self._protocol.connection_made(outlet)  # takes `write` for its frames
         outlet.write = _discard
         self.feed(_HANDSHAKE)
+        self._listener.unparsed_bytes = 0
         self.send = self._protocol.transport.send
         self.send_close = self._protocol.transport.send_close
         self._transport.set_protocol(self._protocol)
@@ -97,12 +116,21 @@ class Framing:
             self._protocol.buffer_updated(len(part))
             view = view[len(part) :]
 
-    def narrow(self) -> None:
-        """Replace a read buffer that large messages widened; picows never shrinks one.
+    @property
+    def buffer_bytes(self) -> int:
+        """How much was in the read buffer at once, if it was more than a small one has room for; else 0.
 
-        Only to be called from `on_ws_frame`, with a frame after which nothing is left to read.
+        It is what the buffer takes of memory: picows never shrinks one.
         """
-        if len(self._protocol.get_buffer(-1)) > _WIDE_BUFFER_BYTES:
+        peak: int = self._protocol.peak_bytes
+        return peak
+
+    def narrow(self) -> None:
+        """Replace a read buffer that large messages widened.
+
+        Only to be called when nothing is left in it, or from `on_ws_frame` with the last frame in it.
+        """
+        if self._protocol.peak_bytes:
             self._attach()
 
 
@@ -110,7 +138,7 @@ def _make_protocol(listener: FrameListener, max_frame_bytes: int) -> Any:
     def accept(_request: WSUpgradeRequest) -> FrameListener:
         return listener
 
-    return WSProtocol(
+    protocol = _Protocol(
         host_port=None,
         ws_path=None,
         is_client_side=False,
@@ -127,6 +155,39 @@ def _make_protocol(listener: FrameListener, max_frame_bytes: int) -> Any:
         extra_headers=None,
         read_buffer_init_size=_READ_BUFFER_BYTES,
     )
+    protocol.frame_listener, protocol.peak_bytes = listener, 0
+    return protocol
+
+
+_get_buffer = WSProtocol.get_buffer
+_parse = WSProtocol.buffer_updated
+
+
+class _Protocol(WSProtocol):  # type: ignore[misc]  # not in its stub
+    """Bounds what is read at once, and counts what is no whole frame yet: picows knows, and does not tell."""
+
+    __slots__ = ("frame_listener", "peak_bytes")
+
+    frame_listener: FrameListener
+    peak_bytes: int
+
+    def get_buffer(self, size_hint: int) -> memoryview:
+        buffer: memoryview = _get_buffer(self, size_hint)
+        return buffer if self.frame_listener.unparsed_bytes >= _READ_BYTES else buffer[:_READ_BYTES]
+
+    def buffer_updated(self, size: int) -> None:
+        listener = self.frame_listener
+        unparsed_bytes = listener.unparsed_bytes + size
+        listener.unparsed_bytes = unparsed_bytes
+        _parse(self, size)
+        if unparsed_bytes > _READ_BUFFER_BYTES:
+            if unparsed_bytes > self.peak_bytes:  # noqa: PLR1730  # as in websocket.py
+                self.peak_bytes = unparsed_bytes
+            listener.on_read(unparsed_bytes)
+        elif listener.is_holding:
+            listener.on_read(unparsed_bytes)
+        if size >= _READ_BYTES and listener.unparsed_bytes != unparsed_bytes:
+            listener.on_full_read()
 
 
 class _Outlet:

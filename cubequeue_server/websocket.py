@@ -24,6 +24,7 @@ from cubequeue_server.transport import (
     WSMsgType,
     WSTransport,
 )
+from cubequeue_server.unfinished import Unfinished
 from protocol.pieces import Pieces
 
 NORMAL_CLOSURE: Final = 1000
@@ -114,6 +115,7 @@ class WebSocket(FrameListener):
         "_session",
         "_stalled",
         "_transport",
+        "_unfinished",
         "end_cause",
         "is_open",
     )
@@ -125,12 +127,17 @@ class WebSocket(FrameListener):
         options: ServerOptions,
         counters: Counters,
         outbox: Outbox,
+        *,
+        unfinished: Unfinished,
     ) -> None:
         self._transport = transport
         self._session: Session = session
         self._options = options
         self._counters = counters
         self._outbox = outbox
+        self._unfinished = unfinished
+        self.unparsed_bytes = 0
+        self.is_holding = False
         self._framing: Framing | None = None
         self._fragments: bytearray | None = None
         self._backlog: deque[bytes] = deque()
@@ -172,6 +179,7 @@ class WebSocket(FrameListener):
             self._receive(frame.get_payload_as_memoryview())
         if frame.last_in_buffer:
             self._is_reading = False
+            self.unparsed_bytes = frame.tail_size
             self.flush()
             if self._outbox.waiting:
                 self._outbox.flush()
@@ -199,6 +207,7 @@ class WebSocket(FrameListener):
             self._refuse("a message within a message" if is_first else "a continuation of nothing")
             return
         fragments = self._fragments = bytearray() if self._fragments is None else self._fragments
+        self.is_holding = True
         size = len(fragments) + frame.payload_size
         if size > 2 * self._options.max_message_bytes:
             self._close_oversized(size, "message", self._options.max_message_bytes)
@@ -206,7 +215,49 @@ class WebSocket(FrameListener):
         fragments += frame.get_payload_as_memoryview()
         if frame.fin:
             self._fragments = None
+            self._unfinished.finish(self)
             self._receive(bytes(fragments))
+
+    def on_full_read(self) -> None:
+        """Read on in the next turn of the loop: libuv would read 32 times before others get theirs."""
+        if self.is_open and not self._stalled:
+            self._transport.pause_reading()
+            self._outbox.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        if self.is_open and not self._stalled:
+            self._transport.resume_reading()
+
+    # Messages that are not complete
+
+    def on_read(self, pending_bytes: int) -> None:
+        if not self.is_open or self._framing is None:
+            return
+        fragments = self._fragments
+        if fragments is None and self.unparsed_bytes != pending_bytes:  # a frame was complete, and its message
+            self._unfinished.finish(self)
+        elif fragments is not None and not self.unparsed_bytes:  # all was copied
+            self._framing.narrow()
+        held_bytes = self._framing.buffer_bytes + (0 if fragments is None else len(fragments))
+        is_unfinished = self.unparsed_bytes > 0 or fragments is not None
+        self.is_holding = held_bytes > 0 or fragments is not None
+        if self.is_holding:
+            self._unfinished.hold(self, held_bytes, is_unfinished=is_unfinished)
+        else:
+            self._unfinished.release(self)
+
+    def shrink(self) -> None:
+        if self._framing is not None:
+            self._framing.narrow()
+        self._release()
+
+    def give_up(self, reason: str) -> None:
+        self.end_cause = self.end_cause or "unfinished"
+        self.close(POLICY_VIOLATION, reason)
+
+    def _release(self) -> None:
+        self._unfinished.release(self)
+        self.is_holding = False
 
     def _on_close_frame(self, frame: Frame) -> None:
         self.end_cause = self.end_cause or "client"
@@ -340,6 +391,8 @@ class WebSocket(FrameListener):
         self.flush()
         if self._framing is not None:
             self._framing.send_close(code, _shorten(reason))
+            self._framing = None  # and with it its buffer
+        self._release()
         options = self._options
         if not self._transport.is_closing():
             Lingering(self._transport, options.close_timeout_s, options.max_discarded_bytes, self._lose)
@@ -359,6 +412,7 @@ class WebSocket(FrameListener):
         self._out.clear()
         self._fragments = None
         self._framing = None
+        self._release()
         self._session.on_lost()
 
 

@@ -40,6 +40,7 @@ OF_COUNTERS: Final = (
             "handshakes_dropped": "handshake",
             "peers_silent": "silent",
             "readers_slow": "slow",
+            "messages_unfinished": "unfinished",
             "violations": "violation",
         },
     ),
@@ -65,6 +66,7 @@ OF_COUNTERS: Final = (
 # Fields of it that may fall.
 OF_COUNTERS_NOW: Final = (
     Family("cubequeue_connections", "Open WebSocket connections.", "connections"),
+    Family("cubequeue_unfinished_message_bytes", "Bytes held of messages not complete yet.", "unfinished_bytes"),
     Family("cubequeue_largest_message_bytes", "The largest message since the start.", "largest_message_bytes"),
 )
 

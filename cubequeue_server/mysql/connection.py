@@ -32,6 +32,7 @@ from cubequeue_server.mysql.statements import (
     checked_text,
 )
 from cubequeue_server.mysql.stream import GoneError, PacketStream, PacketTooLargeError
+from cubequeue_server.unfinished import Unfinished
 from protocol.errors import ProtocolError, StatementSyntaxError
 from protocol.mysql_login import asks_for_tls, read_change_user, read_login
 from protocol.mysql_parameters import MalformedPacketError, read_parameters
@@ -78,6 +79,7 @@ class Backend(Protocol):
     """Who executes statements: the server."""
 
     counters: Counters
+    unfinished: Unfinished
 
     def call(self, statement: Statement, caller: Caller, tell: Callable[[Outcome], None]) -> Call:
         """Execute a statement and have `tell` called with its outcome, now or later."""

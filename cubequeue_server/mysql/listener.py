@@ -108,7 +108,7 @@ class MysqlListener:
         from cubequeue_server.mysql.stream import GoneError, PacketStream  # noqa: PLC0415
 
         self._last_number = self._last_number % 0xFFFFFFFF + 1
-        stream = PacketStream(opening, self._max_packet_bytes)
+        stream = PacketStream(opening, self._max_packet_bytes, self._backend.unfinished)
         identities = Identities(self._credentials)
         connection = MysqlConnection(
             stream, self._backend, identities, self._last_number, self._max_packet_bytes, tls=self._tls

@@ -11,10 +11,12 @@ import ssl
 from typing import Final
 
 from cubequeue_server.mysql.opening import Opening
+from cubequeue_server.unfinished import Unfinished
 from protocol.mysql_parameters import MalformedPacketError
 
 _MAX_PIECE: Final = 0xFFFFFF
 _WRITE_TIMEOUT_S: Final = 60.0
+_SMALL_PACKET_BYTES: Final = 16 * 1024  # of which it does not matter that they are awaited
 
 
 class PacketTooLargeError(Exception):
@@ -31,8 +33,9 @@ class PacketStream:
     Until `proceed` nothing is read ahead, so that TLS can begin after any packet.
     """
 
-    def __init__(self, opening: Opening, max_packet_bytes: int) -> None:
+    def __init__(self, opening: Opening, max_packet_bytes: int, unfinished: Unfinished) -> None:
         self.max_packet_bytes = max_packet_bytes
+        self._unfinished = unfinished
         self._opening = opening
         self._reader: Opening | asyncio.StreamReader = opening
         self._writer: asyncio.StreamWriter | None = None
@@ -59,9 +62,26 @@ class PacketStream:
             self._sequence = (sequence + 1) % 256
             if len(payload) + length > self.max_packet_bytes:
                 raise PacketTooLargeError
-            payload += await self._exactly(length)
+            payload += await self._piece(length, len(payload))
             if length < _MAX_PIECE:
                 return bytes(payload)
+
+    async def _piece(self, length: int, bytes_before: int) -> bytes:
+        """One piece of a payload; while a large one arrives it counts among what all clients have begun."""
+        if length + bytes_before <= _SMALL_PACKET_BYTES:
+            return await self._exactly(length)
+        self._unfinished.hold(self, length + bytes_before, is_unfinished=True)
+        try:
+            return await self._exactly(length)
+        finally:
+            self._unfinished.release(self)
+
+    def shrink(self) -> None:
+        """Nothing is kept between two packets."""
+
+    def give_up(self, _reason: str) -> None:
+        """Close for the sake of others: in the middle of a packet there is no way to say why."""
+        self.abort()
 
     async def write(self, data: bytes, drain: bool = True) -> None:
         """Send a payload, in the order of calls. Raises GoneError."""

@@ -9,6 +9,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -59,8 +60,9 @@ async def ports(
     sql: SqlEngine = answer_one,
     credentials: Credentials | None = None,
     tls: ssl.SSLContext | None = None,
+    **options: Any,
 ) -> AsyncIterator[Ports]:
-    async with serving(store, sql) as server:
+    async with serving(store, sql, **options) as server:
         port = MysqlListener(Endpoint("127.0.0.1", 0), server, credentials or Credentials(), MAX_PACKET, tls)
         await port.start()
         try:
@@ -123,6 +125,22 @@ async def test_no_handshake(junk: bytes) -> None:
         assert await client.is_closed()
         async with mysql(both.address) as other:
             assert await other.rows("SELECT 1")
+
+
+async def test_packets_that_stop_in_the_middle_are_bounded_in_bytes_and_in_time() -> None:
+    async with ports(max_unfinished_bytes=2 * MIB, message_timeout_s=0.5) as both:
+        async with mysql(both.address) as first, mysql(both.address) as second:
+            first.writer.write((MIB + 1).to_bytes(3, "little") + b"\0" + bytes(MIB))
+            await until(lambda: both.server.counters.unfinished_bytes == MIB + 1)
+            second.writer.write((MIB + 2).to_bytes(3, "little") + b"\0" + bytes(MIB))
+            assert await first.is_closed()
+            assert both.server.counters.messages_unfinished == 1
+            assert both.server.counters.unfinished_bytes == MIB + 2
+            assert await second.is_closed()
+        assert both.server.counters.messages_unfinished == 2
+        assert both.server.counters.unfinished_bytes == 0
+        async with mysql(both.address) as third:
+            assert await third.rows("SELECT 1")
 
 
 async def test_packets_out_of_order_close() -> None:
