@@ -46,7 +46,7 @@ STOP_TIMEOUT_S = 5.0
 _SERVER_STOP_TIMEOUT_S = 4.0
 _LAST_WORDS_S = 0.2
 
-_MESSAGES_HELD = 4  # of the largest size, while they arrive; two of them may be one that is refused politely
+_READ_AHEAD_BYTES = 1024 * 1024  # beyond a message, of those that follow
 
 _log = logging.getLogger("cubequeue")
 _PROBE_STATEMENT = OtherSql(b"SELECT 1")
@@ -111,7 +111,9 @@ def server_options(settings: Settings) -> ServerOptions:
         announce_version=settings.announce_version or "",
         max_message_bytes=settings.transport_max_message_size,
         max_frame_bytes=settings.transport_max_frame_size,
-        max_unfinished_bytes=_MESSAGES_HELD * settings.transport_max_message_size,
+        max_unfinished_bytes=max(
+            settings.unfinished_max_bytes, settings.transport_max_message_size + _READ_AHEAD_BYTES
+        ),
         max_connections=settings.max_connections,
         max_connections_per_user=settings.max_connections_per_user,
         processing_kept_s=settings.join_in_flight_ms / 1000,

@@ -73,6 +73,7 @@ class Settings:
     join_in_flight_ms: int
     transport_max_message_size: int
     transport_max_frame_size: int
+    unfinished_max_bytes: int
     log_level: str
     log_format: str
     slow_statement_ms: int
@@ -240,6 +241,7 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         join_in_flight_ms=values["join_in_flight"],
         transport_max_message_size=values["transport_max_message_size"],
         transport_max_frame_size=values["transport_max_frame_size"],
+        unfinished_max_bytes=values["unfinished_max_size"],
         log_level=values["log_level"],
         log_format=values["log_format"],
         slow_statement_ms=values["slow_statement"],

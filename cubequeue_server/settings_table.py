@@ -165,6 +165,11 @@ _CONNECTIONS = (
         ("CUBESTORE_TRANSPORT_MAX_FRAME_SIZE",), 4 * MIB, 256 * MIB,
     ),
     Setting(
+        "unfinished_max_size", Size(), 256 * MIB,
+        "Bytes of messages not complete yet, of all connections; one of the largest size always fits.",
+        minimum=16 * MIB, maximum=64 * GIB, memory_percent=20,
+    ),
+    Setting(
         "join_in_flight", Duration(), 3_600 * SECOND_MS,
         "How long a repeated message joins its first one while that is in progress.",
         ("CUBESTORE_DROP_WS_PROCESSING_MESSAGES_AFTER",), 1 * SECOND_MS, 86_400 * SECOND_MS,

@@ -18,3 +18,9 @@ def test_the_limits_of_connections_reach_the_server() -> None:
     assert options.processing_kept_s == 90.0
     assert options.max_connections == 11
     assert options.max_message_bytes == 32 * 1024 * 1024
+    assert options.max_unfinished_bytes == 256 * 1024 * 1024
+
+
+def test_the_largest_message_fits_among_what_is_unfinished() -> None:
+    loaded = load(CUBEQUEUE_UNFINISHED_MAX_SIZE="16MiB", CUBESTORE_TRANSPORT_MAX_MESSAGE_SIZE="128MiB")
+    assert server_options(loaded.settings).max_unfinished_bytes > 128 * 1024 * 1024
