@@ -1,0 +1,61 @@
+"""How long a start takes to recover the items of a journal."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from storage.journal import rows
+from storage.journal.engine import Engine
+from storage.journal.recorder import Group
+from storage.journal.store import Durability, JournaledStore, Surroundings
+from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+
+_ITEMS_A_GROUP = 10
+_PAYLOAD_BYTES = 2_000
+
+
+class Recovery(NamedTuple):
+    """Seconds by the clock, and of this thread's processor time, which other processes do not lengthen."""
+
+    items: int
+    wall_s: float
+    cpu_s: float
+
+
+def make_journal(directory: Path, items: int) -> None:
+    """A journal of so many items with payloads of 2 KB in 50 queues, written as a server would."""
+    now_ms = time.time_ns() // 1_000_000
+    engine, random = Engine(directory), Random(1)
+    engine.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
+    for first in range(1, items + 1, _ITEMS_A_GROUP):
+        puts: list[tuple[bytes, bytes]] = []
+        for id_ in range(first, first + _ITEMS_A_GROUP):
+            payload = random.randbytes(_PAYLOAD_BYTES // 2).hex().encode()
+            puts.append((rows.chunk_key(id_, 0), payload))
+            stored = rows.stored(payload, lambda _, id_=id_: id_)  # type: ignore[misc]
+            item = rows.ItemRow(b"q%d:%d" % (id_ % 50, id_), stored, id_ % 5, now_ms, None, b"process", False, None)
+            puts.append((rows.numbered(rows.ITEM, id_), rows.encode(item)))
+        engine.write(Group(first, [], [], puts, []))
+    engine.close()
+
+
+def recover(directory: Path) -> Recovery:
+    """Open it as a start does; it is closed again."""
+
+    def later(_callback: object, _delay_ms: int) -> None:
+        """Nothing is written."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("nothing fails here, and nothing is done in a thread")
+
+    around = Surroundings(later, never, lambda: time.time_ns() // 1_000_000, Random(0).random, never)
+    start, start_cpu = time.perf_counter(), time.thread_time()
+    engine = Engine(directory, look_first=True)
+    limits = (QueueLimits(), CacheLimits(), AnswerLimits())
+    store = JournaledStore(engine, *limits, around, None, Durability.RELAXED, Durability.RELAXED)
+    recovery = Recovery(store.gauges()["queue_items"], time.perf_counter() - start, time.thread_time() - start_cpu)
+    engine.close()
+    return recovery

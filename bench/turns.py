@@ -1,0 +1,110 @@
+"""How long the journal holds the event loop up, with values of 5 MB from several connections at once.
+
+Every callback of the journal on the loop is timed. Where the kernel took the processor away meanwhile, for another
+process, the time says nothing and is not counted: `ru_nivcsw` tells. Waiting for the disk is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import uvloop
+
+from storage.interface import ANYBODY, Reply
+from storage.journal.engine import Engine
+from storage.journal.store import Durability, JournaledStore, Surroundings
+from storage.journal.sync import Syncer
+from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.vocabulary import CacheSet, QueueAck, QueueAdd, QueueResult, QueueRetrieve, Statement
+
+VALUE_BYTES = 5_000_000
+AT_ONCE = 4  # as if from so many connections, in one turn of the loop
+
+
+class Turns:
+    """The longest undisturbed callbacks, in seconds, longest first; `count` is of all."""
+
+    def __init__(self) -> None:
+        self.longest: list[float] = []
+        self.count = self.disturbed = 0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        switches = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        self.count += 1
+        if resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw != switches:
+            self.disturbed += 1
+            return
+        self.longest = sorted([*self.longest, seconds], reverse=True)[:20]
+
+
+def _value(number: int) -> bytes:
+    return Random(number).randbytes(VALUE_BYTES)
+
+
+async def _run(directory: Path, durability: Durability, rounds: int) -> Turns:
+    loop, turns = asyncio.get_running_loop(), Turns()
+
+    def timed(callback: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            with turns.timed():
+                callback()
+
+        return run
+
+    def later(callback: Callable[[], None], delay_ms: int) -> None:
+        loop.call_later(delay_ms / 1000, timed(callback)) if delay_ms else loop.call_soon(timed(callback))
+
+    def in_thread(work: Callable[[], None], then: Callable[[], None]) -> None:
+        loop.run_in_executor(None, work).add_done_callback(lambda _: then())
+
+    def fail(reason: str) -> None:
+        raise RuntimeError(reason)
+
+    def now_ms() -> int:
+        return time.time_ns() // 1_000_000
+
+    engine = Engine(directory)
+    syncer = Syncer(directory, lambda seq: store.synced(seq), fail)  # noqa: PLW0108  # there is no store yet
+    around = Surroundings(later, in_thread, now_ms, Random(0).random, fail)
+    limits = (QueueLimits(), CacheLimits(), AnswerLimits())
+    store = JournaledStore(engine, *limits, around, syncer.ask, durability, durability)
+    loop.add_reader(syncer.fileno(), timed(syncer.on_readable))
+    durable = asyncio.Event()
+    store.on_durable(durable.set)
+
+    async def ask(statements: list[Statement]) -> None:
+        replies = [store.execute(statement, ANYBODY, None, now_ms()) for statement in statements]
+        last = max(reply.commit_seq for reply in replies if isinstance(reply, Reply))
+        while store.durable_seq < last:
+            durable.clear()
+            await asyncio.wait_for(durable.wait(), 30)
+
+    for round_ in range(rounds):
+        paths = [b"q:%d" % (round_ * AT_ONCE + number) for number in range(AT_ONCE)]
+        values = [_value(number) for number in range(3)]
+        await ask([QueueAdd(path, values[0] + path) for path in paths])
+        await ask([QueueRetrieve(path, 1_000) for path in paths])
+        await ask([QueueAck(path, values[1] + path) for path in paths])
+        await ask([QueueResult(path) for path in paths])
+        await ask([CacheSet(b"c:%d" % number, values[2] + b"%d" % number, 60) for number in range(AT_ONCE)])
+        with turns.timed():
+            store.tick(now_ms(), 100)
+    loop.remove_reader(syncer.fileno())
+    store.close()
+    syncer.close()
+    return turns
+
+
+def journal_turns(directory: Path, mode: str, rounds: int) -> Turns:
+    """Life cycles of values of 5 MB, so many at once, and CACHE SETs, so many rounds, on a new journal."""
+    return uvloop.run(_run(directory, Durability(mode), rounds))
