@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 from bench import plans, servers
 from bench.measure import Measured, figures_of, measure
 from bench.record import Bench, Line, Target, line
+from bench.recovery import make_journal, recover
+from bench.turns import journal_turns
 
 CYCLE = "life cycle 2 KB"
 MODES = (("relaxed", "everysec"), ("strict", "always"))
@@ -37,3 +40,28 @@ def durable(bench: Bench) -> Iterator[Line]:
             targets = [Target("of_memory", "≥", 0.6)] if mode == "relaxed" and shape in {(16, 1), (16, 16)} else []
             name = f"{CYCLE}, {mode}, {shape[0]} × {shape[1]}"
             yield line("durability", name, figures, *targets, errors=got[mode].errors + got[appendfsync].errors)
+    yield from _turns(bench)
+    yield _recovery(bench)
+
+
+def _turns(bench: Bench) -> Iterator[Line]:
+    """The longest turns of the loop for the journal, with values of 5 MB from four connections at once."""
+    for mode, _ in MODES:
+        turns = journal_turns(bench.folder / f"turns-{mode}", mode, bench.scaled(10, 2))
+        figures = {
+            "longest_ms": turns.longest[0] * 1000,
+            "second_ms": turns.longest[1] * 1000,
+            "turns": float(turns.count),
+            "interrupted": float(turns.disturbed),
+        }
+        yield line("durability", f"the loop held up by values of 5 MB, {mode}", figures, Target("longest_ms", "≤", 5))
+
+
+def _recovery(bench: Bench) -> Line:
+    """A start on a journal of many items with payloads of 2 KB."""
+    make_journal(bench.folder / "recovery", 100_000)
+    gc.disable()  # as a start does
+    best = min((recover(bench.folder / "recovery") for _ in range(3)), key=lambda recovery: recovery.cpu_s)
+    gc.enable()
+    figures = {"wall_s": best.wall_s, "cpu_s": best.cpu_s}
+    return line("durability", f"recovery of {best.items} items of 2 KB", figures, Target("cpu_s", "≤", 2))
