@@ -14,7 +14,7 @@ from tests.crash.history import History, Operation, expanded
 from tests.protocol.sql_writer import write
 from tests.server.client import Address, Client, ClosedError, connected
 
-RETRY_S = 0.02
+RETRY_S = 0.1
 CONNECT_S = 5.0
 
 

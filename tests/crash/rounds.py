@@ -240,7 +240,7 @@ class Rounds:
 
 async def _some_events(history: History, random: Random) -> None:
     """Until a few or many statements more were sent or answered, and a moment longer."""
-    enough = history.events + random.choice([10, 100, 600]) * random.random()
+    enough = history.events + random.choice([10, 100, 1_000]) * random.random()
     deadline_s = time.monotonic() + MOMENT_S
     while history.events < enough and time.monotonic() < deadline_s:  # noqa: ASYNC110  # there is no event for it
         await asyncio.sleep(0.001)

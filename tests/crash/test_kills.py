@@ -18,7 +18,7 @@ from tests.crash.rounds import Rounds
 
 SEED = os.environ.get("CRASH_SEED") or str(Random().randrange(1 << 32))
 
-KILLS = 8
+KILLS = 6
 MODES = ("relaxed", "strict")
 # What is kept for less long makes the long form's starts quicker. Results outlast their round.
 SOAK_FLAGS = ("--answers-keep", "30s", "--answers-keep-undelivered", "60s")
