@@ -138,8 +138,11 @@ async def connected(url: str, kind: Callable[[], Connection] = Connection) -> As
         raise CommandError(f"{url}: {reason}") from error
     except (OSError, TimeoutError, ValueError) as error:
         text = getattr(error, "strerror", None) or str(error) or "no answer in time"
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            text += ": SSL_CERT_FILE=/path/ca.pem trusts an authority of your own"
         raise CommandError(f"{url}: {text}") from error
-    assert isinstance(listener, Connection)
+    if not isinstance(listener, Connection):  # the handshake never came to an end
+        raise CommandError(f"{url}: no WebSocket there; wss:// is for a server with TLS, ws:// for one without")
     try:
         yield listener
     finally:

@@ -168,7 +168,7 @@ def _throughput_line(now: Figures, before: Figures) -> str:
     items = sum(line.pending + line.active for line in now.queues)
     text = f"queues {len(now.queues)}  items {items}  results {now.info.get('QueueResults.keys_total', 0)}"
     if now.overview is None:
-        return text + "  (status port not reached: no throughput, no memory)"
+        return text + "  (no status port: no rates)"
     rate = _rate(now, before, _number(now.overview, "executed"), _number(before.overview, "executed"))
     connections, in_flight = (_number(now.overview, name) for name in ("connections", "in_flight"))
     return f"{text}  statements/s {rate}  connections {connections}  in flight {in_flight}"

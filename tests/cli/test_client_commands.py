@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
 import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -100,31 +95,6 @@ def test_no_server_is_one_line() -> None:
     assert failed.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("key", [b"q", b"\x03"])
-def test_top_draws_frames_of_the_terminal_and_ends_at_a_key(server: Running, key: bytes) -> None:
-    status = "--status-url=http://{}:{}".format(*server.status)
-    child, terminal = pty.fork()
-    if child == 0:
-        environment = {**clean_environment(), "COLUMNS": "80", "LINES": "24"}
-        os.execve(ENTRY_POINT, ["cubequeue", "top", url(server), status, "--interval=1"], environment)
-    output = b""
-    until = time.monotonic() + TIMEOUT_S
-    while output.count(b"\x1b[H") < 2 and time.monotonic() < until:
-        if select.select([terminal], [], [], 0.2)[0]:
-            output += os.read(terminal, 65536)
-    os.write(terminal, key)
-    while time.monotonic() < until:
-        try:
-            output += os.read(terminal, 65536)
-        except OSError:  # the end of a terminal whose process has gone
-            break
-    _, code = os.waitpid(child, 0)
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(code) == 0
-    assert b"statements/s" in output
-    assert output.endswith(b"\x1b[?1049l")
-
-
 def test_bench_measures_and_leaves_nothing(server: Running) -> None:
     done = run("bench", url(server), "--seconds=1", "--connections=2", "--depth=2")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -137,42 +107,3 @@ def test_bench_measures_and_leaves_nothing(server: Running) -> None:
 def test_texts_fit() -> None:
     assert printable(b"\xff\x9b\n\x7f") == "��\\n\\x7f"
     assert columns(fit("日本語" * 10, 9)) == 9
-
-
-def test_the_shell_answers_keeps_a_history_and_ends_at_the_end_of_input(server: Running, tmp_path: Path) -> None:
-    terminal, theirs = pty.openpty()
-    shell = subprocess.Popen(
-        [ENTRY_POINT, "sql", url(server)],
-        env={**clean_environment(), "XDG_STATE_HOME": str(tmp_path), "TERM": "dumb"},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    try:
-        output = b""
-        until = time.monotonic() + TIMEOUT_S
-        # Each at its own prompt: what is typed ahead of one may be read in another mode of the terminal.
-        typed = [b"CACHE SET TTL 60 'a' 'b'\n", b"nonsense\n", b"\x04"]
-        prompts = 0
-        while time.monotonic() < until:
-            if typed and output.count(b"cubequeue> ") > prompts:
-                prompts = output.count(b"cubequeue> ")
-                os.write(terminal, typed.pop(0))
-            if select.select([terminal], [], [], 0.2)[0]:
-                try:
-                    output += os.read(terminal, 65536)
-                except OSError:  # the shell has ended
-                    break
-        assert shell.wait(TIMEOUT_S) == 0, output
-    finally:
-        shell.kill()
-        shell.wait()
-        os.close(terminal)
-    assert not typed
-    assert b"(1 row)" in output
-    assert b"error: " in output
-    history = tmp_path / "cubequeue_history"
-    assert "CACHE SET" in history.read_text()
-    assert history.stat().st_mode & 0o077 == 0

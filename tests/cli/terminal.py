@@ -1,0 +1,80 @@
+"""A command on a terminal of a chosen size, bounded in time and ended whatever happens."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from tests.cli.running import ENTRY_POINT, TIMEOUT_S, clean_environment
+
+
+class Terminal:
+    """What the command wrote so far, and keys for it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
+        self.process = process
+        self.output = b""
+        self._descriptor = descriptor
+        self._until_s = time.monotonic() + TIMEOUT_S
+
+    def read(self) -> bool:
+        """Read what there is, for a fifth of a second at most; False at the end."""
+        assert time.monotonic() < self._until_s, self.output[-2_000:]
+        if select.select([self._descriptor], [], [], 0.2)[0]:
+            try:
+                self.output += os.read(self._descriptor, 65_536)
+            except OSError:  # the end of a terminal whose process has gone
+                return False
+        return True
+
+    def read_until(self, text: bytes, count: int = 1) -> None:
+        """Read until a text was there so many times."""
+        while self.output.count(text) < count:
+            assert self.read(), self.output[-2_000:]
+
+    def read_to_the_end(self) -> int:
+        """Read until the command has ended; its exit code."""
+        while self.read():
+            pass
+        return self.process.wait(TIMEOUT_S)
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._descriptor, keys)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Another size, of which the kernel tells the command."""
+        fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+
+@contextmanager
+def on_terminal(
+    *arguments: str, size: tuple[int, int] = (80, 24), variables: Mapping[str, str] | None = None
+) -> Iterator[Terminal]:
+    """A command of cubequeue whose terminal is of so many columns and lines."""
+    columns, lines = size
+    descriptor, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    environment = {name: text for name, text in clean_environment().items() if name not in {"COLUMNS", "LINES"}}
+    process = subprocess.Popen(
+        # Its terminal is the one whose Ctrl-C and changes of size it is told of.
+        ["setsid", "--ctty", ENTRY_POINT, *arguments],
+        env={**environment, **(variables or {})},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    try:
+        yield Terminal(process, descriptor)
+    finally:
+        process.kill()
+        process.wait(TIMEOUT_S)
+        os.close(descriptor)
