@@ -195,7 +195,7 @@ class Dispatcher:
         if not isinstance(outcome, Pending):
             self._complete(request, outcome)
             return
-        outcome.on_outcome = request.on_outcome
+        outcome.on_outcome = request
         request.pending = outcome
         if outcome.timeout_ms is not None:
             if self._is_stopping:

@@ -61,8 +61,8 @@ class InFlight:
         """All that are to be answered."""
         return (self.connection, *self.repeats)
 
-    def on_outcome(self, outcome: Outcome) -> None:
-        """What the store calls when the wait is over."""
+    def __call__(self, outcome: Outcome) -> None:
+        """What the store calls when the wait is over: the request itself, since a bound method takes 80 bytes."""
         self._on_outcome(self, outcome)
 
 

@@ -25,7 +25,7 @@ class Waits:
     all.
     """
 
-    __slots__ = ("_by_tick", "_empty_ticks", "_give_up", "_loop", "_ticks", "_timer")
+    __slots__ = ("_by_tick", "_empty_ticks", "_give_up", "_loop", "_newest_tick", "_ticks", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, give_up: Callable[[list[Pending]], None]) -> None:
         self._loop = loop
@@ -33,6 +33,7 @@ class Waits:
         self._by_tick: dict[int, dict[Pending, None]] = {}
         self._ticks: list[int] = []  # a heap of the keys of `_by_tick`
         self._empty_ticks = 0  # since they were dropped last; one that came and went twice counts twice
+        self._newest_tick = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -49,7 +50,9 @@ class Waits:
             if self._ticks[0] == tick:
                 self._schedule()
         waiting[pending] = None
-        return tick
+        if tick != self._newest_tick:
+            self._newest_tick = tick
+        return self._newest_tick  # one number object for all that end with it
 
     def cancel(self, pending: Pending, tick: int) -> None:
         """Forget `pending`, if it is still there."""
