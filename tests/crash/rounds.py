@@ -176,7 +176,8 @@ class Rounds:
         self.tally.kills += 1
         await self._reign.start()
         await self._reign.listening()
-        reader = Driver(self._reign.address, f"r{self._round}reader", history, self._random)
+        name = f"r{self._round}reader"
+        reader = Driver(self._reign.address, name, history, self._drawn_by(name, "driver"))
         found = await self._read_everything(reader, history)
         await self._reign.end()
         self.tally.kills += 1

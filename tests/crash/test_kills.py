@@ -14,7 +14,7 @@ from random import Random
 import pytest
 import uvloop
 
-from tests.crash.rounds import Rounds
+from tests.crash.rounds import WEIGHTS, Rounds, Voice
 
 SEED = os.environ.get("CRASH_SEED") or str(Random().randrange(1 << 32))
 
@@ -32,6 +32,14 @@ def check_kills(directory: Path, mode: str, kills: int, seed: str, *flags: str, 
     assert not found, f"CRASH_SEED={SEED}\n" + "\n".join(f"{each.rule}: {each.text}" for each in found[:5])
     assert rounds.tally.operations > 10 * kills
     assert rounds.tally.resent
+
+
+def test_a_seed_draws_the_same_statements_again() -> None:
+    once, again, other = (Voice("c", 1, Random(seed)) for seed in ("one", "one", "two"))
+    said = [once.drawer.draw(WEIGHTS) for _ in range(500)]
+    assert said == [again.drawer.draw(WEIGHTS) for _ in range(500)]
+    assert said != [other.drawer.draw(WEIGHTS) for _ in range(500)]
+    assert {type(statement) for statement in said} == set(WEIGHTS)
 
 
 @pytest.mark.parametrize("part", [1, 2])
