@@ -34,6 +34,7 @@ class Verdict(Enum):
 
 
 OnVerdict = Callable[[Verdict], None]
+OnRemoved = Callable[[frozenset[bytes]], None]
 
 
 class Credentials:
@@ -51,18 +52,26 @@ class Credentials:
         self._is_closed = False
         self._executor: ThreadPoolExecutor | None = None
         self.refused = 0  # connections, since the start
+        self._users: Users | None = None
+        self._on_removed: list[OnRemoved] = []
         self.replace(users)
 
+    def when_removed(self, tell: OnRemoved) -> None:
+        """Have `tell` called with the names of users that are no longer there, to end their connections."""
+        self._on_removed.append(tell)
+
     def replace(self, users: Users | None) -> None:
-        """Take other users from now on. Who is connected stays."""
+        """Take other users from now on. Who is connected stays if its name does, whatever became of the password."""
+        removed = frozenset(self._users or ()) - frozenset(users or ())
         self._users = users
         self._proved: dict[bytes, bytes] = {}
         self._decoy: ScryptHash | None = None
-        if users is None:
-            return
-        hashes = [secret for secret in users.values() if isinstance(secret, ScryptHash)]
+        hashes = [secret for secret in (users or {}).values() if isinstance(secret, ScryptHash)]
         # A stranger must wait as long as a user does, or the time tells the names.
         self._decoy = max(hashes, key=lambda each: (each.p << each.log_n) * each.r, default=None)
+        if removed:
+            for tell in self._on_removed:
+                tell(removed)
 
     @property
     def are_demanded(self) -> bool:

@@ -195,9 +195,9 @@ class Connection:
 
     # Ending
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, cause: str = "") -> None:
         if self._websocket is not None:
-            self._websocket.close(code, reason)
+            self._websocket.close(code, reason, cause)
 
     def abort(self, cause: str) -> None:
         if self._websocket is not None:

@@ -33,6 +33,7 @@ class Counters:
     connections_accepted: int = 0
     connections_refused: int = 0
     connections_evicted: int = 0  # by the cap per user
+    connections_removed: int = 0  # of users that a reload removed
     handshakes_dropped: int = 0  # for newer ones, past `max_handshakes`
     peers_silent: int = 0  # dropped for want of a pong
     readers_slow: int = 0  # closed with 1008

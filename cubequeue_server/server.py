@@ -22,7 +22,7 @@ from cubequeue_server.options import ServerOptions
 from cubequeue_server.outbox import Outbox
 from cubequeue_server.settings_values import Endpoint
 from cubequeue_server.unfinished import Unfinished
-from cubequeue_server.websocket import SERVICE_RESTART, TRY_AGAIN_LATER, WebSocket
+from cubequeue_server.websocket import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, WebSocket
 from storage.interface import Caller, Outcome, Store
 from storage.vocabulary import Statement
 
@@ -30,11 +30,13 @@ __all__ = ["Server", "ServerOptions", "SqlEngine"]
 
 _EVICTED: Final = "connection evicted to admit a newer one for the same user"
 _STOPPING: Final = "cubequeue is stopping"
+_REMOVED: Final = "this user was removed"
 
 _ORDINARY_ENDS: Final = frozenset({"client", "lost", "stopping"})
 _log = logging.getLogger(__name__)
 
 _CHECK_PEERS_S: Final = 1.0
+_CLOSED_AT_ONCE: Final = 100  # connections between two turns of the loop
 _BUSY_TICK_S: Final = 0.001  # until the next tick when more is due: others get their turn in between
 _STOP_POLL_S: Final = 0.005
 _SHARE_FOR_ANSWERS: Final = 0.5  # of the time a stop may take; the rest is for closing
@@ -95,6 +97,7 @@ class Server:
         self._listener = await loop.create_server(
             self._accept, self._options.host or None, self._options.port, backlog=self._options.backlog
         )
+        self._credentials.when_removed(self._end_removed)
         self._tick()
         self._check_peers()
         self.lag.start()
@@ -186,6 +189,18 @@ class Server:
             del clients[oldest]
             self.counters.connections_evicted += 1
             oldest.close(TRY_AGAIN_LATER, _EVICTED)
+
+    def _end_removed(self, users: frozenset[bytes]) -> None:
+        """Close the connections of users that are users no longer, a few at a time."""
+        self._close_removed([each for user in users for each in self._of_user.get(user, ())])
+
+    def _close_removed(self, connections: list[Connection]) -> None:
+        for connection in connections[:_CLOSED_AT_ONCE]:
+            self.counters.connections_removed += 1
+            connection.close(POLICY_VIOLATION, _REMOVED, "removed")
+        rest = connections[_CLOSED_AT_ONCE:]
+        if rest:
+            self._loop.call_soon(self._close_removed, rest)
 
     def _on_lost(self, connection: Connection) -> None:
         del self._connections[connection]

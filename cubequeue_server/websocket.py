@@ -252,8 +252,7 @@ class WebSocket(FrameListener):
         self._release()
 
     def give_up(self, reason: str) -> None:
-        self.end_cause = self.end_cause or "unfinished"
-        self.close(POLICY_VIOLATION, reason)
+        self.close(POLICY_VIOLATION, reason, "unfinished")
 
     def _release(self) -> None:
         self._unfinished.release(self)
@@ -380,12 +379,15 @@ class WebSocket(FrameListener):
 
     # Ending
 
-    def close(self, code: int, reason: str) -> None:
-        """Send what is left and a close frame; the peer has `close_timeout_s` to close as well."""
+    def close(self, code: int, reason: str, cause: str = "") -> None:
+        """Send what is left and a close frame; the peer has `close_timeout_s` to close as well.
+
+        `cause` is why, in a word, where the code does not tell.
+        """
         if not self.is_open:
             return
         self.is_open = False
-        self.end_cause = self.end_cause or _CAUSES.get(code, "internal")
+        self.end_cause = self.end_cause or cause or _CAUSES.get(code, "internal")
         self._backlog.clear()
         self._fragments = None
         self.flush()

@@ -37,6 +37,7 @@ OF_COUNTERS: Final = (
         "cubequeue_connections_ended_total", "Connections that the server ended, by cause.", "cause",
         {
             "connections_evicted": "evicted",
+            "connections_removed": "removed",
             "handshakes_dropped": "handshake",
             "peers_silent": "silent",
             "readers_slow": "slow",

@@ -52,7 +52,14 @@ class MysqlListener:
         """Listen. Raises OSError when the address cannot be had."""
         loop = asyncio.get_running_loop()
         host, port = self._endpoint
+        self._credentials.when_removed(self._end_removed)
         self._server = await loop.create_server(lambda: Opening(self._on_connected), host, port)
+
+    def _end_removed(self, users: frozenset[bytes]) -> None:
+        """End the connections of users that are users no longer, whatever they wait for."""
+        for client in self._clients.values():
+            if client is not None and (client[0].session.username or "").encode() in users:
+                client[1].abort()
 
     @property
     def address(self) -> Endpoint:

@@ -11,7 +11,7 @@ from base64 import b64encode
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from cubequeue_server.auth import Credentials, Verdict
@@ -171,11 +171,18 @@ def test_users_are_read_again_and_a_bad_file_keeps_the_old(tmp_path: Path) -> No
             until_status(server, basic("ann", "new"), 101)
             assert upgrade_status(server, basic("ann", "old")) == 403
             pong = old.ping()
-            assert pong.wait(5), "who is connected stays"
+            assert pong.wait(5), "who is connected stays, with the old password"
+            users.write_text("bob:new\n")
+            server.process.send_signal(signal.SIGHUP)
+            with pytest.raises(ConnectionClosed):
+                old.recv(timeout=10)
+            assert old.protocol.close_rcvd is not None
+            assert (old.protocol.close_rcvd.code, old.protocol.close_rcvd.reason) == (1008, "this user was removed")
+            assert upgrade_status(server, basic("ann", "new")) == 403
         users.write_text(SECRET)
         server.process.send_signal(signal.SIGHUP)
         assert server.get("/livez") == (200, b"")
-        assert upgrade_status(server, basic("ann", "new")) == 101
+        assert upgrade_status(server, basic("bob", "new")) == 101
         assert upgrade_status(server, {}) == 403
         (error,) = errors_of(server)
         assert "the users stay as they were: CUBEQUEUE_USERS_FILE=" in error

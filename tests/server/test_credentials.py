@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from base64 import b64encode
 
 import pytest
@@ -174,3 +175,43 @@ async def test_a_timeout_during_the_check() -> None:
         assert (await read_refusal(client))[0] == 408
         await until(lambda: not server._credentials._checks)
         await until(lambda: not server._fronts)
+
+
+# Users that are removed
+
+
+async def test_the_connections_of_removed_users_are_closed_and_no_others() -> None:
+    known = credentials()
+    async with serving(credentials=known) as server:
+        ann, bob = (basic("ann", "secret"), basic("bob", "other"))
+        async with (
+            connected(server.address, "a", Authorization=ann) as first,
+            connected(server.address, "b", Authorization=ann) as second,
+            connected(server.address, "c", Authorization=bob) as other,
+        ):
+            waiting = await first.send("QUEUE RESULT_BLOCKING 60000 5")
+            await first.settle()
+            known.replace({b"bob": b"changed"})
+            assert await first.closed() == (1008, "this user was removed")
+            assert await second.closed() == (1008, "this user was removed")
+            assert not first.replies[waiting]
+            await other.settle()
+            assert server.counters.connections_removed == 2
+        answer = await refused(server.address, request(changes={"Authorization": ann}))
+        assert answer[0] == 403
+
+
+async def test_many_connections_of_a_removed_user_are_closed_in_several_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cubequeue_server.server._CLOSED_AT_ONCE", 2)
+    known = credentials()
+    async with serving(credentials=known) as server:
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(connected(server.address, str(i), Authorization=basic("ann", "secret")))
+                for i in range(7)
+            ]
+            known.replace({b"bob": b"other"})
+            assert server.counters.connections_removed == 2
+            for client in clients:
+                assert (await client.closed())[0] == 1008
+        assert server.counters.connections_removed == 7

@@ -293,6 +293,19 @@ async def test_who_may_not_come_in_gets_no_further() -> None:
             assert await other.rows("CACHE GET 'k'") == [(None,)]
 
 
+async def test_clients_whose_user_is_removed_are_ended_whatever_they_wait_for() -> None:
+    credentials = Credentials({b"ann": b"", b"bob": b"x"})
+    async with ports(credentials=credentials) as both, mysql(both.address) as idle, mysql(both.address) as waiting:
+        waiting.command(QUERY, b"QUEUE RESULT_BLOCKING 3600000 1")
+        await until(lambda: both.server.in_flight == 1)
+        credentials.replace({b"ann": b"changed", b"bob": b"x"})
+        assert await idle.rows("SELECT 1")
+        credentials.replace({b"bob": b"x"})
+        assert await idle.is_closed()
+        assert await waiting.is_closed()
+        await until(lambda: not both.server.in_flight)
+
+
 # Answers of SELECTs that come later
 
 
