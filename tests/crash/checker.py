@@ -65,7 +65,7 @@ def check(operations: Sequence[Operation], ids: Ids | None = None) -> list[Viola
         *_other_answers(operations),
         *_wrong_ids(operations, Ids() if ids is None else ids),
         *_wrong_order(operations),
-        *_lost_heartbeats(operations),
+        *_wrong_heartbeats(operations),
         *_impossible(operations),
     ]
 
@@ -145,46 +145,33 @@ def _wrong_order(operations: Sequence[Operation]) -> Iterator[Violation]:
 # Rules about heartbeats, which only a SELECT shows.
 
 
-def _lost_heartbeats(operations: Sequence[Operation]) -> Iterator[Violation]:
-    """No older than the last one that was acknowledged, no newer than the last one that was answered."""
-    of_path = paths_of_ids(operations)
-    beats: defaultdict[bytes, list[tuple[int, Operation]]] = defaultdict(list)
-    for operation in operations:
-        id_ = _beaten(operation)
-        if id_ is not None and id_ in of_path:
-            beats[of_path[id_]].append((id_, operation))
-    for operation in operations:
-        if not isinstance(operation.statement, OtherSql):
-            continue
-        for prefix, key, heartbeat in operation.rows:
-            of_item = _of_last_item(beats[b"%s:%s" % (prefix, key)], of_path)
-            if not of_item:
-                continue
-            beaten_ms = 0 if heartbeat is None else _ms(heartbeat)
-            due_ms = max(beat.begin_ms for beat in of_item)
-            if beaten_ms < due_ms:
-                yield Violation("heartbeat", f"{beaten_ms} of {key!r} is older than {due_ms} of {of_item[-1]}")
+def _wrong_heartbeats(operations: Sequence[Operation]) -> Iterator[Violation]:
+    """That of an item at the end is from while one was asked for, and no older than the last one that is sure."""
+    last_ids = {path: id_ for id_, path in sorted(paths_of_ids(operations).items())}
+    rows = [row for each in operations if isinstance(each.statement, OtherSql) for row in each.rows]
+    for prefix, key, heartbeat in rows:
+        path = b"%s:%s" % (prefix, key)
+        sure = [each for each in operations if path in last_ids and _beaten(each) == last_ids[path]]
+        others = [each for each in operations if isinstance(each.statement, QueueHeartbeat) and _beaten(each) == path]
+        beaten_ms = 0 if heartbeat is None else _ms(heartbeat)
+        due_ms = max((each.begin_ms for each in sure), default=0)
+        if beaten_ms < due_ms:
+            yield Violation("heartbeat", f"{beaten_ms} of {path!r} is older than {due_ms} of {sure[-1]}")
+        elif beaten_ms and not any(each.begin_ms <= beaten_ms <= each.end_ms for each in sure + others):
+            yield Violation("heartbeat", f"nobody asked for {beaten_ms} of {path!r}")
 
 
-def _beaten(operation: Operation) -> int | None:
-    """The id of the item whose heartbeat this statement set for sure, if it lived on."""
+def _beaten(operation: Operation) -> KeyRef | None:
+    """The item whose heartbeat this statement set: by its id, which is sure if the item lived on, or by its path."""
     ask, rows = operation.statement, operation.rows
-    if isinstance(ask, QueueHeartbeat):
-        return ask.key if isinstance(ask.key, int) else None
-    if isinstance(ask, QueueRetrieve):
-        return int(rows[0][4]) if rows and rows[0][4] is not None else None
-    if isinstance(ask, QueueAddAndRetrieve):
-        return int(rows[0][0] or 0) if rows[0][4] is not None else None
+    match ask:
+        case QueueHeartbeat():
+            return ask.key
+        case QueueRetrieve():
+            return int(rows[0][4]) if rows and rows[0][4] is not None else None
+        case QueueAddAndRetrieve():
+            return int(rows[0][0] or 0) if rows[0][4] is not None else None
     return None
-
-
-def _of_last_item(beats: list[tuple[int, Operation]], of_path: dict[int, bytes]) -> list[Operation]:
-    """Those of the newest item of a path: the one that a list at the end of a history shows."""
-    if not beats:
-        return []
-    path = of_path[beats[0][0]]
-    last = max(id_ for id_, each in of_path.items() if each == path)
-    return [operation for id_, operation in beats if id_ == last]
 
 
 def _ms(timestamp: bytes) -> int:

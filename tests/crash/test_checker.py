@@ -295,6 +295,14 @@ WRONG = {
             (OtherSql(HEARTBEATS_QUERY), ((b"q", b"a", b"1970-01-01T00:00:03.500Z"),)),
         ),
     ),
+    "an invented heartbeat": (
+        "heartbeat",
+        one_by_one(
+            (add(b"q:a"), added(7)),
+            (QueueHeartbeat(7), NOTHING),  # from 3 s to 4 s
+            (OtherSql(HEARTBEATS_QUERY), ((b"q", b"a", b"1970-01-01T00:00:04.500Z"),)),
+        ),
+    ),
     "an error": ("error", one_by_one((INCR, "Internal: oh"))),
     "no answer": ("unanswered", [operation(INCR, (), 1, None)]),
 }
@@ -325,13 +333,17 @@ def test_ids_do_not_come_again_in_a_later_history() -> None:
     assert [each.rule for each in check(one_by_one((add(b"q2:a"), added(5))), ids)] == ["id went back"]
 
 
-def test_a_newer_heartbeat_is_none_lost() -> None:
+def test_heartbeats_by_id_and_path_are_right() -> None:
     operations = one_by_one(
         (add(b"q:a"), added(7)),
         (QueueHeartbeat(7), NOTHING),
-        (OtherSql(HEARTBEATS_QUERY), ((b"q", b"a", b"1970-01-01T00:00:03.500Z"),)),
+        (QueueHeartbeat(b"q:a"), NOTHING),
+        (add(b"q:b"), added(8)),
     )
-    assert check(operations) == []
+    for key, heartbeat in ((b"a", b"03.500"), (b"a", b"06.000"), (b"b", None)):
+        shown = None if heartbeat is None else b"1970-01-01T00:00:%sZ" % heartbeat
+        (select,) = one_by_one((OtherSql(HEARTBEATS_QUERY), ((b"q", key, shown),)))
+        assert check([*operations, select]) == []
 
 
 @pytest.mark.parametrize("size", [1, 10, 300, 70_000])
