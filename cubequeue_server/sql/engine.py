@@ -71,7 +71,9 @@ class SqlEngine:
 
         words = leading_words(text, _LEADING_WORDS)
         if words[:1] not in (["SELECT"], ["WITH"]) and not opens_with_bracket(text):
-            return answer_by_words(words, text)
+            from cubequeue_server.sql.describe import describe  # noqa: PLC0415  # for people at a prompt
+
+            return describe(text) or answer_by_words(words, text)
         return self._run(self._compile(statement), now_ms)
 
     def _compile(self, statement: OtherSql) -> Plan:

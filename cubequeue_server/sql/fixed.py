@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from storage.errors import UserError
+from storage.system_tables import SystemTable
 from storage.vocabulary import EMPTY_RESULT, Columns, ColumnType, Result
 
 _STRING: Final = ColumnType.STRING
@@ -15,10 +16,15 @@ _PURPOSE: Final = (
     "pre-aggregations use a real CubeStore, or define them with `external: false` to keep them in the data source"
 )
 _QUOTED_TEXT_CHARACTERS: Final = 200
+_OWN_TABLES: Final = tuple(table.value.removeprefix("system.") for table in SystemTable)
+_ALIKE: Final = 0.75
 
 
 def _one(name: str, value: str) -> Result:
     return Result(Columns((name, _STRING)), [(value.encode(),)])
+
+
+_ONE_NULL: Final = Result(Columns(("database()", _STRING)), [(None,)])
 
 
 def _variable(name: str, value: str) -> Result:
@@ -28,6 +34,12 @@ def _variable(name: str, value: str) -> Result:
 # Whole texts, in lower case.
 _STARTUP: Final = {
     "select current_user()": _one("current_user()", "root"),
+    # What the shells of MySQL and MariaDB ask for \s, for USE and at their start: no schema is chosen, ever.
+    "select database()": _ONE_NULL,
+    "select database(), user() limit 1": Result(
+        Columns(("database()", _STRING), ("user()", _STRING)), [(None, b"root")]
+    ),
+    "select user()": _one("user()", "root"),
     "select connection_id()": _one("connection_id()", "1"),
     "select connection_id() as connectionid": _one("connectionid", "1"),
     "set names utf8": EMPTY_RESULT,
@@ -91,8 +103,13 @@ def answer_foreign(text: str) -> Result:
 
 
 def no_such_table(name: str) -> UserError:
-    """The error of a SELECT from a table that is not here."""
-    return UserError(f"Table {name} was not found: {_PURPOSE}.")
+    """The error of a SELECT from a table that is not here; who means one of ours is told how it is called."""
+    from difflib import get_close_matches  # noqa: PLC0415  # wanted for mistakes only
+
+    schema, _, table = name.lower().rpartition(".")
+    meant = get_close_matches(table, _OWN_TABLES, 1, _ALIKE) if schema in {"", "system"} else []
+    hint = f"did you mean system.{meant[0]}?" if meant else f"{_PURPOSE}."
+    return UserError(f"Table {name} was not found: {hint}")
 
 
 def unsupported(text: bytes) -> UserError:

@@ -115,3 +115,23 @@ def test_a_password_of_which_only_the_hash_is_known(tmp_path: Path) -> None:
         assert lines(guarded, "SELECT 1", "--user=bob", "--password=plain") == [["1"]]
         for user in ("ann", "bob", "nobody"):
             assert run(guarded, "SELECT 1", f"--user={user}", "--password=wrong").returncode == 1
+
+
+def test_what_people_type_first(server: Running) -> None:
+    status = run(server, "\\s")
+    assert (status.returncode, status.stderr) == (0, "")
+    assert "Server version:\t\t5.1.10" in status.stdout
+    assert "Current user:\t\troot" in status.stdout
+    described = lines(server, "USE system; DESCRIBE system.cache;")
+    assert [row[:2] for row in described] == [
+        ["id", "text"],
+        ["prefix", "text"],
+        ["expire", "timestamp"],
+        ["value", "text"],
+    ]
+    assert lines(server, "SHOW FIELDS FROM system.queue_results")[0][0] == "id"
+    wrong = run(server, "SELECT * FROM queues")
+    assert wrong.stderr.endswith("Table queues was not found: did you mean system.queue?\n")
+    long = run(server, "SELECT count(*) FROM system.queue WHERE id IN (" + ", ".join(["'x'"] * 200_000) + ")")
+    assert long.returncode == 1
+    assert long.stderr.endswith("SELECT of 1000046 bytes exceeds the maximum of 262144 bytes\n")

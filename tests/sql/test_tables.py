@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import subprocess
 import sys
 import time
@@ -305,3 +306,42 @@ def test_the_memory_of_an_evaluation_is_bounded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
     assert done.stdout == "SELECT needs too much memory\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DESCRIBE system.queue",
+        "desc `system`.`queue`;",
+        "SHOW COLUMNS FROM system.queue",
+        "show full fields in system . queue",
+    ],
+)
+def test_a_table_can_be_described(text: str) -> None:
+    result = World().engine.execute(OtherSql(text.encode()), NOW_MS)
+    assert isinstance(result, Result)
+    assert [row[:2] for row in result.rows][:3] == [(b"id", b"text"), (b"prefix", b"text"), (b"created", b"timestamp")]
+    assert len(result.rows) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("queue", "did you mean system.queue?"),
+        ("system.queues", "did you mean system.queue?"),
+        ("queue_result", "did you mean system.queue_results?"),
+        ("dev.queue", "cubequeue keeps Cube's queue and cache only"),
+        ("orders", "cubequeue keeps Cube's queue and cache only"),
+    ],
+)
+def test_who_means_one_of_the_tables_is_told_its_name(name: str, hint: str) -> None:
+    with pytest.raises(UserError, match=f"^Table {name} was not found: {re.escape(hint)}"):
+        World().engine.execute(OtherSql(f"SELECT * FROM {name}".encode()), NOW_MS)
+
+
+@pytest.mark.parametrize(
+    "text", ["DESCRIBE orders", "DESCRIBE system.nothing", "DESC system.queue x", "SHOW COLUMNS FROM a"]
+)
+def test_what_is_not_here_is_not_described(text: str) -> None:
+    with pytest.raises(UserError):
+        World().engine.execute(OtherSql(text.encode()), NOW_MS)
