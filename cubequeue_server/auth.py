@@ -98,8 +98,9 @@ class Credentials:
         if hmac.compare_digest(self._digest(password), expected or self._nobody):
             on_verdict(Verdict.ADMITTED)
             return
-        slow = self._decoy if secret is None else secret
-        if not isinstance(slow, ScryptHash):
+        # Whose password is known in the clear waits as a stranger does, or the time would tell of the name.
+        slow = secret if isinstance(secret, ScryptHash) else self._decoy
+        if slow is None:
             on_verdict(Verdict.REFUSED)
         elif self._checks >= _MAX_CHECKS or self._is_closed:
             on_verdict(Verdict.BUSY)
@@ -156,7 +157,7 @@ class Credentials:
             self.check(user, password, on_verdict)
             return
         is_match = not check.cancelled() and check.exception() is None and check.result()
-        if is_match and users is not None and user in users:  # else it was the decoy's
+        if is_match and users is not None and isinstance(users.get(user), ScryptHash):  # else it was the decoy's
             self._proved[user] = self._digest(password)
             on_verdict(Verdict.ADMITTED)
         else:

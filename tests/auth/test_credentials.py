@@ -102,6 +102,9 @@ async def _stranger() -> None:
     assert at_once(credentials, b"eve", b"password") == []
     assert await credentials.verify(b"eve", b"password") is Verdict.REFUSED, "right for the hash, but of nobody"
     assert at_once(credentials, b"ann", b"secret") == [Verdict.ADMITTED]
+    assert at_once(credentials, b"ann", b"password") == [], "the time does not tell ann from a stranger"
+    assert await credentials.verify(b"ann", b"password") is Verdict.REFUSED, "right for somebody else's hash"
+    assert at_once(credentials, b"ann", b"password") == [], "and not remembered"
 
 
 def test_a_stranger_waits_as_long_as_a_user() -> None:
