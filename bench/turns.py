@@ -74,7 +74,7 @@ async def _run(directory: Path, durability: Durability, rounds: int) -> Turns:
         return time.time_ns() // 1_000_000
 
     engine = Engine(directory)
-    syncer = Syncer(directory, lambda seq: store.synced(seq), fail)  # noqa: PLW0108  # there is no store yet
+    syncer = Syncer(directory, lambda seq, position: store.synced(seq, position), fail)  # noqa: PLW0108  # there is no store yet
     around = Surroundings(later, in_thread, now_ms, Random(0).random, fail)
     limits = (QueueLimits(), CacheLimits(), AnswerLimits())
     store = JournaledStore(engine, *limits, around, syncer.ask, durability, durability)

@@ -75,7 +75,9 @@ def _open_journaled(settings: Settings, now_ms: Callable[[], int], draw: Callabl
     directory = Path(settings.data_dir) / JOURNAL_FOLDER
     try:
         engine = Engine(directory, look_first=True)
-        syncer = Syncer(directory, lambda seq: store.synced(seq), _end)  # noqa: PLW0108  # there is no store yet
+        if engine.cut is not None:
+            _log.warning("%s", engine.cut)
+        syncer = Syncer(directory, lambda seq, position: store.synced(seq, position), _end)  # noqa: PLW0108  # there is no store yet
         store = JournaledStore(
             engine,
             settings.queue,

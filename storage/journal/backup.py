@@ -70,11 +70,16 @@ def _copy(directory: Path, database: sqlite3.Connection) -> int:
     try:
         if stored_schema(engine) is None:
             raise JournalError(f"the journal in {directory} is empty")
-        count = database.executemany("INSERT INTO journal VALUES (?, ?)", engine.rows(b"")).rowcount
+        count = database.executemany("INSERT INTO journal VALUES (?, ?)", _kept(engine)).rowcount
         database.commit()
     finally:
         engine.close()
     return count
+
+
+def _kept(engine: Engine) -> Iterator[tuple[bytes, bytes]]:
+    """All rows but what is of the log files of this directory alone."""
+    return (row for row in engine.rows(b"") if row[0] != rows.SYNCED_KEY)
 
 
 def restore(file: Path, directory: Path) -> int:

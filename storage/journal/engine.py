@@ -22,8 +22,9 @@ from rocksdict import (
 )
 
 from storage.journal.errors import BusyError, JournalError
-from storage.journal.log_files import prepare_logs
 from storage.journal.recorder import Group
+from storage.journal.rows import SYNCED_KEY
+from storage.journal.unsynced import cut_unsynced, prepare
 
 _MIB: Final = 1 << 20
 _TRIAL_NAME: Final = "trial.dbtmp"  # RocksDB deletes such, should one be left
@@ -70,16 +71,25 @@ class Engine:
         files, which is not to happen to a directory that is refused for what it holds.
         """
         self.directory = directory
+        self.cut: str | None = None  # what the log had lost when the machine failed
         # A stall of the engine would stop all requests: be told instead, and try again.
         self._write_options = WriteOptions()
         self._write_options.no_slowdown = True
         if not read_only:
             _refuse_foreign(directory)
-            prepare_logs(directory)
+            self.cut = prepare(directory)
         self._is_read_only = read_only or (look_first and (directory / "CURRENT").exists())
         if self._is_read_only:
             self._refuse_families()
-        self._db = self._open(self._is_read_only)
+        try:
+            self._db = self._open(self._is_read_only)
+        except JournalError:
+            # It checks every record; what it complains of may never have been synced.
+            cut = None if read_only else cut_unsynced(directory)
+            if cut is None:
+                raise
+            self.cut = cut
+            self._db = self._open(self._is_read_only)
 
     def _refuse_families(self) -> None:
         with _errors(f"cannot open the journal in {self.directory}"):
@@ -121,7 +131,7 @@ class Engine:
         """Close and open again, which is how the engine gets over a failed write. Reads what is committed."""
         with contextlib.suppress(JournalError):
             self.close()
-        prepare_logs(self.directory)
+        prepare(self.directory)
         self._db = self._open(read_only=False)
 
     def wait_when_busy(self) -> None:
@@ -131,6 +141,8 @@ class Engine:
     def write(self, group: Group) -> None:
         """Commit the rows of a group but its large texts. O(rows), about 1 µs each, and a copy of their bytes."""
         batch = WriteBatch(raw_mode=True)
+        if group.mark:
+            batch.put(SYNCED_KEY, group.mark)  # ahead of all others: there it is looked for
         for kind in group.ranges:
             batch.delete_range(kind, _after(kind))
         delete = batch.delete

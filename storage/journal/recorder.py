@@ -29,6 +29,7 @@ class Group(NamedTuple):
     deletes: list[bytes]
     puts: list[tuple[bytes, bytes]]
     large: list[tuple[int, bytes]]
+    mark: bytes = b""  # what is known to be synced by now, if that is news
 
     def chunks(self) -> Iterator[tuple[bytes, bytes]]:
         """The rows of the large texts."""

@@ -2,7 +2,7 @@
 
 | key | value |
 | --- | --- |
-| `m` name | schema version, next id |
+| `m` name | schema version, next id, what of the log was synced |
 | `i` id | what an item is: fixed from ADD to its end |
 | `s` id | what an item's state is: claimed, heartbeat, extra; absent until it first changes |
 | `r` id | a result |
@@ -37,6 +37,8 @@ BLOB: Final = b"b"
 
 SCHEMA_KEY: Final = META + b"schema"
 NEXT_ID_KEY: Final = META + b"next_id"
+# Up to where the log was synced when a group was written (`storage.journal.unsynced`).
+SYNCED_KEY: Final = META + b"synced"
 
 # Longer texts are rows of their own, so that a changed row does not write them again.
 INLINE_BYTES: Final = 256

@@ -28,6 +28,7 @@ from storage.journal.errors import BusyError, JournalError
 from storage.journal.recorder import Group, Recorder
 from storage.journal.recovery import recover, stored_next_id
 from storage.journal.reopening import Reopening
+from storage.journal.rows import SYNCED_KEY
 from storage.journal.schema import bring_up_to_date
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
@@ -117,6 +118,8 @@ class JournaledStore:
         self._group: Group | None = None  # the one that is being written
         self._chunks: Iterator[tuple[bytes, bytes]] = iter(())
         self._chunk: tuple[bytes, bytes] | None = None
+        # What is synced, and that if no group carries it yet.
+        self._position = self._mark = bytes(16) if sync is not None else b""
         self._persists: deque[tuple[int, Pending]] = deque()
         self._is_compacting = False
         self._reopening = Reopening(engine, surroundings.in_thread, self._on_reopened)
@@ -143,6 +146,7 @@ class JournaledStore:
         self._recorder, self._memory = recorder, memory
         self._written_seq = recorder.seq
         self._group = self._chunk = None
+        self._mark = self._position  # the group that carried it may be lost
 
     def _take_for_synced(self) -> None:
         """What the engine found when it was opened it has written anew, and synced."""
@@ -243,7 +247,8 @@ class JournaledStore:
             if self._group is None:
                 if not self._recorder.has_changes:
                     return
-                self._group = self._recorder.take()
+                self._group = self._recorder.take()._replace(mark=self._mark)
+                self._mark = b""
                 self._chunks = self._group.chunks()
             if not self._write_large():
                 self._schedule(0)
@@ -287,8 +292,10 @@ class JournaledStore:
             self.durable_seq = self._written_seq
             self._on_durable()
 
-    def synced(self, seq: int) -> None:
-        """Everything up to `seq` is on the disk."""
+    def synced(self, seq: int, position: bytes = b"") -> None:
+        """Everything up to `seq` is on the disk, and the log up to there."""
+        if position != self._position:
+            self._position = self._mark = position
         self._synced_seq = max(self._synced_seq, seq)
         if self._waits_for_sync and seq > self.durable_seq:
             self.durable_seq = seq
@@ -302,6 +309,18 @@ class JournaledStore:
         if self._persists or now_ms >= self._next_sync_ms or now_ms < self._next_sync_ms - 2 * _SYNC_INTERVAL_MS:
             self._next_sync_ms = now_ms + _SYNC_INTERVAL_MS
             self._sync(self._written_seq)
+
+    def _write_mark(self) -> None:
+        """When no group comes to carry it."""
+        if not self._mark.strip(b"\0") or self._failure is not None or self._group or self._recorder.has_changes:
+            return
+        try:
+            self._engine.put(SYNCED_KEY, self._mark)
+            self._mark = b""
+        except BusyError:
+            return
+        except JournalError as error:
+            self._fail(str(error))
 
     # When it fails.
 
@@ -356,6 +375,7 @@ class JournaledStore:
         if self._failure is not None and now_ms >= self._retry_at_ms and not self._reopening.is_running:
             self._reopening.begin()
         self._sync_if_due(now_ms)
+        self._write_mark()
         if now_ms >= self._next_measure_ms:
             self._next_measure_ms = now_ms + _MEASURE_INTERVAL_MS
             self.figures.size_bytes = self._engine.size_bytes()

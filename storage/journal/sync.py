@@ -14,19 +14,22 @@ from typing import Final
 
 from storage.journal.errors import JournalError
 
-_ANSWER: Final = struct.Struct("<qi")
+_ANSWER: Final = struct.Struct("<qi16s")
 _HELPER: Final = Path(__file__).with_name("sync_helper.py")
 
 
 class Syncer:
-    """Syncs in order, many at once. `on_synced` is called with each commit sequence number that is on the disk.
+    """Syncs in order, many at once. `on_synced` is called with each commit sequence number that is on the disk,
+    and up to where the log is, which the next group is to carry as its mark.
 
     `on_failed` is called once, with the reason, when a sync failed or the helper died: what the disk holds is then
     unknown, and asking again would not tell (a failed sync may report success the next time).
     The owner watches `fileno()` and calls `on_readable`.
     """
 
-    def __init__(self, directory: Path, on_synced: Callable[[int], None], on_failed: Callable[[str], None]) -> None:
+    def __init__(
+        self, directory: Path, on_synced: Callable[[int, bytes], None], on_failed: Callable[[str], None]
+    ) -> None:
         self._on_synced = on_synced
         self._on_failed = on_failed
         self._asked_seq = 0
@@ -85,13 +88,13 @@ class Syncer:
             if len(answer) != _ANSWER.size:
                 self._on_failed(f"the process that syncs ended with code {self._process.wait()}")
                 return
-            seq, errno = _ANSWER.unpack(answer)
+            seq, errno, position = _ANSWER.unpack(answer)
             if errno:
                 self._on_failed(f"the journal could not be synced to the disk: {os.strerror(errno)}")
                 return
             if self._is_unsent:
                 self._send()
-            self._on_synced(seq)
+            self._on_synced(seq, position)
 
     def close(self) -> None:
         """End the helper."""

@@ -2,7 +2,8 @@
 
 A thread would have to wait for the interpreter's lock to tell that a sync has ended, up to 14 ms beside a busy event
 loop; this process needs no lock. It is asked by datagrams of 8 bytes, a number each, and answers the highest number
-it has been asked for once everything written before is on the disk, as `number (8 bytes) errno (4 bytes)`.
+it has been asked for once everything written before is on the disk, as `number (8 bytes) errno (4 bytes)`, and up to
+where the log is synced, as `file number (8 bytes) size (8 bytes)`.
 """
 
 import os
@@ -21,8 +22,9 @@ class Log:
         self._open: dict[int, int] = {}  # descriptors by number
         self._newest = 0
 
-    def sync(self) -> None:
-        """Sync all files that may have been written to since the last time.
+    def sync(self) -> tuple[int, int]:
+        """Sync all files that may have been written to since the last time. The number of the newest, and its size
+        before: all of that, and all files before it, are on the disk then.
 
         Those are the newest one of then, and all that came after: the engine writes to its newest alone.
         """
@@ -35,6 +37,8 @@ class Log:
                 except FileNotFoundError:
                     continue  # its rows have moved to a table, which the engine has synced
                 has_new = True
+        newest = max(self._open, default=0)
+        size_bytes = os.fstat(self._open[newest]).st_size if newest else 0
         for descriptor in self._open.values():
             os.fdatasync(descriptor)
         if has_new:
@@ -43,6 +47,7 @@ class Log:
             self._newest = numbers[-1]
         for number in [number for number in self._open if number != self._newest]:
             os.close(self._open.pop(number))
+        return newest, size_bytes
 
 
 def main() -> None:
@@ -65,11 +70,12 @@ def main() -> None:
             newest = more
         channel.setblocking(True)
         try:
-            log.sync()
+            position = log.sync()
             errno = 0
         except OSError as error:
+            position = (0, 0)
             errno = error.errno or 5
-        channel.send(newest + struct.pack("<i", errno))
+        channel.send(newest + struct.pack("<i", errno) + struct.pack(">QQ", *position))
 
 
 if __name__ == "__main__":

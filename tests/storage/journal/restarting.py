@@ -42,6 +42,8 @@ class RowsEngine:
         for key in group.deletes:
             self.content.pop(key, None)
         self.content.update(group.puts)
+        if group.mark:
+            self.content[rows.SYNCED_KEY] = group.mark
         self.writes.append(sum(len(value) for _, value in group.puts))
 
     def put(self, key: bytes, value: bytes) -> None:

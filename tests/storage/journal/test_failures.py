@@ -13,6 +13,7 @@ import pytest
 
 from storage.errors import UserError
 from storage.interface import ANYBODY, Outcome, Pending
+from storage.journal import rows
 from storage.journal.store import Durability
 from storage.journal.sync import Syncer
 from storage.vocabulary import CacheGet, CacheIncr, CachestoreAction, QueueGet, SysCachestore
@@ -156,6 +157,60 @@ def test_regression_a_stop_does_not_spin_while_the_engine_is_busy() -> None:
     assert world.after_a_kill().store.gauges()["queue_items"] == 2
 
 
+# Marks: what is known to be synced (`storage.journal.unsynced`).
+
+
+def mark(world: World) -> bytes | None:
+    return world.engine.content.get(rows.SYNCED_KEY)
+
+
+def test_the_first_group_says_that_nothing_is_known_to_be_synced() -> None:
+    world = World()
+    world.do(add("a"))
+    assert mark(world) == bytes(16)
+
+
+def test_what_is_synced_is_told_by_the_next_group_once() -> None:
+    world = World()
+    world.do(add("a"))
+    world.store.synced(world.store.applied_seq, b"position of 16 b")
+    assert mark(world) == bytes(16)
+    world.do(add("b"))
+    assert mark(world) == b"position of 16 b"
+    del world.engine.content[rows.SYNCED_KEY]
+    world.do(add("c"))
+    assert mark(world) is None
+
+
+def test_what_is_synced_is_told_when_no_group_comes() -> None:
+    world = World()
+    world.do(add("a"))
+    world.store.synced(world.store.applied_seq, b"position of 16 b")
+    world.engine.busy_for = 1
+    world.store.tick(NOW_MS + 1, 10)
+    assert mark(world) == bytes(16)
+    world.store.tick(NOW_MS + 2, 10)
+    assert mark(world) == b"position of 16 b"
+    writes = len(world.engine.writes)
+    world.store.tick(NOW_MS + 3, 10)
+    assert len(world.engine.writes) == writes
+    assert not world.asked or world.asked[-1] <= world.store.applied_seq
+
+
+def test_a_mark_that_was_lost_with_its_group_comes_again() -> None:
+    world = World()
+    world.do(add("a"))
+    world.store.synced(world.store.applied_seq, b"position of 16 b")
+    world.engine.is_broken = True
+    world.ask(add("lost"))
+    world.turns.all()
+    world.engine.is_broken = False
+    world.store.tick(NOW_MS + 2_000, 10)
+    world.turns.all()
+    world.do(add("b"))
+    assert mark(world) == b"position of 16 b"
+
+
 # The process that syncs.
 
 
@@ -170,7 +225,7 @@ def answered(syncer: Syncer, told: list[int], seq: int) -> None:
 def test_regression_a_sync_that_was_asked_for_while_hundreds_were_under_way_is_done(tmp_path: Path) -> None:
     told: list[int] = []
     failed: list[str] = []
-    syncer = Syncer(tmp_path, told.append, failed.append)
+    syncer = Syncer(tmp_path, lambda seq, _: told.append(seq), failed.append)
     try:
         syncer.ask(1)
         answered(syncer, told, 1)
@@ -186,7 +241,7 @@ def test_regression_a_sync_that_was_asked_for_while_hundreds_were_under_way_is_d
 
 def test_a_sync_helper_that_dies_is_a_failed_sync(tmp_path: Path) -> None:
     failed: list[str] = []
-    syncer = Syncer(tmp_path, lambda _: None, failed.append)
+    syncer = Syncer(tmp_path, lambda _, __: None, failed.append)
     os.kill(syncer.pid, signal.SIGKILL)
     select.select([syncer.fileno()], [], [], 20)
     syncer.on_readable()
@@ -197,7 +252,7 @@ def test_a_sync_helper_that_dies_is_a_failed_sync(tmp_path: Path) -> None:
 def test_a_sync_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "000004.log").symlink_to("/proc/self/mem")  # can be opened, not synced
     failed: list[str] = []
-    syncer = Syncer(tmp_path, lambda _: None, failed.append)
+    syncer = Syncer(tmp_path, lambda _, __: None, failed.append)
     syncer.ask(1)
     select.select([syncer.fileno()], [], [], 20)
     syncer.on_readable()

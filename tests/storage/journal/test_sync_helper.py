@@ -26,7 +26,7 @@ def test_it_answers_the_newest_number_and_ends_with_the_channel(tmp_path: Path) 
     channel, process = started(tmp_path)
     with channel, process:
         channel.send((7).to_bytes(8, "little"))
-        assert channel.recv(64) == struct.pack("<qi", 7, 0)
+        assert channel.recv(64) == struct.pack("<qi", 7, 0) + struct.pack(">QQ", 4, len(b"rows"))
         channel.close()
         assert process.communicate(timeout=20)[1] == b""
         assert process.returncode == 0
