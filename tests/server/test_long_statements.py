@@ -16,8 +16,9 @@ import pytest
 
 from bench.client import Client
 from protocol.client_codec import ArrowReply, Rows
-from storage.interface import ANYBODY
-from storage.vocabulary import CacheSet, QueueAdd, QueueRetrieve
+from storage.interface import ANYBODY, Caller, Pending, Reply, RequestKey
+from storage.memory import MemoryStore
+from storage.vocabulary import CacheSet, QueueAdd, QueueRetrieve, Statement
 from tests.server.harness import WatchedStore, serving, until
 
 MAX_TURN_S = 0.010
@@ -28,8 +29,10 @@ NOW_MS = 1_700_000_000_000
 class LastingStore(WatchedStore):
     """A store that remembers no statements: these tests execute a hundred thousand."""
 
-    def execute(self, statement, caller, request_key, now_ms):  # type: ignore[no-untyped-def]
-        return super(WatchedStore, self).execute(statement, caller, request_key, now_ms)
+    def execute(
+        self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
+    ) -> Reply | Pending:
+        return MemoryStore.execute(self, statement, caller, request_key, now_ms)
 
 
 @pytest.fixture(autouse=True)
