@@ -151,7 +151,9 @@ def _wrong_heartbeats(operations: Sequence[Operation]) -> Iterator[Violation]:
     rows = [row for each in operations if isinstance(each.statement, OtherSql) for row in each.rows]
     for prefix, key, heartbeat in rows:
         path = b"%s:%s" % (prefix, key)
-        sure = [each for each in operations if path in last_ids and _beaten(each) == last_ids[path]]
+        if path not in last_ids:
+            continue  # of an earlier history
+        sure = [each for each in operations if _beaten(each) == last_ids[path]]
         others = [each for each in operations if isinstance(each.statement, QueueHeartbeat) and _beaten(each) == path]
         beaten_ms = 0 if heartbeat is None else _ms(heartbeat)
         due_ms = max((each.begin_ms for each in sure), default=0)

@@ -174,6 +174,7 @@ class Rounds:
             await self._kill(kills, drivers, history)
             stop.set()
             await self._reign.start()
+            await self._reign.listening()
         await self._reign.end()
         self.tally.kills += 1
         await self._reign.start()
@@ -218,7 +219,6 @@ class Rounds:
         """Have the reads that show the last state be the end of the history, and check it."""
         queue, cache = b"q%d" % self._round, b"c%d" % self._round
         paths = [b"%s:p%d" % (queue, number) for number in range(8)]
-        acknowledged = [id_ for id_, path in paths_of_ids(history.operations).items() if path in paths]
         lasting: list[Statement] = [
             QueueList(queue, with_payload=True),
             QueuePending(queue),
@@ -228,7 +228,7 @@ class Rounds:
         ]
         self._left += zip(lasting, await _answers(reader, lasting), strict=True)
         once: list[Statement] = [
-            *map(QueueResult, acknowledged),
+            *map(QueueResult, paths_of_ids(history.operations)),
             *map(QueueResult, paths),
             *(CacheGet(b"%s:k%d" % (cache, number)) for number in range(6)),
             CacheKeys(cache),

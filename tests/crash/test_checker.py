@@ -340,7 +340,7 @@ def test_heartbeats_by_id_and_path_are_right() -> None:
         (QueueHeartbeat(b"q:a"), NOTHING),
         (add(b"q:b"), added(8)),
     )
-    for key, heartbeat in ((b"a", b"03.500"), (b"a", b"06.000"), (b"b", None)):
+    for key, heartbeat in ((b"a", b"03.500"), (b"a", b"06.000"), (b"b", None), (b"older", b"01.000")):
         shown = None if heartbeat is None else b"1970-01-01T00:00:%sZ" % heartbeat
         (select,) = one_by_one((OtherSql(HEARTBEATS_QUERY), ((b"q", key, shown),)))
         assert check([*operations, select]) == []

@@ -30,9 +30,11 @@ from tests.storage.journal.restarting import Turns, opened
 MIB = 1 << 20
 START_MS = 1_764_000_000_000
 CYCLE_MS = 1_000
-# The log is up to 64 MiB (`storage.journal.engine`), and files that are being merged are there twice.
+# Files that are being merged are there twice. Beyond: the log of up to 64 MiB, and files that wait to be merged, which
+# are more when writers and mergers fight for the processor.
 MOST_BYTES_A_LIVE_BYTE = 2
-MOST_BYTES = 64 * MIB
+MOST_BYTES = 96 * MIB
+MOST_BYTES_FOR_LONG = 256 * MIB
 
 
 class Churn:
@@ -93,12 +95,12 @@ def gauge(server: Running) -> int:
     return int(float(next(line for line in lines if line.startswith(b"cubequeue_journal_bytes ")).split()[1]))
 
 
-def check_disk_use(directory: Path, cycles: int) -> None:
+def check_disk_use(directory: Path, cycles: int, most_bytes: int) -> None:
     churn = Churn(directory / JOURNAL_FOLDER)
     for number in range(cycles):
         churn.cycle(number)
         if number % 50 == 0:
-            most = MOST_BYTES_A_LIVE_BYTE * churn.live_bytes + MOST_BYTES
+            most = MOST_BYTES_A_LIVE_BYTE * churn.live_bytes + most_bytes
             assert churn.disk_bytes < most, f"after {churn.written_bytes} bytes, {churn.live_bytes} of which live"
     assert churn.written_bytes > most + 10 * MIB, "too little was written to show anything"
     churn.let_pass(5_000)  # the gauge is measured so often
@@ -124,11 +126,11 @@ def check_the_gauge(directory: Path) -> None:
 
 
 def test_the_directory_stays_small_and_what_expired_goes(tmp_path: Path) -> None:
-    check_disk_use(tmp_path, cycles=1_300)
+    check_disk_use(tmp_path, 1_800, MOST_BYTES)
     check_the_gauge(tmp_path)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
 def test_soak_the_directory_stays_small_for_long(tmp_path: Path) -> None:
-    check_disk_use(tmp_path, cycles=60_000)
+    check_disk_use(tmp_path, 60_000, MOST_BYTES_FOR_LONG)
