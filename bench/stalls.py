@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bench import plans, servers
 from bench.client import Client
+from bench.measure import run_steps
 from bench.prober import Probed, probing
 from bench.record import Bench, Line, Target, line
 
@@ -24,22 +25,23 @@ class Long:
     is_once: bool = False
 
 
-def _fill_pending(bench: Bench, client: Client) -> None:
+def _fill_pending(bench: Bench, server: servers.Running, client: Client) -> None:
     work = plans.sqlstring(plans.payload(2048))
     client.ask_all([b"QUEUE ADD PRIORITY 0 'long:%d' " % at + work for at in range(_PENDING)])
 
 
-def _claim(bench: Bench, client: Client) -> None:
+def _claim(bench: Bench, server: servers.Running, client: Client) -> None:
     client.ask_all([b"QUEUE RETRIEVE CONCURRENCY 1000000 'long:%d'" % at for at in range(_PENDING)])
 
 
-def _fill_keys(bench: Bench, client: Client) -> None:
+def _fill_keys(bench: Bench, server: servers.Running, client: Client) -> None:
     client.ask_all([b"CACHE SET 'app#SQL_QUERY_RESULT:%032d' 'v'" % at for at in range(_KEYS)])
 
 
-def _fill_many(bench: Bench, client: Client) -> None:
-    count = bench.scaled(_CLEARED, _CLEARED // 10)
-    client.ask_all([b"QUEUE ADD PRIORITY 0 'many:%d' '{}'" % at for at in range(count)])
+def _fill_many(bench: Bench, server: servers.Running, client: Client) -> None:
+    plan = bench.folder / "many"
+    plan.write_text(plans.ws_plan(plans.add_only(100)))
+    run_steps(bench.load, plan, server, bench.scaled(_CLEARED, _CLEARED // 10))
 
 
 def _both(name: str, query: bytes) -> list[Long]:
@@ -47,7 +49,7 @@ def _both(name: str, query: bytes) -> list[Long]:
 
 
 # What is filled in, and what is asked then, one after the other on the same server.
-_SCENES: list[tuple[Callable[[Bench, Client], None], list[Long]]] = [
+_SCENES: list[tuple[Callable[[Bench, servers.Running, Client], None], list[Long]]] = [
     (
         _fill_pending,
         [
@@ -73,17 +75,19 @@ def stalls(bench: Bench) -> Iterator[Line]:
     """Each statement over and over while the prober asks, or once where it leaves nothing to be asked again."""
     for mode in ("memory", "relaxed"):
         settings = {"CUBESTORE_CACHE_MAX_KEYS": "200000", "CUBEQUEUE_QUEUE_MAX_ITEMS": "2000000"}
-        with servers.durable_cubequeue(mode, **settings) as server, Client(server.port, "long") as client:
+        with servers.durable_cubequeue(mode, **settings) as server:
             server.settle()
             with probing(server) as probed:
                 time.sleep(bench.seconds)
             yield _line(f"nothing else, {mode}", probed, 0, 0.0)
             for fill, statements in _SCENES:
-                fill(bench, client)
-                for long in statements:
-                    server.settle()
-                    count = f"{bench.scaled(_CLEARED, _CLEARED // 10):,}"
-                    yield _probe(bench, server, client, long, f"{long.name.format(count)}, {mode}")
+                with Client(server.port, f"fills-{fill.__name__}") as client:
+                    fill(bench, server, client)
+                server.settle()
+                with Client(server.port, f"asks-{statements[0].name}") as client:
+                    for long in statements:
+                        count = f"{bench.scaled(_CLEARED, _CLEARED // 10):,}"
+                        yield _probe(bench, server, client, long, f"{long.name.format(count)}, {mode}")
 
 
 def _probe(bench: Bench, server: servers.Running, client: Client, long: Long, name: str) -> Line:
