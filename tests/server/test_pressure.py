@@ -221,20 +221,20 @@ async def test_a_flood_of_requests_lets_others_have_their_turn(is_secured: bool,
     tls = None if certificate is None else Tls(*map(str, certificate)).context
     trusting = None if certificate is None else certificate.client_context()
     async with (
-        serving(store, tls=tls) as server,
+        serving(store, tls=tls, ping_interval_s=60) as server,
         raw(server.address, trusting) as client,
         connected(server.address, tls=trusting) as bystander,
     ):
         await client.upgrade()
-        count = 30_000
+        count = 12_000
         flood = asyncio.create_task(client.send(frame(BINARY, encode_query(1, "CACHE GET 'a'")) * count))
-        for _ in range(20):
+        for _ in range(10):
             for _ in range(500):
                 assert await client.read_reply() == Rows(1, ("value",), [(None,)])
             before = len(store.executed)
             await bystander.settle()
             assert len(store.executed) - before < 3_000, "a few reads' worth, however many wait"
-        for _ in range(count - 20 * 500):
+        for _ in range(count - 10 * 500):
             await client.read_reply()
         await flood
 
@@ -278,6 +278,6 @@ async def test_a_message_that_never_ends_is_ended_for_want_of_a_pong() -> None:
     ):
         await client.upgrade()
         await client.send(b"\x82\xfe\xff\xff" + b"abcd")
-        with pytest.raises(ConnectionError):
+        with pytest.raises((ConnectionError, RuntimeError)):  # the latter is uvloop's, once it knows of the end
             await trickle(client)
         assert server.counters.peers_silent == 1
