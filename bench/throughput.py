@@ -11,7 +11,8 @@ from bench.record import Bench, Line, Target, line
 
 PART = "throughput"
 FULL = ((1, 1), (16, 1), (50, 1), (128, 1), (1000, 1), (1, 16), (16, 16), (128, 16))
-QUICK = ((1, 1), (16, 1), (50, 1), (16, 16), (1000, 1))
+QUICK = ((16, 1), (16, 16))
+QUICK_MORE = {"HEARTBEAT": ((50, 1),), "life cycle 2 KB": ((1, 1), (1000, 1))}
 LARGE = ((1, 1), (16, 1))
 CACHE_MIB = 256  # what large values may take: fresh keys would fill any memory in a moment
 
@@ -34,7 +35,7 @@ def run_cycle(bench: Bench, name: str) -> Iterator[Line]:
     for server, text in texts.items():
         (bench.folder / server).write_text(text)
     is_large = max(len(step.sql) + len(b"".join(step.parameters or ())) for step in steps) > 50_000
-    for shape in bench.shapes_of(LARGE if is_large else FULL, LARGE if is_large else QUICK):
+    for shape in bench.shapes_of(*((LARGE, LARGE) if is_large else (FULL, (*QUICK, *QUICK_MORE.get(name, ()))))):
         got: dict[str, Measured] = {}
         for server in texts:
             with _started(server, CACHE_MIB if is_large else 0) as running:
