@@ -96,4 +96,4 @@ def test_without_the_profile_the_limit_alone_keeps_it_alive(group: ControlGroup,
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_it_carries_it_for_long(group: ControlGroup, tmp_path: Path) -> None:
-    carries(group, tmp_path, Amounts(1_000, life_cycles=30_000, large_results=300, cache_mib=2_000), **profile())
+    carries(group, tmp_path, Amounts(1_000, life_cycles=15_000, large_results=60, cache_mib=500), **profile())
