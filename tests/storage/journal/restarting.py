@@ -209,9 +209,10 @@ class RestartingStore:
             outcome = self._store.execute(statement, caller, request_key, now_ms)
             self._turns.all()
             return outcome
-        self._statements += 1
-        if self._may_restart and self._statements % self._every == 0 and not self._store.gauges()["waiters"]:
-            self._restart()
+        if statement.has_effects:  # a restart ahead of reads, which look at each tick, would undo what the tick did
+            self._statements += 1
+            if self._may_restart and self._statements % self._every == 0 and not self._store.gauges()["waiters"]:
+                self._restart()
         self._look_at(statement, now_ms)
         self._is_executing = True
         try:
