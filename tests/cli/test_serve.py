@@ -177,15 +177,26 @@ def test_the_settings_reach_the_server() -> None:
         assert "exceeds maximum allowed size for payload" in str(ask(server.ws, "CACHE SET 'k' '0123456789'"))
 
 
+def is_listening(address: tuple[str, int]) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(address) == 0
+
+
 def test_a_closed_stdout_is_no_reason_to_stop() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    flags = ["--http-bind", "127.0.0.1:auto", "--status-port", "0"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = free.getsockname()
+    flags = ["--http-bind", f"127.0.0.1:{address[1]}", "--status-port", "0"]
     process = subprocess.Popen([ENTRY_POINT, "serve", *flags], stdout=writing, env=clean_environment())
     os.close(writing)
     try:
+        deadline_s = time.monotonic() + 20
+        while not is_listening(address):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(2)
+            process.wait(0.5)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)
