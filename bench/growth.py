@@ -115,9 +115,9 @@ def churn(bench: Bench) -> Iterator[Line]:
     plan.write_text(plans.ws_plan(plans.full_life_cycle()))
     for mode in ("memory", "relaxed"):
         with servers.durable_cubequeue(mode, **settings) as server:
-            measure(bench.load, plan, server, (16, 4), seconds / 2)
+            measure(bench.load, plan, server, (4, 16), seconds / 2)
             first = server.resident_mib()
-            m = measure(bench.load, plan, server, (16, 4), seconds / 2)
+            m = measure(bench.load, plan, server, (4, 16), seconds / 2)
             last = server.resident_mib()
         figures = {"seconds": seconds, "per_s": m.per_s, "first_mib": first, "last_mib": last, "growth": last / first}
         yield line(PART, f"churn of life cycles, {mode}", figures, Target("growth", "≤", 1.1), errors=m.errors)
