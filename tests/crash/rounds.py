@@ -175,6 +175,7 @@ class Rounds:
             stop.set()
             await self._reign.start()
             await self._reign.listening()
+        self.tally.operations += len(history.operations)
         await self._reign.end()
         self.tally.kills += 1
         await self._reign.start()
@@ -188,7 +189,6 @@ class Rounds:
             self.tally.resent += driver.resent
             self.tally.asked_again += driver.asked_again
             await driver.close()
-        self.tally.operations += len(history.operations)
         return found
 
     def _drawn_by(self, name: str, what: str) -> Random:

