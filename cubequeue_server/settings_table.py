@@ -32,7 +32,7 @@ from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimit
 
 # What the process itself takes: code, the journal's buffers, a thousand connections, a few large messages on their way.
 # Of a small limit it may be most: a quarter is for what is kept all the same.
-PROCESS_BYTES = 128 * MIB
+PROCESS_BYTES = 152 * MIB
 
 
 @dataclass(slots=True, frozen=True)

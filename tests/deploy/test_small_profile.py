@@ -19,7 +19,7 @@ from tests.deploy.load import Amounts, run_load
 
 LIMIT_BYTES = int(CUBEQUEUE_SERVICE["mem_limit"].removesuffix("m")) * MIB
 PROCESSORS = float(CUBEQUEUE_SERVICE["cpus"])
-DERIVED = {"cache_max_size": 32 * MIB, "queue_max_size": 32 * MIB, "answers_max_size": LIMIT_BYTES // 2 // 5}
+DERIVED = {"cache_max_size": 32 * MIB, "queue_max_size": 26 * MIB, "answers_max_size": 104 * MIB // 5}
 
 
 @pytest.fixture

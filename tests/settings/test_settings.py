@@ -216,8 +216,8 @@ def test_an_explicit_value_that_another_setting_forbids_is_refused() -> None:
     ("memory", "cache", "queue", "answers"),
     [
         (64 * GIB, 4 * GIB, 4 * GIB, 512 * MIB),
-        (1 * GIB, 224 * MIB, 224 * MIB, 896 * MIB // 5),
-        (256 * MIB, 32 * MIB, 32 * MIB, 128 * MIB // 5),
+        (1 * GIB, 218 * MIB, 218 * MIB, 872 * MIB // 5),
+        (256 * MIB, 32 * MIB, 26 * MIB, 104 * MIB // 5),
         (64 * MIB, 32 * MIB, 4 * MIB, 16 * MIB // 5),
     ],
 )
