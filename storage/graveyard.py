@@ -29,16 +29,22 @@ class Graveyard:
         budget = max_rows
         while budget > 0 and self._containers:
             container, on_row = self._containers[-1]
+            if not container:
+                self._containers.pop()
+                continue
             count = min(budget, len(container))
             budget -= count
             take = container.popitem if isinstance(container, dict) else container.pop
             for _ in range(count):
                 row = take()
                 if on_row is not None:
-                    on_row(row)
-            if not container:
-                self._containers.pop()
+                    on_row(row)  # which may bury more, on top
+        while self._containers and not self._containers[-1][0]:
+            self._containers.pop()
         return max_rows - budget
+
+    def __len__(self) -> int:
+        return sum(len(container) for container, _ in self._containers)
 
     def __bool__(self) -> bool:
         return bool(self._containers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, ValuesView
 from itertools import islice, takewhile
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sortedcontainers import SortedDict
 
@@ -76,6 +76,10 @@ class IdIndex(Generic[RowT]):
             self._highest_id = next(reversed(self._rows), -1)
             self._is_sorted = True
         return self._rows.values()
+
+    def containers(self) -> list[dict[int, RowT]]:
+        """What holds the rows, for one who frees a dropped index in slices."""
+        return [self._rows]
 
     def check_invariants(self) -> None:
         """Audit the order, O(n); raises AssertionError."""
@@ -178,6 +182,13 @@ class TimeIndex(Generic[RowT]):
             if first is None or time_ms < self._time_of(first):
                 return late
         return first
+
+    def containers(self) -> list[dict[Any, RowT]]:
+        """What holds the rows, for one who frees a dropped index in slices."""
+        containers: list[dict[Any, RowT]] = [self._list]
+        if self._late is not None:
+            containers.append(self._late)  # type: ignore[arg-type]  # a dict, which its stub does not say
+        return containers
 
     def check_invariants(self) -> None:
         """Audit the order, O(n); raises AssertionError."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from storage.effects import Effects
+from storage.graveyard import Graveyard
 from storage.indexes import NEVER_MS, TimeIndex
 from storage.items import Item
 from storage.limits import QueueLimits
@@ -164,17 +165,21 @@ class ItemTable:
         first_ms = self._schedule.first_ms()
         self.due_ms = NEVER_MS if first_ms is None else first_ms
 
-    def free(self, max_rows: int) -> int:
-        """Free up to `max_rows` rows of a table that was cleared as a whole; returns how many.
+    def bury(self, graveyard: Graveyard) -> None:
+        """Have a table that nobody reads any more freed in slices. O(1).
 
-        Items and queues refer to each other: taken out one by one they leave no cycle behind for a collector.
+        Items and queues refer to each other: emptied one by one, what holds them leaves no cycle for a collector.
         """
-        count = min(max_rows, len(self.by_id))
-        for _ in range(count):
-            item = self.by_id.popitem()[1]
-            self._unlink(item)
-            self._effects.item_freed(item)
-        return count + self.drop_idle(max_rows - count)
+        effects, stats = self._effects, self._stats  # not the table: its memory is to go piece by piece
+
+        def bury_queue(row: tuple[Path, PrefixQueue]) -> None:
+            prefix, queue = row
+            stats.release(prefix, queue.stats)
+            graveyard.bury(queue.give_away())
+
+        graveyard.bury([self.by_id], lambda row: effects.item_freed(row[1]))
+        graveyard.bury([self.by_path, *self._schedule.containers(), self._idle])
+        graveyard.bury([self.queues], bury_queue)
 
     def stats(self) -> TableStats:
         """The figures of SYS CACHESTORE INFO. O(n), 50 ns an item: an administrator's question, not a client's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 from operator import attrgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from storage.indexes import NEVER_MS, IdIndex, TimeIndex
 from storage.items import Item
@@ -241,6 +241,22 @@ class PrefixQueue:
             if first_ms is not None:
                 dues.append(first_ms + life_ms)
         return min(dues, default=NEVER_MS)
+
+    def give_away(self) -> list[dict[Any, Item]]:
+        """What holds the items, for one who frees it in slices; the queue lets go of it. O(owners + priorities)."""
+        lanes = [self._shared, *self._owned.values()]
+        containers: list[dict[Any, Item]] = []
+        for index in (self._waiting, self._orphanable, self._active):
+            containers += index.containers()
+        for lane in lanes:
+            containers += lane.active.containers()
+            for level in lane.pending.values():
+                containers += level.containers()
+        self._shared, self._owned = Lane(), {}
+        self._waiting = TimeIndex(attrgetter("created_ms"))
+        self._orphanable = TimeIndex(attrgetter("orphaned_ms"))
+        self._active = TimeIndex(attrgetter("heartbeat_ms"))
+        return containers
 
     def check_invariants(self, limits: QueueLimits) -> None:
         """Audit every index against every other, O(n); raises AssertionError."""

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from storage.effects import Effects
 from storage.errors import UserError
+from storage.graveyard import Graveyard
 from storage.handover import Handover, Wake
 from storage.interface import Caller, Pending
 from storage.item_table import ItemTable
@@ -21,7 +22,6 @@ from storage.listings import cancel_listing, listing
 from storage.merge import merge_extra
 from storage.paths import key_of, prefix_of
 from storage.queue_stats import QueueStatsTable
-from storage.results import ResultTable
 from storage.vocabulary import (
     ADD_AND_RETRIEVE_COLUMNS,
     ADD_COLUMNS,
@@ -83,7 +83,7 @@ class Queue:
         self._limits = limits
         self._next_id = first_id
         self._effects = effects
-        self._cleared: list[ItemTable | ResultTable] = []
+        self._cleared = Graveyard()
         self.stats = QueueStatsTable()
         self.items = ItemTable(limits, effects, self.stats)
         self.handover = Handover(limits, effects, wake)
@@ -281,7 +281,8 @@ class Queue:
     def clear(self, ask: QueueClear | None, caller: Caller, now_ms: int) -> Result:
         """`QUEUE CLEAR` (§4.12): ids go on, waiters wait on. O(1); the memory is freed in ticks."""
         self._effects.queue_cleared()
-        self._cleared += [self.items, self.handover.clear()]
+        self.items.bury(self._cleared)
+        self.handover.clear().bury(self._cleared)
         self.items = ItemTable(self._limits, self._effects, self.stats)
         return EMPTY_RESULT
 
@@ -292,14 +293,9 @@ class Queue:
 
     def tick(self, max_rows: int) -> bool:
         """Free what CLEAR left and drop queues that stayed empty; True when there is more to do."""
-        budget = max_rows
-        while self._cleared and budget > 0:
-            freed = self._cleared[-1].free(budget)
-            budget -= freed
-            if not freed:
-                self._cleared.pop()
+        budget = max_rows - self._cleared.free(max_rows)
         budget -= self.items.drop_idle(budget)
-        return budget <= 0
+        return budget <= 0 or bool(self._cleared)
 
     def gauges(self) -> dict[str, int]:
         """Counts and bytes. O(1)."""

@@ -7,6 +7,7 @@ from itertools import pairwise
 from operator import attrgetter
 
 from storage.effects import Effects
+from storage.graveyard import Graveyard
 from storage.indexes import NEVER_MS, TimeIndex
 from storage.table_stats import TableStats
 from storage.vocabulary import Path, Value
@@ -127,14 +128,16 @@ class ResultTable:
         first_ms = self._by_end.first_ms()
         self.due_ms = NEVER_MS if first_ms is None else first_ms
 
-    def free(self, max_rows: int) -> int:
-        """Free up to `max_rows` rows of a table that was cleared as a whole; returns how many."""
-        count = min(max_rows, len(self.by_id))
-        for _ in range(count):
-            result = self.by_id.popitem()[1]
-            self._unlink(result)
-            self._effects.result_freed(result)
-        return count
+    def bury(self, graveyard: Graveyard) -> None:
+        """Have a table that nobody reads any more freed in slices. O(1)."""
+        effects = self._effects
+
+        def let_go(row: tuple[int, StoredResult]) -> None:
+            row[1].older = row[1].newer = None  # no cycle is left for a collector
+            effects.result_freed(row[1])
+
+        graveyard.bury([self.by_id], let_go)
+        graveyard.bury([self._newest, self._by_external_id, *self._by_end.containers()])
 
     def stats(self) -> TableStats:
         """The figures of SYS CACHESTORE INFO. O(n): an administrator's question, not a client's."""
