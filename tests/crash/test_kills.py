@@ -18,7 +18,7 @@ from tests.crash.rounds import WEIGHTS, Rounds, Voice
 
 SEED = os.environ.get("CRASH_SEED") or str(Random().randrange(1 << 32))
 
-KILLS = 6
+KILLS = 5
 # Seconds on a quiet machine. A test that is ended by force would leave its server behind: the round gives up earlier.
 TIMEOUT_S = 300
 ROUND_S = 250.0
