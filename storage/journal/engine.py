@@ -163,7 +163,7 @@ class Engine:
         try:
             self._db.write(batch, self._write_options)
         except Exception as error:
-            if "Incomplete" in str(error):
+            if "incomplete" in str(error).lower():  # "Result incomplete: Write stall"
                 raise BusyError(str(error)) from error
             raise JournalError(f"cannot write to the journal in {self.directory}: {_reason(error)}") from error
 
