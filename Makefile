@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 COMPAT := .pytest_cache/compatibility
+COMPILED_TESTS := protocol storage conformance model server crash
 
-.PHONY: help setup clients run test e2e compat soak lint lint-deploy format bench lock wheel image image-test clean
+.PHONY: help setup clients run test e2e compat soak lint lint-deploy format bench lock wheel compiled test-compiled image \
+  image-test clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -76,6 +78,18 @@ lock: ## Resolve the pinned versions anew (needs uv)
 
 bench: setup ## Figures as ratios to a bare echo and to Redis (needs gcc and redis-server)
 	$(BIN)/python -m bench
+
+compiled: setup ## The wheel with the hot modules compiled, in dist/compiled (needs gcc and the headers of Python)
+	rm -rf dist/compiled
+	HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(BIN)/python -m build --wheel --outdir dist/compiled
+
+# The tests find the packages beside themselves: those of the wheel.
+test-compiled: compiled ## Run the tests of protocol, state, journal and server on the compiled form
+	rm -rf build/compiled && mkdir -p build/compiled
+	$(BIN)/python -m zipfile -e dist/compiled/*.whl build/compiled
+	ln -s $(CURDIR)/tests $(CURDIR)/bench $(CURDIR)/pyproject.toml build/compiled
+	cd build/compiled && CUBEQUEUE_FORM=compiled PYTHONPATH=$(CURDIR)/build/compiled ../../$(BIN)/pytest -n $(JOBS) \
+	  -m "not e2e and not image and not soak and not node and not pure" tests/compiled $(addprefix tests/,$(COMPILED_TESTS))
 
 image: ## Build the container image with docker, podman or buildah
 	deploy/build-image cubequeue:latest

@@ -24,6 +24,7 @@ HUNT = settings(
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.pure
 def test_the_machine_finds_a_planted_fault(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     class Hunt(StoreMachine):
         def open_store(self, limits: Limits) -> StateMachine:
