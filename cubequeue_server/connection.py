@@ -13,7 +13,7 @@ from cubequeue_server.websocket import UNSUPPORTED_DATA, Message, WebSocket
 from protocol.encode import encode_error
 from protocol.envelope import read_message_id
 from protocol.errors import DecodeError
-from protocol.pieces import Message as Reply
+from protocol.pieces import Message as EncodedReply
 from protocol.request_decoder import RequestDecoder
 from storage.interface import Caller, RequestKey
 
@@ -150,7 +150,7 @@ class Connection:
         if self._websocket is not None:
             self._websocket.send(encode_error(message_id, error_text))
 
-    def answer(self, answer: Reply, kept_key: RequestKey | None) -> None:
+    def answer(self, answer: EncodedReply, kept_key: RequestKey | None) -> None:
         """Hand an answer over. With `kept_key` the store keeps it, and is told when it has arrived."""
         if self._websocket is None:
             return

@@ -192,11 +192,6 @@ def test_users_are_read_again_and_a_bad_file_keeps_the_old(tmp_path: Path) -> No
 # TLS
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
 @pytest.fixture
 def used(tmp_path: Path, certificate: Certificate) -> Certificate:
     """A copy to be changed."""

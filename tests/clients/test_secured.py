@@ -8,18 +8,13 @@ from typing import Any
 
 import pytest
 
-from tests.certificates import Certificate, make_certificate
+from tests.certificates import Certificate
 from tests.clients.processes import Cubequeue, NodeProcess
 
 pytestmark = pytest.mark.node
 
 USER, PASSWORD = "cube", "s3cret-_.~needle"
 LIMIT_S = 40
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,6 @@ from tests.mysql.test_pymysql import ask, connect
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(scope="module")
 def secured(certificate: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server with TLS and two users: of ann the password is known, of bob only the hash."""
     users = tmp_path_factory.mktemp("users") / "users"

@@ -10,26 +10,9 @@ import pytest
 
 from cubequeue_server.auth import Credentials
 from cubequeue_server.mysql import connection
-from cubequeue_server.tls import Tls
-from tests.certificates import Certificate, make_certificate
 from tests.server.harness import until
 from tests.server.mysql_client import HEAD_FOR_TLS, LOGIN, OK, QUERY, error_of, mysql, offers_tls
 from tests.server.test_mysql_port import ports
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def context(certificate: Certificate) -> ssl.SSLContext:
-    return Tls(*map(str, certificate)).context
-
-
-@pytest.fixture
-def trusting(certificate: Certificate) -> ssl.SSLContext:
-    return certificate.client_context()
 
 
 async def test_statements_small_and_large(context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:

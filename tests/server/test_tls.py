@@ -23,21 +23,6 @@ QUERY = frame(BINARY, encode_query(7, "CACHE SET 'a' 'b'"))
 DONE = Rows(7, ("success",), [(b"true",)])
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def context(certificate: Certificate) -> ssl.SSLContext:
-    return Tls(*map(str, certificate)).context
-
-
-@pytest.fixture
-def trusting(certificate: Certificate) -> ssl.SSLContext:
-    return certificate.client_context()
-
-
 async def test_requests_small_and_large(context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
     async with serving(tls=context) as server, connected(server.address, tls=trusting) as client:
         for size in (0, 100, 10_000, 100_000, 5_000_000):
