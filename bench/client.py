@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
 from types import TracebackType
 
 from protocol.client_codec import ErrorReply, QueryEncoder, Reply, Rows, decode_reply, encode_query
@@ -58,13 +59,20 @@ class Client:
 
     def send(self, query: bytes, *, arrow: bool = False, parameters: tuple[bytes, ...] | None = None) -> None:
         """Send one query."""
+        self._socket.sendall(self._framed(query, arrow, parameters))
+
+    def send_at_once(self, queries: Sequence[tuple[bytes, bool]]) -> None:
+        """Send some queries, each with whether its reply is to be Arrow, so that the server reads them together."""
+        self._socket.sendall(b"".join(self._framed(query, arrow, None) for query, arrow in queries))
+
+    def _framed(self, query: bytes, arrow: bool, parameters: tuple[bytes, ...] | None) -> bytes:
         self._sent += 1
         if arrow or parameters is not None:
             format_ = ResponseFormat.ARROW if arrow else ResponseFormat.LEGACY
             message = encode_query(self._sent, query, parameters, connection_id=self._name, response_format=format_)
         else:
             message = self._encoder.encode(self._sent, query)
-        self._socket.sendall(frame(message))
+        return frame(message)
 
     def receive(self) -> bytes:
         """The next message, not decoded; pings are answered on the way."""

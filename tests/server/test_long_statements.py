@@ -155,10 +155,8 @@ async def test_many_long_answers_come_whole_and_short_ones_in_between() -> None:
     order: list[str] = []
 
     def ask(client: Client) -> list[object]:
-        for at in range(6):
-            client.send(b"QUEUE LIST WITH_PAYLOAD 'q'", arrow=at % 2 == 1)
-        client.send(b"QUEUE CLEAR")
-        client.send(b"CACHE GET 'nothing'")
+        lists = [(b"QUEUE LIST WITH_PAYLOAD 'q'", at % 2 == 1) for at in range(6)]
+        client.send_at_once([*lists, (b"QUEUE CLEAR", False), (b"CACHE GET 'nothing'", False)])
         return [client.answer() for _ in range(8)]
 
     async with serving(store) as server:
