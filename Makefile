@@ -7,6 +7,9 @@ JOBS ?= auto
 COMPAT := .pytest_cache/compatibility
 COMPILED_TESTS := protocol storage conformance model server crash
 
+# Where it is set, each start of a server from this tree compiles all its modules anew: 150 ms that no user waits for.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup clients run test e2e compat soak lint lint-deploy format bench lock wheel compiled test-compiled image \
   image-test clean
 .DEFAULT_GOAL := help

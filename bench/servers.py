@@ -71,12 +71,14 @@ def started(
     name: str, command: list[str], pattern: str, environment: dict[str, str] | None = None
 ) -> Iterator[Running]:
     """Run a server until its first line names a port; end it by its process id."""
+    # An installed server has its byte code beside it; the first start from a source tree writes it.
+    inherited = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     process = subprocess.Popen(
         pinned(SERVER_CORE, command),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, **(environment or {})},
+        env={**inherited, **(environment or {})},
     )
     try:
         assert process.stdout is not None
