@@ -52,6 +52,7 @@ def _turns(bench: Bench) -> Iterator[Line]:
             "longest_ms": turns.longest[0] * 1000,
             "second_ms": turns.longest[1] * 1000,
             "turns": float(turns.count),
+            "waited": float(turns.waited),
             "interrupted": float(turns.disturbed),
         }
         yield line("durability", f"the loop held up by values of 5 MB, {mode}", figures, Target("longest_ms", "≤", 5))

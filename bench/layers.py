@@ -110,9 +110,13 @@ def _journaled_store(folder: Path, due: list[Callable[[], None]]) -> JournaledSt
     def fail(reason: str) -> None:
         raise RuntimeError(reason)
 
+    def at_once(work: Callable[[], None], then: Callable[[], None]) -> None:
+        work()
+        then()
+
     surroundings = Surroundings(
         later=lambda work, _delay_ms: due.append(work),
-        in_thread=lambda _work, _then: None,
+        in_thread=at_once,
         now_ms=lambda: _NOW_MS,
         random=random.random,
         fail=fail,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class Measured:
     server_us: float
     generator_busy: float
     errors: int
+    stolen: float  # the share of the cores' time that the host gave to others
     steps: dict[str, dict[str, float]]
 
 
@@ -37,7 +39,7 @@ def measure(load: Path, plan: Path, server: servers.Running, shape: tuple[int, i
     connections, depth = shape
     warmup_s = seconds / 4
     server.settle()
-    before = server.cpu_seconds()
+    before, start, stolen = server.cpu_seconds(), time.monotonic(), servers.stolen_seconds()
     target = f"127.0.0.1:{server.port}"
     command = [str(load), str(plan), target, str(connections), str(depth), str(warmup_s), str(seconds)]
     done = subprocess.run(
@@ -51,6 +53,7 @@ def measure(load: Path, plan: Path, server: servers.Running, shape: tuple[int, i
         raise RuntimeError(f"the load generator failed against {server.name}")
     line = json.loads(done.stdout)
     cpu = server.cpu_seconds() - before
+    stolen_share = (servers.stolen_seconds() - stolen) / (time.monotonic() - start) / len(servers.CORES)
     requests = line["per_s"] * (seconds + warmup_s)
     return Measured(
         line["per_s"],
@@ -59,6 +62,7 @@ def measure(load: Path, plan: Path, server: servers.Running, shape: tuple[int, i
         cpu / requests * 1e6,
         line["generator_cpu"],
         line["errors"],
+        stolen_share,
         line["steps"],
     )
 
@@ -70,11 +74,13 @@ def run_steps(load: Path, plan: Path, server: servers.Running, requests: int, de
 
 
 def figures_of(m: Measured) -> dict[str, float]:
-    """What a line tells of a run: rates, times, processor time a request, and how busy the load generator was."""
+    """What a line tells of a run: rates, times, processor time a request, how busy the load generator was,
+    and the share of the processors' time that the host took: above some percent the rates say little."""
     return {
         "per_s": m.per_s,
         "p50_ms": m.p50_us / 1000,
         "p99_ms": m.p99_us / 1000,
         "server_us": m.server_us,
         "load_busy": m.generator_busy,
+        "stolen": m.stolen,
     }

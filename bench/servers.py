@@ -61,6 +61,12 @@ class Running:
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
+def stolen_seconds() -> float:
+    """The time of all cores that the host gave to others, so far."""
+    total = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return int(total[8]) / os.sysconf("SC_CLK_TCK")
+
+
 def pinned(core: int, command: list[str]) -> list[str]:
     """The command, bound to one core."""
     return ["taskset", "--cpu-list", str(core), *command]

@@ -1,7 +1,9 @@
 """How long the journal holds the event loop up, with values of 5 MB from several connections at once.
 
-Every callback of the journal on the loop is timed. Where the kernel took the processor away meanwhile, for another
-process, the time says nothing and is not counted: `ru_nivcsw` tells. Waiting for the disk is counted.
+Every callback of the journal on the loop is timed. One that never waited was held up by its own work alone: its
+processor time counts, for what others did with the processor meanwhile, other processes of the machine or other
+machines of the host, says nothing of the journal. One that waited, for the disk or for a lock, counts by the clock,
+unless the kernel took the processor away as well. `getrusage` tells of both.
 """
 
 from __future__ import annotations
@@ -28,22 +30,27 @@ AT_ONCE = 4  # as if from so many connections, in one turn of the loop
 
 
 class Turns:
-    """The longest undisturbed callbacks, in seconds, longest first; `count` is of all."""
+    """The longest undisturbed callbacks, in seconds, longest first; `count` is of all, `waited` of those that slept."""
 
     def __init__(self) -> None:
         self.longest: list[float] = []
-        self.count = self.disturbed = 0
+        self.count = self.waited = self.disturbed = 0
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        switches = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_THREAD)
+        start, start_cpu = time.perf_counter(), time.thread_time()
         yield
-        seconds = time.perf_counter() - start
+        seconds, cpu_seconds = time.perf_counter() - start, time.thread_time() - start_cpu
+        after = resource.getrusage(resource.RUSAGE_THREAD)
         self.count += 1
-        if resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw != switches:
-            self.disturbed += 1
-            return
+        if after.ru_nvcsw == before.ru_nvcsw:
+            seconds = cpu_seconds
+        else:
+            self.waited += 1
+            if after.ru_nivcsw != before.ru_nivcsw:
+                self.disturbed += 1
+                return
         self.longest = sorted([*self.longest, seconds], reverse=True)[:20]
 
 

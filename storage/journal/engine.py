@@ -27,6 +27,11 @@ from storage.journal.rows import SYNCED_KEY
 from storage.journal.unsynced import cut_unsynced, prepare
 
 _MIB: Final = 1 << 20
+# RocksDB gathers so much in memory and in one log before it begins a new one. `begin_log` is due somewhat earlier: what
+# a row takes beyond its bytes is estimated.
+_BUFFER_BYTES: Final = 16 * _MIB
+_LOG_DUE_BYTES: Final = 12 * _MIB
+_ROW_OVERHEAD_BYTES: Final = 64
 _TRIAL_NAME: Final = "trial.dbtmp"  # RocksDB deletes such, should one be left
 _TRIAL_BYTES: Final = 2 * _MIB
 _CONFIG_NAME: Final = "rocksdict-config.json"  # rocksdict's own, beside the database's files
@@ -38,7 +43,7 @@ def _options() -> Options:
     # The default would silently drop what follows damage in the middle; this one tolerates a torn tail alone
     # (nearly: see `log_files`).
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
-    options.set_write_buffer_size(16 * _MIB)
+    options.set_write_buffer_size(_BUFFER_BYTES)
     options.set_max_write_buffer_number(4)
     options.set_max_total_wal_size(64 * _MIB)
     options.set_max_background_jobs(2)
@@ -60,8 +65,9 @@ def _options() -> Options:
 class Engine:
     """Rows by key, in the order of their keys, in a directory. Groups are written whole or not at all.
 
-    A write returns when the operating system has it (it survives a kill of the process), not when the disk has.
-    Two processes cannot have one directory open. Every method may raise `JournalError`.
+    A write returns when the operating system has it (it survives a kill of the process), not when the disk has. One
+    that finds the log full begins a new one first, which may wait for the disk: with `is_log_due`, `begin_log` does
+    that ahead of it, in a thread. Two processes cannot have one directory open. Every method may raise `JournalError`.
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False, look_first: bool = False) -> None:
@@ -75,6 +81,7 @@ class Engine:
         # A stall of the engine would stop all requests: be told instead, and try again.
         self._write_options = WriteOptions()
         self._write_options.no_slowdown = True
+        self._log_bytes = 0  # about as much was written since the log was begun
         if not read_only:
             _refuse_foreign(directory)
             self.cut = prepare(directory)
@@ -133,10 +140,25 @@ class Engine:
             self.close()
         prepare(self.directory)
         self._db = self._open(read_only=False)
+        self._log_bytes = 0
 
     def wait_when_busy(self) -> None:
         """From now on writes wait for a busy engine instead of raising `BusyError`."""
         self._write_options.no_slowdown = False
+
+    @property
+    def is_log_due(self) -> bool:
+        """Whether `begin_log` is to be called before much more is written."""
+        return self._log_bytes >= _LOG_DUE_BYTES
+
+    def begin_log(self) -> None:
+        """Begin a new log, and have what the old one holds written to the files. Nothing may be written meanwhile.
+
+        The file system may let a new file wait for its own journal: tens of milliseconds while others sync.
+        """
+        with _errors(f"cannot write to the journal in {self.directory}"):
+            self._db.flush(False)
+        self._log_bytes = 0
 
     def write(self, group: Group) -> None:
         """Commit the rows of a group but its large texts. O(rows), about 1 µs each, and a copy of their bytes."""
@@ -160,6 +182,7 @@ class Engine:
         self._write(batch)
 
     def _write(self, batch: WriteBatch) -> None:
+        self._log_bytes += batch.size_in_bytes() + _ROW_OVERHEAD_BYTES * batch.len()
         try:
             self._db.write(batch, self._write_options)
         except Exception as error:
@@ -196,6 +219,10 @@ class Engine:
         """Write the files anew without what is dead. Blocks for seconds; other threads may write meanwhile."""
         with _errors(f"cannot compact the journal in {self.directory}"):
             self._db.compact_range(None, None)
+
+    def stop_compacting(self) -> None:
+        """Have `compact` in another thread fail soon. Nothing can be written after it."""
+        self._db.cancel_all_background(False)
 
     def size_bytes(self) -> int:
         """What the directory takes on the disk. One system call a file."""

@@ -12,6 +12,7 @@ Answers wait until `durable_seq` has reached theirs.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 from collections import deque
@@ -23,11 +24,12 @@ from storage.effects import Effects
 from storage.errors import UserError
 from storage.ids import first_id
 from storage.interface import Caller, Outcome, Pending, Reply, RequestKey
+from storage.journal import rows
+from storage.journal.aside import Aside, InThread
 from storage.journal.engine import Engine
 from storage.journal.errors import BusyError, JournalError
 from storage.journal.recorder import Group, Recorder
 from storage.journal.recovery import recover, stored_next_id
-from storage.journal.reopening import Reopening
 from storage.journal.rows import SYNCED_KEY
 from storage.journal.schema import bring_up_to_date
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
@@ -38,8 +40,8 @@ from storage.vocabulary import EMPTY_RESULT, CachestoreAction, Path, Statement, 
 
 _log = logging.getLogger(__name__)
 
-# So much of large texts is written in one turn of the loop; then others have theirs. About 2 ms.
-_LARGE_BYTES_A_TURN = 1 << 20
+# So much of large texts is written in one turn of the loop; then others have theirs. 1 to 2 ms.
+_LARGE_BYTES_A_TURN = 1 << 19
 _BUSY_DELAY_MS = 5
 _RETRY_MS = 1_000
 _SYNC_INTERVAL_MS = 1_000
@@ -63,7 +65,7 @@ class Surroundings:
     """
 
     later: Callable[[Callable[[], None], int], None]
-    in_thread: Callable[[Callable[[], None], Callable[[], None]], None]
+    in_thread: InThread
     now_ms: Callable[[], int]
     random: Callable[[], float]
     fail: Callable[[str], None]
@@ -121,8 +123,10 @@ class JournaledStore:
         # What is synced, and that if no group carries it yet.
         self._position = self._mark = bytes(16) if sync is not None else b""
         self._persists: deque[tuple[int, Pending]] = deque()
-        self._is_compacting = False
-        self._reopening = Reopening(engine, surroundings.in_thread, self._on_reopened)
+        self._is_closing = False
+        self._compaction = Aside(surroundings.in_thread, engine.compact, self._on_compacted)
+        self._new_log = Aside(surroundings.in_thread, engine.begin_log, self._on_log_begun)
+        self._reopening = Aside(surroundings.in_thread, self._reopen, self._on_reopened)
         bring_up_to_date(engine)
         self._load(0)
         if not engine.open_for_writing():  # another server was quicker, and is gone again
@@ -184,7 +188,7 @@ class JournaledStore:
             case CachestoreAction.PERSIST:
                 return self._persist()
             case CachestoreAction.COMPACTION:
-                self._compact()
+                self._compaction.begin()  # it is answered at once: it takes seconds
             case _:
                 return None
         return Reply(EMPTY_RESULT, self._recorder.seq)
@@ -199,20 +203,9 @@ class JournaledStore:
         self._sync_if_due(0)
         return pending
 
-    def _compact(self) -> None:
-        """In a thread, which holds nobody up; one at a time."""
-        if not self._is_compacting:
-            self._is_compacting = True
-            self._surroundings.in_thread(self._compact_now, self._compacted)
-
-    def _compacted(self) -> None:
-        self._is_compacting = False
-
-    def _compact_now(self) -> None:
-        try:
-            self._engine.compact()
-        except JournalError as error:
-            _log.error("%s", error)
+    def _on_compacted(self, failure: str | None) -> None:
+        if failure is not None and not self._is_closing:
+            _log.error("%s", failure)
 
     def give_up(self, pending: Pending, now_ms: int) -> None:
         self._memory.give_up(pending, now_ms)
@@ -241,8 +234,12 @@ class JournaledStore:
 
     def _commit(self) -> None:
         self._is_scheduled = False
-        if self._failure is not None:
-            return
+        if not self._is_closing:
+            if self._failure is not None or self._new_log.is_running:
+                return
+            if self._engine.is_log_due:
+                self._new_log.begin()
+                return
         try:
             if self._group is None:
                 if not self._recorder.has_changes:
@@ -261,6 +258,15 @@ class JournaledStore:
             self._fail(str(error))
             return
         self._written(self._group)
+
+    def _on_log_begun(self, failure: str | None) -> None:
+        """Go on with what had to wait for it."""
+        if self._is_closing:
+            return
+        if failure is not None:
+            self._fail(failure)
+        else:
+            self._commit()
 
     def _write_large(self) -> bool:
         """Write the next chunks of large texts; True when all are written."""
@@ -312,7 +318,9 @@ class JournaledStore:
 
     def _write_mark(self) -> None:
         """When no group comes to carry it."""
-        if not self._mark.strip(b"\0") or self._failure is not None or self._group or self._recorder.has_changes:
+        if not self._mark.strip(b"\0") or self._failure is not None or self._new_log.is_running:
+            return
+        if self._group is not None or self._recorder.has_changes:
             return
         try:
             self._engine.put(SYNCED_KEY, self._mark)
@@ -348,6 +356,12 @@ class JournaledStore:
             _answer(self._persists.pop()[1], UserError(text))
         self._on_failed(text, kept_seq)
         self._on_written()  # what the engine holds may still be on its way to the disk, as before
+
+    def _reopen(self) -> None:
+        """Closing alone takes the engine a second then."""
+        self._engine.try_disk()
+        self._engine.reopen()
+        self._engine.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
 
     def _on_reopened(self, failure: str | None) -> None:
         """Opened anew, it holds what is committed, and takes writes again."""
@@ -385,12 +399,20 @@ class JournaledStore:
         """Write and sync what is left, however long that takes. Raises `JournalError` when it fails."""
         if self._reopening.is_running:
             return  # there is nothing left, and the directory goes with the process
+        self._is_closing = True
+        self._new_log.wait()
         self._engine.wait_when_busy()
         while self._failure is None and (self._group is not None or self._recorder.has_changes):
             self._commit()
         if self._failure is None:
             self._engine.sync()
-        self._engine.close()
+        if self._compaction.is_running:
+            self._engine.stop_compacting()
+            self._compaction.wait()
+            with contextlib.suppress(JournalError):  # all is synced, and what it stopped is done again some day
+                self._engine.close()
+        else:
+            self._engine.close()
 
     def read_table(self, table: SystemTable) -> TableReading:
         return self._memory.read_table(table)

@@ -13,6 +13,7 @@ from storage.cache_totals import PrefixTotalsTable
 from storage.interface import Caller, Pending, Reply, RequestKey
 from storage.items import Item
 from storage.journal import rows
+from storage.journal.aside import InThread
 from storage.journal.errors import BusyError, JournalError
 from storage.journal.recorder import Group
 from storage.journal.store import Durability, JournaledStore, Surroundings
@@ -21,6 +22,8 @@ from storage.queue_stats import QueueFigures, QueueStatsTable
 from storage.results import StoredResult
 from storage.system_tables import SystemTable, TableReading
 from storage.vocabulary import CacheIncr, CacheSet, Result, Statement
+
+WRITES_A_LOG = 50
 
 
 class RowsEngine:
@@ -33,6 +36,8 @@ class RowsEngine:
         self.busy_for = 0  # so many writes are turned away
         self.is_patient = False
         self.writes: list[int] = []  # bytes of each
+        self.log_writes = 0  # since the log was begun
+        self.logs = 1
 
     def write(self, group: Group) -> None:
         self._may_write()
@@ -57,6 +62,17 @@ class RowsEngine:
         if self.busy_for and not self.is_patient:
             self.busy_for -= 1
             raise BusyError("busy")
+        self.log_writes += 1
+
+    @property
+    def is_log_due(self) -> bool:
+        return self.log_writes >= WRITES_A_LOG
+
+    def begin_log(self) -> None:
+        if self.is_broken:
+            raise JournalError("the disk is broken")
+        self.log_writes = 0
+        self.logs += 1
 
     def wait_when_busy(self) -> None:
         self.is_patient = True
@@ -81,6 +97,9 @@ class RowsEngine:
         self._may_write()
 
     def compact(self) -> None:
+        pass
+
+    def stop_compacting(self) -> None:
         pass
 
     def size_bytes(self) -> int:
@@ -123,10 +142,11 @@ def opened(
     sync: Callable[[int], None] | None = None,
     durability: Durability = Durability.RELAXED,
     cache_durability: Durability = Durability.RELAXED,
+    in_thread: InThread | None = None,
 ) -> JournaledStore:
     """A store on these rows. At `now_ms` 0 ids go on as if no time had passed, and answers keep their age."""
 
-    def in_thread(work: Callable[[], None], then: Callable[[], None]) -> None:
+    def done_at_once(work: Callable[[], None], then: Callable[[], None]) -> None:
         work()
         turns.later(then, 0)
 
@@ -138,7 +158,7 @@ def opened(
         queue or QueueLimits(),
         cache or CacheLimits(),
         answers or AnswerLimits(),
-        Surroundings(turns.later, in_thread, lambda: now_ms, Random(0).random, fail),
+        Surroundings(turns.later, in_thread or done_at_once, lambda: now_ms, Random(0).random, fail),
         sync,
         durability,
         cache_durability,

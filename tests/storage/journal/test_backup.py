@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -37,7 +37,11 @@ def store_on(engine: Engine, turns: Turns) -> JournaledStore:
     def fail(reason: str) -> None:
         raise AssertionError(reason)
 
-    surroundings = Surroundings(turns.later, lambda work, _then: work(), lambda: 0, Random(0).random, fail)
+    def in_thread(work: Callable[[], None], then: Callable[[], None]) -> None:
+        work()
+        turns.later(then, 0)
+
+    surroundings = Surroundings(turns.later, in_thread, lambda: 0, Random(0).random, fail)
     limits = (QueueLimits(), CacheLimits(), AnswerLimits())
     return JournaledStore(engine, *limits, surroundings, None, Durability.RELAXED, Durability.RELAXED)
 

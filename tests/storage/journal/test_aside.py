@@ -1,0 +1,161 @@
+"""What the journal does beside the loop: it holds nothing up but what must wait for it, and a stop comes through."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from storage.interface import ANYBODY, Reply
+from storage.journal.engine import Engine
+from storage.journal.store import JournaledStore
+from storage.vocabulary import CachestoreAction, QueueAdd, QueueGet, SysCachestore
+from tests.storage.journal.restarting import WRITES_A_LOG, RowsEngine, Turns, opened
+
+NOW_MS = 1_764_000_000_000
+TIMEOUT_S = 60
+LARGE = 262_144
+
+
+class Beside:
+    """A thread that works when it is told to."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Callable[[], None], Callable[[], None]]] = []
+
+    def __call__(self, work: Callable[[], None], then: Callable[[], None]) -> None:
+        self.waiting.append((work, then))
+
+    def run(self) -> None:
+        work, then = self.waiting.pop()
+        work()
+        then()
+
+
+def ask(store: JournaledStore, name: str, payload: bytes = b"{}") -> int:
+    reply = store.execute(QueueAdd(b"q:" + name.encode(), payload), ANYBODY, None, NOW_MS)
+    assert isinstance(reply, Reply)
+    return reply.commit_seq
+
+
+def with_a_full_log() -> tuple[JournaledStore, RowsEngine, Turns, Beside]:
+    engine, turns, beside = RowsEngine(), Turns(), Beside()
+    store = opened(engine, turns, now_ms=NOW_MS, in_thread=beside)
+    turns.all()
+    engine.log_writes = WRITES_A_LOG
+    return store, engine, turns, beside
+
+
+def test_nothing_is_written_while_a_log_is_begun_and_reads_go_on() -> None:
+    store, engine, turns, beside = with_a_full_log()
+    writes = len(engine.writes)
+    seq = ask(store, "a")
+    turns.all()
+    later = ask(store, "b")
+    store.tick(NOW_MS + 10_000, 100)
+    store.synced(store.durable_seq, b"p" * 16)  # a mark, which is written by itself when nothing else is
+    store.tick(NOW_MS + 20_000, 100)
+    turns.all()
+    assert len(engine.writes) == writes
+    assert store.durable_seq < seq
+    found = store.execute(QueueGet(b"q:a"), ANYBODY, None, NOW_MS)
+    assert isinstance(found, Reply)
+    assert found.result.rows
+    beside.run()
+    turns.all()
+    assert engine.logs == 2
+    assert store.durable_seq >= later
+    assert {b"q:a", b"q:b"} <= set(store._memory.queue.items.by_path)
+
+
+def test_a_log_that_cannot_be_begun_is_a_failed_write() -> None:
+    store, engine, turns, beside = with_a_full_log()
+    failures: list[str] = []
+    store.on_failed(lambda text, _kept_seq: failures.append(text))
+    ask(store, "lost")
+    turns.all()
+    engine.is_broken = True
+    beside.run()
+    assert failures == ["refused: the disk is broken"]
+    assert store.failure is not None
+    assert not store._memory.queue.items.by_path
+
+
+def test_a_stop_waits_for_a_log_that_is_begun_and_writes_the_rest() -> None:
+    engine, turns = RowsEngine(), Turns()
+    threads: list[threading.Thread] = []
+
+    def slowly(work: Callable[[], None], then: Callable[[], None]) -> None:
+        def run() -> None:
+            time.sleep(0.05)
+            work()
+
+        turns.later(then, 0)
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+
+    store = opened(engine, turns, now_ms=NOW_MS, in_thread=slowly)
+    turns.all()
+    engine.log_writes = WRITES_A_LOG
+    ask(store, "a")
+    turns.one()
+    assert threads
+    store.close()
+    assert engine.logs == 2
+    assert [key for key in engine.content if key.startswith(b"i")]
+    turns.all()  # the loop is told when all is over, which is no matter
+    threads[0].join()
+
+
+def test_the_engine_begins_no_log_by_itself_if_told_in_time(tmp_path: Path) -> None:
+    def logs() -> set[str]:
+        return {file.name for file in (tmp_path / "journal").glob("*.log")}
+
+    engine = Engine(tmp_path / "journal")
+    begun = 0
+    for row in range(400):
+        before = logs()
+        if engine.is_log_due:
+            engine.begin_log()
+            assert logs() - before
+            begun += 1
+            before = logs()
+        engine.put(b"%08d" % row, os.urandom(LARGE))
+        assert not logs() - before
+    assert begun >= 5
+    assert all(engine.get(b"%08d" % row) for row in range(400))
+    engine.close()
+
+
+@pytest.mark.timeout(TIMEOUT_S)
+def test_regression_a_stop_during_a_compaction_is_no_failure(tmp_path: Path) -> None:
+    """The engine cannot be closed while a thread is in it: this ended a server with an error."""
+    turns = Turns()
+    threads: list[threading.Thread] = []
+
+    def in_thread(work: Callable[[], None], _then: Callable[[], None]) -> None:
+        threads.append(threading.Thread(target=work))
+        threads[-1].start()
+
+    engine = Engine(tmp_path / "journal")
+    store = opened(engine, turns, now_ms=NOW_MS, in_thread=in_thread)  # type: ignore[arg-type]  # the real one
+    turns.all()
+    for row in range(200):
+        engine.put(b"x%08d" % (row % 50), os.urandom(LARGE))
+    engine.begin_log()
+    seq = ask(store, "kept", b"p" * 1000)
+    turns.all()
+    assert store.durable_seq >= seq
+    store.execute(SysCachestore(CachestoreAction.COMPACTION), ANYBODY, None, NOW_MS)
+    last = ask(store, "last")
+    store.close()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    del store, engine
+    again = Engine(tmp_path / "journal")
+    assert len(list(again.rows(b"i"))) == 2, last
+    again.close()
