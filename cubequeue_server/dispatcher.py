@@ -6,15 +6,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from math import inf
 from typing import Final, TypeAlias
 
-from cubequeue_server.calls import SEEN_WAS_LOST, Call, Calls
+from cubequeue_server.calls import Call, Calls
 from cubequeue_server.connection import Connection
 from cubequeue_server.counters import Counters
 from cubequeue_server.histogram import observe
 from cubequeue_server.in_flight import InFlight, InFlightTable
 from cubequeue_server.long_replies import LongReplies
+from cubequeue_server.open_statements import OF_SQL, SEEN_WAS_LOST, OpenStatements
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.outbox import Outbox
 from cubequeue_server.replies import DurabilityGate
@@ -34,7 +34,6 @@ from storage.vocabulary import OtherSql, Result, Statement, SysForeign
 _log = logging.getLogger(__name__)
 
 _LEGACY = int(ResponseFormat.LEGACY)
-_OF_SQL = (OtherSql, SysForeign)
 
 SqlEngine = Callable[[OtherSql | SysForeign, int], Result | Pending]
 
@@ -81,11 +80,10 @@ class Dispatcher:
         self._gate: DurabilityGate[InFlight, Message] = DurabilityGate(store, self._deliver)
         self._executed: DurabilityGate[_Executed, Message] = DurabilityGate(store, self._deliver_executed)
         self._waits = Waits(loop, self._give_up)
-        self._calls = Calls(store, self._execute_call, self._waits, self._now_ms)
+        self._open = OpenStatements(store, self._waits, self._now_ms)
+        self._calls = Calls(store, self._execute_call, self._open)
         self._long_replies = LongReplies(loop, self._on_encoded)
-        self._lost_at_s = -inf  # when applied effects were lost last
         self._end_wait = self._on_outcome  # one method object for all that are in flight
-        self._is_stopping = False
         store.on_durable(self._on_durable)
         store.on_failed(self._on_failed)
 
@@ -162,7 +160,7 @@ class Dispatcher:
 
     def _execute(self, caller: Caller, statement: Statement, key: RequestKey | None, now_ms: int) -> Outcome | Pending:
         try:
-            if isinstance(statement, _OF_SQL):
+            if isinstance(statement, OF_SQL):
                 answer = self._sql(statement, now_ms)
                 return answer if isinstance(answer, Pending) else Reply(answer, self._store.applied_seq)
             return self._store.execute(statement, caller, key, now_ms)
@@ -180,7 +178,7 @@ class Dispatcher:
 
     def give_up_call(self, call: Call) -> None:
         """Nobody listens to a call any more: if it waits for something, it need not."""
-        self._calls.give_up(call)
+        self._open.give_up(call)
 
     def _execute_call(self, statement: Statement, caller: Caller) -> Outcome | Pending:
         started_ns = self._clock_ns()
@@ -192,24 +190,13 @@ class Dispatcher:
 
     def _defer(self, request: InFlight, outcome: Outcome | Pending) -> None:
         self._in_flight.add(request)
-        if not isinstance(outcome, Pending):
+        if isinstance(outcome, Pending):
+            self._open.begin(request, outcome)
+        else:
             self._complete(request, outcome)
-            return
-        outcome.on_outcome = request
-        request.pending = outcome
-        if outcome.timeout_ms is not None:
-            if self._is_stopping:
-                self._store.give_up(outcome, self._now_ms())
-            else:
-                request.tick = self._waits.add(outcome, outcome.timeout_ms)
 
     def _on_outcome(self, request: InFlight, outcome: Outcome) -> None:
-        pending = request.pending
-        if pending is not None and request.tick:
-            self._waits.cancel(pending, request.tick)
-        request.pending = None
-        if request.statement in _OF_SQL and request.since_s <= self._lost_at_s:
-            outcome = StatementError(SEEN_WAS_LOST)
+        outcome = self._open.end(request, outcome)
         if not isinstance(outcome, Reply):
             self.counters.statement_errors += 1
         self._complete(request, outcome)
@@ -225,7 +212,7 @@ class Dispatcher:
         answer: Message
         if isinstance(made, Exception):
             answer = encode_error(request.message_id, self._error_text(made))
-        elif request.statement in _OF_SQL and len(made) > MAX_SELECT_REPLY_BYTES:
+        elif request.statement in OF_SQL and len(made) > MAX_SELECT_REPLY_BYTES:
             text = (
                 f"SELECT with an answer of {len(made)} bytes, more than {MAX_SELECT_REPLY_BYTES}, is not"
                 " supported here: ask for fewer columns, for rows with LIMIT, or on the MySQL port"
@@ -277,7 +264,7 @@ class Dispatcher:
             request.kept_key = None
             return encode_error(request.message_id, text)
 
-        self._lost_at_s = time.monotonic()
+        self._open.lost()
 
         def error_for_executed(executed: _Executed) -> bytes:
             return encode_error(executed[1], text)
@@ -342,8 +329,7 @@ class Dispatcher:
 
     def stop_waiting(self) -> None:
         """Answer all waiters with no rows, now and from now on."""
-        self._is_stopping = True
-        self._calls.stop_waiting()
+        self._open.stop()
         self._waits.stop()
         self._store.end_waits(self._now_ms())
         self._outbox.flush()

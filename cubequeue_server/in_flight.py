@@ -5,35 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cubequeue_server.open_statements import OpenStatement
 from protocol.messages import Request
-from storage.interface import Outcome, Pending, RequestKey
+from storage.interface import Outcome, RequestKey
 from storage.vocabulary import Statement
 
 if TYPE_CHECKING:
     from cubequeue_server.connection import Connection
 
 
-class InFlight:
+class InFlight(OpenStatement):
     """One request, and the connections that wait for its answer: `connection`, and those that repeated it.
 
-    A repeat finds it by `key`; under `kept_key` the store keeps the answer, if it does. `pending` and `tick` name
-    its wait, `statement` is the kind of what was asked. There may be a hundred thousand of these, so there is no
-    closure and no list in one without repeats.
+    A repeat finds it by `key`; under `kept_key` the store keeps the answer, if it does. There is no list in one
+    without repeats.
     """
 
-    __slots__ = (
-        "_on_outcome",
-        "connection",
-        "kept_key",
-        "key",
-        "message_id",
-        "pending",
-        "repeats",
-        "response_format",
-        "since_s",
-        "statement",
-        "tick",
-    )
+    __slots__ = ("connection", "kept_key", "key", "message_id", "repeats", "response_format")
 
     def __init__(  # noqa: PLR0917  # by position: it is made once a wait, and keywords cost more
         self,
@@ -44,26 +32,18 @@ class InFlight:
         kept_key: RequestKey | None,
         on_outcome: Callable[[InFlight, Outcome], None],
     ) -> None:
+        super().__init__(statement, on_outcome)
         self.connection = connection
         self.repeats: tuple[Connection, ...] = ()
         self.message_id = request.message_id
         self.response_format = request.response_format
-        self.statement = statement
         self.key = key
         self.kept_key = kept_key
-        self.pending: Pending | None = None
-        self.tick = 0
-        self.since_s = 0.0
-        self._on_outcome = on_outcome
 
     @property
     def receivers(self) -> tuple[Connection, ...]:
         """All that are to be answered."""
         return (self.connection, *self.repeats)
-
-    def __call__(self, outcome: Outcome) -> None:
-        """What the store calls when the wait is over: the request itself, since a bound method takes 80 bytes."""
-        self._on_outcome(self, outcome)
 
 
 class InFlightTable:

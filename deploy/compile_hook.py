@@ -22,6 +22,7 @@ _SHELL = (
     "dispatcher",
     "histogram",
     "in_flight",
+    "open_statements",
     "options",
     "outbox",
     "replies",
