@@ -62,6 +62,11 @@ class Answers:
         return len(self._fresh) + len(self._confirmed) + len(self._undelivered)
 
     @property
+    def keep_ms(self) -> int:
+        """For how long an answer is kept."""
+        return self._limits.keep_ms
+
+    @property
     def unconfirmed_count(self) -> int:
         """Answers whose arrival nobody has proved yet."""
         return len(self._fresh) + len(self._undelivered)

@@ -26,7 +26,9 @@ def stored_next_id(engine: Engine) -> int:
 
 
 def recover(engine: Engine, store: MemoryStore, recorder: Recorder, now_ms: int, *, with_cache: bool) -> None:
-    """Fill a new store with what the journal holds. Answers count as given now, so none has less than its time left.
+    """Fill a new store with what the journal holds. Answers count as given now, so none has less than its time left;
+    but those that were kept for their whole time before, while a server was up, are the first to go when room is
+    short: else a server that ends and starts all the time would gather answers until it refuses writes.
 
     O(rows): about 10 µs each. Raises `JournalError` for rows that no journal of this schema can hold. What expired
     meanwhile is put back as well: the first statement removes it.
@@ -108,14 +110,20 @@ def _recover_cache(engine: Engine, store: MemoryStore, recorder: Recorder, texts
 
 
 def _recover_answers(engine: Engine, store: MemoryStore, recorder: Recorder, texts: RestoredBlobs, now_ms: int) -> None:
-    for key, value in engine.rows(rows.ANSWERS):
+    found = [(rows.number_of(key), rows.decode_answers(value)) for key, value in engine.rows(rows.ANSWERS)]
+    # A server was up then. For how long none was after that does not count against anybody.
+    up_ms = max((row.answered_ms for _, group in found for row in group), default=0)
+    answers = store.answers
+    for number, group_rows in found:
         whole = []
-        for row in rows.decode_answers(value):
+        for row in group_rows:
             try:
                 whole.append((row, rows.result_of(row, texts.get)))
             except KeyError:  # it was dropped, and its texts with it, while others of its group were kept
                 continue
-        group = recorder.answers_restored(rows.number_of(key), [result for _, result in whole])
+        group = recorder.answers_restored(number, [result for _, result in whole])
         for row, result in whole:
             request_key = (row.user, row.connection_id, row.message_id)
-            store.answers.keep(request_key, result, max(row.answered_ms, now_ms), group)
+            answers.keep(request_key, result, max(row.answered_ms, now_ms), group)
+            if row.answered_ms < up_ms - answers.keep_ms:
+                answers.confirm(request_key)
