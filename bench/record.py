@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import timeit
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -87,6 +88,7 @@ def machine() -> dict[str, str]:
         "memory": f"{memory_kib / (1 << 20):.0f} GiB",
         "kernel": platform.release().split("-")[0],
         "CPython": platform.python_version(),
+        "python_call_ns": f"{_call_ns():.0f}",
         "Redis": redis.split("v=")[1].split()[0] if "v=" in redis else "absent",
         **{package: version(package) for package in PACKAGES},
         "commit": subprocess.run(
@@ -94,6 +96,20 @@ def machine() -> dict[str, str]:
         ).stdout.strip(),
         "load_average": f"{os.getloadavg()[0]:.1f}",
     }
+
+
+def _call_ns() -> float:
+    """A call of a method that adds: how fast processor and interpreter are together."""
+
+    class Counter:
+        def __init__(self) -> None:
+            self.count = 0
+
+        def add(self, by: int) -> None:
+            self.count += by
+
+    calls = 100_000
+    return min(timeit.repeat("add(3)", globals={"add": Counter().add}, number=calls, repeat=20)) / calls * 1e9
 
 
 def show(each: Line) -> str:
