@@ -54,8 +54,9 @@ def _options() -> Options:
     options.set_is_fd_close_on_exec(True)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_level_compaction_dynamic_level_bytes(True)
-    # Rows live for minutes: a file in which most are dead is compacted before its level is full.
-    options.add_compact_on_deletion_collector_factory(4096, 2048, 0.5)
+    # Rows live for minutes: a file that does little but delete is compacted before its level is full. Half of what a
+    # life cycle writes are deletions: were that enough, every file would be compacted as soon as it is written.
+    options.add_compact_on_deletion_collector_factory(16_384, 14_000, 0.9)
     table = BlockBasedOptions()
     table.set_block_cache(Cache(4 * _MIB))
     options.set_block_based_table_factory(table)

@@ -35,6 +35,7 @@ CYCLE_MS = 1_000
 MOST_BYTES_A_LIVE_BYTE = 2
 MOST_BYTES = 96 * MIB
 MOST_BYTES_FOR_LONG = 256 * MIB
+MOST_BYTES_EMPTY = 4 * MIB  # RocksDB's own log, of which it keeps two files of 1 MiB, and the list of its files
 
 
 class Churn:
@@ -110,7 +111,7 @@ def check_disk_use(directory: Path, cycles: int, most_bytes: int) -> None:
     assert churn.live_bytes == 0
     assert churn.kinds() == {rows.META}
     churn.ask(SysCachestore(CachestoreAction.COMPACTION))
-    assert churn.disk_bytes < 1 * MIB
+    assert churn.disk_bytes < MOST_BYTES_EMPTY
     churn.cycle(cycles)
     churn.close()
 
