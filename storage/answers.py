@@ -62,9 +62,9 @@ class Answers:
         return len(self._fresh) + len(self._confirmed) + len(self._undelivered)
 
     @property
-    def keep_ms(self) -> int:
-        """For how long an answer is kept."""
-        return self._limits.keep_ms
+    def longest_kept_ms(self) -> int:
+        """For how long an answer is kept at most, by its age."""
+        return max(self._limits.keep_ms, self._limits.keep_undelivered_ms)
 
     @property
     def unconfirmed_count(self) -> int:

@@ -93,6 +93,7 @@ def restore(file: Path, directory: Path) -> int:
     with _errors(file), contextlib.closing(_opened(file)) as database:
         engine = Engine(directory)
         try:
+            engine.wait_when_busy()
             return _fill(engine, database)
         finally:
             engine.close()

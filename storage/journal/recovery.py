@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,10 +14,14 @@ from storage.journal.errors import JournalError
 from storage.results import StoredResult
 
 if TYPE_CHECKING:
+    from storage.interface import RequestKey
     from storage.journal.blobs import RestoredBlobs
     from storage.journal.engine import Engine
     from storage.journal.recorder import Recorder
     from storage.memory import MemoryStore
+
+# A server is known to be up for so long when it gives an answer: a start takes longer.
+_UP_MS = 1_000
 
 
 def stored_next_id(engine: Engine) -> int:
@@ -110,20 +115,33 @@ def _recover_cache(engine: Engine, store: MemoryStore, recorder: Recorder, texts
 
 
 def _recover_answers(engine: Engine, store: MemoryStore, recorder: Recorder, texts: RestoredBlobs, now_ms: int) -> None:
-    found = [(rows.number_of(key), rows.decode_answers(value)) for key, value in engine.rows(rows.ANSWERS)]
-    # A server was up then. For how long none was after that does not count against anybody.
-    up_ms = max((row.answered_ms for _, group in found for row in group), default=0)
-    answers = store.answers
-    for number, group_rows in found:
+    keys: list[RequestKey] = []
+    times_ms: list[int] = []
+    for key, value in engine.rows(rows.ANSWERS):
         whole = []
-        for row in group_rows:
+        for row in rows.decode_answers(value):
             try:
                 whole.append((row, rows.result_of(row, texts.get)))
             except KeyError:  # it was dropped, and its texts with it, while others of its group were kept
                 continue
-        group = recorder.answers_restored(number, [result for _, result in whole])
+        group = recorder.answers_restored(rows.number_of(key), [result for _, result in whole])
         for row, result in whole:
             request_key = (row.user, row.connection_id, row.message_id)
-            answers.keep(request_key, result, max(row.answered_ms, now_ms), group)
-            if row.answered_ms < up_ms - answers.keep_ms:
-                answers.confirm(request_key)
+            store.answers.keep(request_key, result, max(row.answered_ms, now_ms), group)
+            keys.append(request_key)
+            times_ms.append(row.answered_ms)
+    old_ms = _give_way_ms(times_ms, store.answers.longest_kept_ms)
+    for request_key, answered_ms in zip(keys, times_ms, strict=True):
+        if answered_ms < old_ms:
+            store.answers.confirm(request_key)
+
+
+def _give_way_ms(answered_ms: list[int], kept_ms: int) -> int:
+    """Answers from before this time were kept for `kept_ms` while a server was up, however often and long none was."""
+    newest_first = sorted(set(answered_ms), reverse=True)
+    up_ms = 0
+    for later_ms, time_ms in pairwise(newest_first):
+        up_ms += min(later_ms - time_ms, _UP_MS)
+        if up_ms > kept_ms:
+            return later_ms
+    return 0

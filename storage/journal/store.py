@@ -265,8 +265,8 @@ class JournaledStore:
             return
         if failure is not None:
             self._fail(failure)
-        else:
-            self._commit()
+        elif not self._is_scheduled:
+            self._schedule(0)
 
     def _write_large(self) -> bool:
         """Write the next chunks of large texts; True when all are written."""
@@ -365,6 +365,8 @@ class JournaledStore:
 
     def _on_reopened(self, failure: str | None) -> None:
         """Opened anew, it holds what is committed, and takes writes again."""
+        if self._is_closing:
+            return
         self._retry_at_ms = self._surroundings.now_ms() + _RETRY_MS
         waiters = self._memory.queue.handover.waiters
         try:
@@ -386,8 +388,8 @@ class JournaledStore:
 
     def tick(self, now_ms: int, max_rows: int) -> bool:
         """As the memory's; a sync once a second, and another try when the journal could not be written."""
-        if self._failure is not None and now_ms >= self._retry_at_ms and not self._reopening.is_running:
-            self._reopening.begin()
+        if self._failure is not None and now_ms >= self._retry_at_ms and not self._compaction.is_running:
+            self._reopening.begin()  # it closes the engine, which nobody else may be in
         self._sync_if_due(now_ms)
         self._write_mark()
         if now_ms >= self._next_measure_ms:
@@ -397,9 +399,9 @@ class JournaledStore:
 
     def close(self) -> None:
         """Write and sync what is left, however long that takes. Raises `JournalError` when it fails."""
+        self._is_closing = True
         if self._reopening.is_running:
             return  # there is nothing left, and the directory goes with the process
-        self._is_closing = True
         self._new_log.wait()
         self._engine.wait_when_busy()
         while self._failure is None and (self._group is not None or self._recorder.has_changes):

@@ -92,6 +92,7 @@ class RowsEngine:
     def reopen(self) -> None:
         if self.is_broken:
             raise JournalError("the disk is broken")
+        self.log_writes = 0
 
     def sync(self) -> None:
         self._may_write()

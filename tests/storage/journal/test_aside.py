@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -55,10 +56,9 @@ def test_nothing_is_written_while_a_log_is_begun_and_reads_go_on() -> None:
     writes = len(engine.writes)
     seq = ask(store, "a")
     turns.all()
+    engine.log_writes = 0  # the thread is done, and the loop does not know it yet
     later = ask(store, "b")
     store.tick(NOW_MS + 10_000, 100)
-    store.synced(store.durable_seq, b"p" * 16)  # a mark, which is written by itself when nothing else is
-    store.tick(NOW_MS + 20_000, 100)
     turns.all()
     assert len(engine.writes) == writes
     assert store.durable_seq < seq
@@ -70,6 +70,83 @@ def test_nothing_is_written_while_a_log_is_begun_and_reads_go_on() -> None:
     assert engine.logs == 2
     assert store.durable_seq >= later
     assert {b"q:a", b"q:b"} <= set(store._memory.queue.items.by_path)
+
+
+def test_no_mark_is_written_while_a_log_is_begun() -> None:
+    store, engine, turns, beside = with_a_full_log()
+    store._commit()
+    assert beside.waiting
+    writes = len(engine.writes)
+    store.synced(store.durable_seq, b"p" * 16)
+    store.tick(NOW_MS + 10_000, 100)
+    turns.all()
+    assert len(engine.writes) == writes
+    beside.run()
+    store.tick(NOW_MS + 20_000, 100)
+    assert len(engine.writes) == writes + 1
+
+
+def test_regression_without_a_thread_writes_are_refused_until_there_is_one() -> None:
+    """Commits stopped for ever, and nobody was told."""
+    engine, turns, beside = RowsEngine(), Turns(), Beside()
+    has_threads = False
+
+    def in_thread(work: Callable[[], None], then: Callable[[], None]) -> None:
+        beside(work, then)  # as a pool does, which keeps the work even then
+        if not has_threads:
+            raise RuntimeError("can't start new thread")
+
+    store = opened(engine, turns, now_ms=NOW_MS, in_thread=in_thread)
+    turns.all()
+    engine.log_writes = WRITES_A_LOG
+    ask(store, "lost")
+    turns.all()
+    store.tick(NOW_MS + 10_000, 100)
+    refused = store.failure
+    has_threads = True
+    stale = list(beside.waiting)
+    beside.waiting.clear()
+    store._retry_at_ms = 0
+    store.tick(NOW_MS + 20_000, 100)
+    for work, _ in stale:
+        work()  # a thread has come to what was given up
+    assert engine.logs == 1
+    beside.run()
+    turns.all()
+    assert (refused, store.failure) == ("refused: can't start new thread", None)
+    seq = ask(store, "kept")
+    turns.all()
+    assert store.durable_seq >= seq
+
+
+def test_regression_nothing_is_opened_anew_while_a_compaction_is_in_the_engine() -> None:
+    store, engine, turns, beside = with_a_full_log()
+    engine.log_writes = 0
+    store.execute(SysCachestore(CachestoreAction.COMPACTION), ANYBODY, None, NOW_MS)
+    compaction = beside.waiting.pop()
+    engine.is_broken = True
+    ask(store, "lost")
+    turns.all()
+    assert store.failure is not None
+    store.tick(NOW_MS + 10_000, 100)
+    assert not beside.waiting
+    compaction[1]()
+    store.tick(NOW_MS + 20_000, 100)
+    assert beside.waiting
+
+
+def test_regression_what_was_opened_anew_after_a_stop_is_not_written() -> None:
+    store, engine, turns, beside = with_a_full_log()
+    engine.log_writes, engine.is_broken = 0, True
+    ask(store, "lost")
+    turns.all()
+    store.tick(NOW_MS + 10_000, 100)
+    store.close()
+    engine.is_broken = False
+    beside.run()
+    writes = len(engine.writes)
+    turns.all()
+    assert len(engine.writes) == writes
 
 
 def test_a_log_that_cannot_be_begun_is_a_failed_write() -> None:
@@ -117,17 +194,18 @@ def test_the_engine_begins_no_log_by_itself_if_told_in_time(tmp_path: Path) -> N
 
     engine = Engine(tmp_path / "journal")
     begun = 0
-    for row in range(400):
+    sizes = Random(1)
+    for row in range(6_000):
         before = logs()
         if engine.is_log_due:
             engine.begin_log()
             assert logs() - before
             begun += 1
             before = logs()
-        engine.put(b"%08d" % row, os.urandom(LARGE))
+        engine.put(b"%08d" % row, os.urandom(sizes.choice([10, 10, 10, 10_000, LARGE // 4])))
         assert not logs() - before
     assert begun >= 5
-    assert all(engine.get(b"%08d" % row) for row in range(400))
+    assert all(engine.get(b"%08d" % row) for row in range(6_000))
     engine.close()
 
 

@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from storage.interface import ANYBODY, Reply, StateMachine
-from storage.journal.store import JournaledStore
 from storage.limits import AnswerLimits
 from storage.vocabulary import CacheIncr
 from tests.conformance.engines import FIRST_ID, Limits
@@ -35,37 +34,74 @@ def test_a_restart_changes_nothing_at_length() -> None:
     run_state_machine_as_test(JournaledMachine, settings=settings(QUICK, max_examples=2_000, stateful_step_count=80))
 
 
+MINUTE_MS, START_MS = 60_000, 1_764_000_000_000
+ROOM = 600  # bytes of an answer, and some
+
+
+class Lives:
+    """Server after server on one journal, and a client whose statements must not run twice."""
+
+    def __init__(self, *, give_way: int, most: int) -> None:
+        self._limits = AnswerLimits(give_way * ROOM, most * ROOM, keep_ms=MINUTE_MS, keep_undelivered_ms=2 * MINUTE_MS)
+        self._engine, self._turns = RowsEngine(), Turns()
+        self._last_id = 0
+        self.now_ms = START_MS
+        self.begin(after_ms=0)
+
+    def begin(self, after_ms: int) -> None:
+        """The server before is gone without a word; after that long comes the next."""
+        self.now_ms += after_ms
+        self.store = opened(self._engine, self._turns, answers=self._limits, now_ms=self.now_ms)
+        self._turns.all()
+
+    def count(self, message_id: int | None = None) -> int:
+        """What an increment is told: as many as there were, for a new message."""
+        if message_id is None:
+            message_id = self._last_id = self._last_id + 1
+        outcome = self.store.execute(CacheIncr(b"c:n"), ANYBODY, (b"", b"client", message_id), self.now_ms)
+        self._turns.all()
+        assert isinstance(outcome, Reply)
+        value = outcome.result.rows[0][0]
+        assert isinstance(value, bytes)
+        return int(value)
+
+    @property
+    def kept(self) -> int:
+        return self.store.gauges()["answers"]
+
+
 def test_regression_answers_that_outlived_their_time_through_restarts_give_way() -> None:
     """Each restart counts them as new. A server that ended every few seconds for an hour kept all, and would have
     refused writes in the end."""
-    minute_ms, start_ms = 60_000, 1_764_000_000_000
-    limits = AnswerLimits(give_way_bytes=20 * 600, max_bytes=40 * 600, keep_ms=minute_ms)
-    engine, turns = RowsEngine(), Turns()
-
-    def begin(at_ms: int) -> JournaledStore:
-        store = opened(engine, turns, answers=limits, now_ms=start_ms + at_ms)
-        turns.all()
-        return store
-
-    def count(store: JournaledStore, message_id: int, at_ms: int) -> bytes:
-        reply = store.execute(CacheIncr(b"c:n"), ANYBODY, (b"", b"client", message_id), start_ms + at_ms)
-        turns.all()
-        assert isinstance(reply, Reply)
-        value = reply.result.rows[0][0]
-        assert isinstance(value, bytes)
-        return value
-
-    message_id = 0
-    for life in range(20):
-        at_ms = life * 20_000
-        store = begin(at_ms)
+    lives = Lives(give_way=300, most=500)
+    for _ in range(150):
         for _ in range(4):
-            message_id += 1
-            count(store, message_id, at_ms)
-    assert message_id > 60, "more than there is room for"
-    at_ms += 10_000
-    assert store.gauges()["answer_bytes"] < 25 * 600
-    store = begin(at_ms + 3_600_000)  # nobody was there for an hour: whoever asks again gets the answer all the same
-    assert [count(store, number, at_ms) for number in range(message_id - 11, message_id + 1)] == [
-        b"%d" % number for number in range(message_id - 11, message_id + 1)
-    ]
+            lives.count()
+            lives.now_ms += 500
+        lives.begin(after_ms=10_000)
+    assert 200 < lives.kept < 360, "those of two minutes, and what there is room for"
+    assert lives.count(600 - 100) == 500, "a recent one is there"
+
+
+def test_however_long_nobody_was_there_an_unproved_answer_is_kept() -> None:
+    """A client could ask again only while a server was up: not for three seconds yet, when the last one starts."""
+    lives = Lives(give_way=10, most=500)
+    told = [lives.count() for _ in range(50)]
+    for _ in range(3):
+        lives.begin(after_ms=10 * MINUTE_MS)
+        told.append(lives.count())
+    lives.begin(after_ms=10 * MINUTE_MS)
+    assert [lives.count(number) for number in range(1, 54)] == told == list(range(1, 54))
+
+
+def test_an_answer_that_nobody_could_be_given_keeps_its_longer_time_through_a_restart() -> None:
+    lives = Lives(give_way=10, most=500)
+    lives.count()
+    lives.store.mark_undelivered((b"", b"client", 1))
+    for seconds in (90, 20):
+        for _ in range(seconds):
+            lives.now_ms += 1_000
+            lives.count()
+        lives.begin(after_ms=1_000)
+    lives.count()
+    assert lives.count(1) == 1
