@@ -109,7 +109,7 @@ def churn(bench: Bench) -> Iterator[Line]:
     """
     seconds = bench.scaled(240, 24)
     settings = {
-        "CUBEQUEUE_ANSWERS_MAX_SIZE": str(8 << 20),
+        "CUBEQUEUE_ANSWERS_MAX_SIZE": str(32 << 20),
         "CUBESTORE_QUEUE_RESULTS_EXPIRE": str(bench.scaled(5, 1)),
     }
     plan = bench.folder / "churn"

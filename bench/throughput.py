@@ -14,7 +14,7 @@ FULL = ((1, 1), (16, 1), (50, 1), (128, 1), (1000, 1), (1, 16), (16, 16), (128, 
 QUICK = ((16, 1), (16, 16))
 QUICK_MORE = {"HEARTBEAT": ((50, 1),), "life cycle 2 KB": ((1, 1), (1000, 1))}
 LARGE = ((1, 1), (16, 1))
-CACHE_MIB = 256  # what large values may take: fresh keys would fill any memory in a moment
+CACHE_MIB = 1024  # what large values may take: fresh keys would fill any memory in a moment
 
 _LIFE_CYCLE, _SMALL = "life cycle 2 KB", "HEARTBEAT"
 TARGETS: dict[tuple[str, tuple[int, int]], tuple[Target, ...]] = {

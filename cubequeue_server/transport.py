@@ -42,6 +42,8 @@ _READ_BUFFER_BYTES: Final = 16 * 1024
 # So much is read at once, but for the rest of a larger frame: a hundred requests or pings. It is less than what makes
 # picows double its buffer, and read twice as much the next time.
 _READ_BYTES: Final = 14 * 1024
+# Of a larger frame so much, about half a millisecond: others have a turn after each such part.
+_LARGE_READ_BYTES: Final = 512 * 1024
 _SIZE_IN_TEXT = re.compile(r"(\d+) > \d+")
 
 # picows wants to see a handshake before frames; the real one was checked and answered by the front.
@@ -69,7 +71,7 @@ class FrameListener(WSListener):
         raise NotImplementedError
 
     def on_full_read(self) -> None:
-        """A read brought frames, and as much as one may: it is time to let others have a turn."""
+        """A read brought as much as one may, and frames or the next part of one: let others have a turn."""
         raise NotImplementedError
 
     def on_violation(self, code: int, text: str, frame_bytes: int | None) -> None:
@@ -173,7 +175,7 @@ class _Protocol(WSProtocol):  # type: ignore[misc]  # not in its stub
 
     def get_buffer(self, size_hint: int) -> memoryview:
         buffer: memoryview = _get_buffer(self, size_hint)
-        return buffer if self.frame_listener.unparsed_bytes >= _READ_BYTES else buffer[:_READ_BYTES]
+        return buffer[: _LARGE_READ_BYTES if self.frame_listener.unparsed_bytes >= _READ_BYTES else _READ_BYTES]
 
     def buffer_updated(self, size: int) -> None:
         listener = self.frame_listener
@@ -186,7 +188,10 @@ class _Protocol(WSProtocol):  # type: ignore[misc]  # not in its stub
             listener.on_read(unparsed_bytes)
         elif listener.is_holding:
             listener.on_read(unparsed_bytes)
-        if size >= _READ_BYTES and listener.unparsed_bytes != unparsed_bytes:
+        if size >= _READ_BYTES and (
+            listener.unparsed_bytes != unparsed_bytes
+            or unparsed_bytes // _LARGE_READ_BYTES != (unparsed_bytes - size) // _LARGE_READ_BYTES
+        ):
             listener.on_full_read()
 
 

@@ -239,6 +239,32 @@ async def test_a_flood_of_requests_lets_others_have_their_turn(is_secured: bool,
         await flood
 
 
+async def test_a_large_message_is_read_in_turns_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libuv reads on as long as there is something: 5 MB were 5 ms in which nobody else was served."""
+    sizes: list[list[int]] = [[]]
+    take_turn, on_read = WebSocket._take_turn, WebSocket.on_read
+
+    def turning(websocket: WebSocket) -> None:
+        sizes.append([])
+        take_turn(websocket)
+
+    def reading(websocket: WebSocket, pending_bytes: int) -> None:
+        sizes[-1].append(pending_bytes)
+        on_read(websocket, pending_bytes)
+
+    monkeypatch.setattr(WebSocket, "_take_turn", turning)
+    monkeypatch.setattr(WebSocket, "on_read", reading)
+    value = "v" * (5 * MIB)
+    async with serving() as server, raw(server.address) as client:
+        await client.upgrade()
+        sending = asyncio.create_task(client.send(frame(BINARY, encode_query(1, f"CACHE SET 'large' '{value}'"))))
+        assert await client.read_reply() == Rows(1, ("success",), [(b"true",)])
+        await sending
+    seen = [turn for turn in sizes if turn]
+    assert max(turn[-1] - turn[0] for turn in seen) <= MIB
+    assert seen[-1][-1] > 5 * MIB, "all of it was waited for"
+
+
 async def test_a_flood_of_pings_by_a_client_that_does_not_read_is_not_read_either() -> None:
     async with serving() as server, raw(server.address) as client, connected(server.address) as bystander:
         await client.upgrade()

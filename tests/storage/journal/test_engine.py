@@ -45,6 +45,17 @@ def test_a_stall_is_no_failed_write(text: str, kind: type[JournalError], tmp_pat
     assert type(raised.value) is kind
 
 
+def test_its_own_threads_leave_the_processor_to_requests(tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "journal")
+    nice: dict[str, int] = {}
+    for thread in Path("/proc/self/task").iterdir():
+        nice[(thread / "comm").read_text().strip()] = os.getpriority(os.PRIO_PROCESS, int(thread.name))
+    engine.close()
+    assert nice["rocksdb:high"] >= 5
+    assert nice["rocksdb:low"] >= 10
+    assert os.getpriority(os.PRIO_PROCESS, 0) < nice["rocksdb:high"]
+
+
 @pytest.mark.soak
 def test_more_than_it_can_take_makes_it_busy_and_then_it_takes_it(tmp_path: Path) -> None:
     """Whether it comes to a stall depends on the disk: so many rows are enough for one that writes 1 GB a second."""
