@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from bench.record import Line, number
@@ -29,7 +31,7 @@ def write_report(page: Path, machine: Mapping[str, str], lines: Sequence[Line]) 
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
     parts = list(dict.fromkeys(each.part for each in lines))
-    tables = [_table(part, [each for each in lines if each.part == part]) for part in parts]
+    tables = [_tables(part, [each for each in lines if each.part == part]) for part in parts]
     head = ", ".join(f"{name} {value}" for name, value in machine.items())
     judged = [each for each in lines if each.targets]
     missed = [each for each in judged if each.missed]
@@ -41,16 +43,26 @@ def write_report(page: Path, machine: Mapping[str, str], lines: Sequence[Line]) 
     page.with_name(_PLOT).write_text(plot([each for each in lines if each.part == "throughput"]))
 
 
-def _table(part: str, lines: Sequence[Line]) -> str:
-    columns = _COLUMNS.get(part) or list(dict.fromkeys(name for each in lines for name in each.figures))
+def _tables(part: str, lines: Sequence[Line]) -> str:
+    """A table for each run of lines that have the same figures to show."""
+    tables = [_table(columns, list(run)) for columns, run in groupby(lines, partial(_columns, part))]
+    return "\n\n".join([f"### {part}", *tables])
+
+
+def _columns(part: str, each: Line) -> Sequence[str]:
+    named = [name for name in _COLUMNS.get(part, ()) if name in each.figures]
+    return named or list(each.figures)
+
+
+def _table(columns: Sequence[str], lines: Sequence[Line]) -> str:
     has_targets = any(each.targets for each in lines)
     names = ["", *columns, *(["target"] if has_targets else [])]
     rows = [names, ["---", *(["---:"] * len(columns)), *(["---"] if has_targets else [])]]
     for each in lines:
-        cells = [number(each.figures[column]) if column in each.figures else "" for column in columns]
+        cells = [number(each.figures[column]) for column in columns]
         verdict = [", ".join(each.targets) + (": **missed**" if each.missed else "") if each.targets else ""]
         rows.append([each.name, *cells, *(verdict if has_targets else [])])
-    return f"### {part}\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def plot(lines: Sequence[Line]) -> str:
