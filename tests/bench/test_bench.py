@@ -111,6 +111,17 @@ def test_the_page_shows_the_record_between_its_marks(tmp_path: Path) -> None:
     assert (tmp_path / "performance.svg").exists()
 
 
+def test_lines_with_other_figures_have_a_table_of_their_own(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text(f"{BEGIN}{END}")
+    throughput = line("durability", "a", {"per_s": 1.0, "of_memory": 0.5})
+    turns = line("durability", "b", {"longest_ms": 3.0}, Target("longest_ms", "≤", 5))
+    write_report(page, {}, [throughput, turns])
+    rows = page.read_text().splitlines()
+    assert "| a | 1 | 0.5 |" in rows
+    assert "| b | 3 | longest_ms ≤ 5 |" in rows
+
+
 def test_the_plot_is_an_svg_with_a_bar_for_each_server() -> None:
     root = ET.fromstring(plot(record()))
     bars = [each for each in root.iter("{http://www.w3.org/2000/svg}rect") if each.get("x") == "420"]
