@@ -180,9 +180,12 @@ class WebSocket(FrameListener):
         if frame.last_in_buffer:
             self._is_reading = False
             self.unparsed_bytes = frame.tail_size
-            self.flush()
-            if self._outbox.waiting:
-                self._outbox.flush()
+            outbox = self._outbox
+            if self._out and not self._is_listed:
+                self._is_listed = True
+                outbox.waiting.append(self)
+            if outbox.waiting:
+                outbox.on_read_end()
 
     def _on_other_frame(self, frame: Frame) -> None:
         kind = frame.msg_type
@@ -304,7 +307,7 @@ class WebSocket(FrameListener):
     # Writing
 
     def send(self, message: bytes | Pieces) -> None:
-        """Send a message, with what else is sent until the end of this read or the next flush of the outbox.
+        """Send a message, with what else is sent until the next flush of the outbox.
 
         Nothing when closed.
         """
