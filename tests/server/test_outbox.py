@@ -31,7 +31,7 @@ def read(outbox: Outbox, sender: Sender) -> bool:
 async def test_answers_of_a_turn_leave_together() -> None:
     outbox, senders = Outbox(asyncio.get_running_loop()), [Sender() for _ in range(3)]
     for _ in range(100):
-        assert not any([read(outbox, sender) for sender in senders])
+        assert not any(read(outbox, sender) for sender in senders)
         await a_turn_passes()
     assert [sender.flushed for sender in senders] == [100, 100, 100]
 
