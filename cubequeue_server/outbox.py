@@ -8,8 +8,11 @@ is so, answers leave at once.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final, Protocol
+
+_log = logging.getLogger(__name__)
 
 # After so many turns with one sender alone the next so many reads are taken for alone as well.
 _ALONE_TURNS: Final = 16
@@ -21,6 +24,9 @@ class Sender(Protocol):
 
     def flush(self) -> None:
         """Write it."""
+
+    def abort(self, cause: str) -> None:
+        """It cannot be written: end the connection."""
 
 
 class Outbox:
@@ -45,7 +51,11 @@ class Outbox:
         if waiting:
             self.waiting = []
             for sender in waiting:
-                sender.flush()
+                try:
+                    sender.flush()
+                except Exception:  # one connection must not take the answers of others
+                    _log.exception("answers could not be written")
+                    sender.abort("internal")
 
     def on_read_end(self) -> None:
         """A read was handled, and somebody waits: let them write now or with those of other reads."""

@@ -14,6 +14,21 @@ class Sender:
     def flush(self) -> None:
         self.flushed += 1
 
+    def abort(self, cause: str) -> None:
+        raise AssertionError(cause)
+
+
+class Broken(Sender):
+    def __init__(self) -> None:
+        super().__init__()
+        self.causes: list[str] = []
+
+    def flush(self) -> None:
+        raise OSError("gone")
+
+    def abort(self, cause: str) -> None:
+        self.causes.append(cause)
+
 
 async def a_turn_passes() -> None:
     await asyncio.sleep(0)
@@ -51,3 +66,11 @@ async def test_a_client_alone_does_not_wait_for_others_and_company_is_noticed() 
         await a_turn_passes()
     assert (one.flushed, other.flushed) == (300, 100)
     assert together > 80
+
+
+async def test_a_connection_that_cannot_be_written_to_takes_no_others_answers() -> None:
+    outbox, broken, other = Outbox(asyncio.get_running_loop()), Broken(), Sender()
+    for at in range(1, 3):
+        assert not (read(outbox, broken) | read(outbox, other))
+        await a_turn_passes()
+        assert (broken.causes, other.flushed) == (["internal"] * at, at)
