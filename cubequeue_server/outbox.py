@@ -12,6 +12,9 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
+# So many write together at most: what waits is in memory, up to 256 KB each, and no reader's slowness is seen.
+_TOGETHER: Final = 32
+
 _log = logging.getLogger(__name__)
 
 # After so many turns with one sender alone the next so many reads are taken for alone as well.
@@ -62,6 +65,9 @@ class Outbox:
         if self._alone_reads:
             self._alone_reads -= 1
             self.flush()
+        elif len(self.waiting) >= _TOGETHER:
+            self._alone_turns = 0
+            self.flush()
         else:
             self.flush_soon()
 
@@ -79,6 +85,8 @@ class Outbox:
         self._is_scheduled = False
         if len(self.waiting) > 1:
             self._alone_turns = 0
+        elif not self.waiting:
+            pass  # they were written before, many or by a callback
         elif self._alone_turns < _ALONE_TURNS:
             self._alone_turns += 1
         else:

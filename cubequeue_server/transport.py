@@ -74,6 +74,10 @@ class FrameListener(WSListener):
         """A read brought as much as one may, and frames or the next part of one: let others have a turn."""
         raise NotImplementedError
 
+    def on_end(self) -> None:
+        """The peer sends no more. Of TLS nothing can be written after this."""
+        raise NotImplementedError
+
     def on_violation(self, code: int, text: str, frame_bytes: int | None) -> None:
         """The peer broke the protocol; nothing more can be read from it.
 
@@ -162,6 +166,7 @@ def _make_protocol(listener: FrameListener, max_frame_bytes: int) -> Any:
 
 
 _get_buffer = WSProtocol.get_buffer
+_end = WSProtocol.eof_received
 _parse = WSProtocol.buffer_updated
 
 
@@ -176,6 +181,10 @@ class _Protocol(WSProtocol):  # type: ignore[misc]  # not in its stub
     def get_buffer(self, size_hint: int) -> memoryview:
         buffer: memoryview = _get_buffer(self, size_hint)
         return buffer[: _LARGE_READ_BYTES if self.frame_listener.unparsed_bytes >= _READ_BYTES else _READ_BYTES]
+
+    def eof_received(self) -> object:
+        self.frame_listener.on_end()
+        return _end(self)
 
     def buffer_updated(self, size: int) -> None:
         listener = self.frame_listener

@@ -227,6 +227,9 @@ class WebSocket(FrameListener):
             self._transport.pause_reading()
             self._outbox.call_soon(self._take_turn)
 
+    def on_end(self) -> None:
+        self.flush()
+
     def _take_turn(self) -> None:
         if self.is_open and not self._stalled:
             self._transport.resume_reading()

@@ -74,3 +74,14 @@ async def test_a_connection_that_cannot_be_written_to_takes_no_others_answers() 
         assert not (read(outbox, broken) | read(outbox, other))
         await a_turn_passes()
         assert (broken.causes, other.flushed) == (["internal"] * at, at)
+
+
+async def test_what_waits_together_is_bounded() -> None:
+    outbox, senders = Outbox(asyncio.get_running_loop()), [Sender() for _ in range(100)]
+    for _ in range(30):
+        for sender in senders:
+            read(outbox, sender)
+            assert len(outbox.waiting) <= 32
+        await a_turn_passes()
+    assert {sender.flushed for sender in senders} == {30}
+    assert not read(outbox, senders[0]), "nobody was taken for alone"
