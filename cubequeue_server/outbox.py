@@ -12,11 +12,10 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-# So many write together at most: what waits is in memory, up to 256 KB each, and no reader's slowness is seen.
-_TOGETHER: Final = 32
-
 _log = logging.getLogger(__name__)
 
+# So many write together at most: what waits is in memory, up to 256 KB each, and no reader's slowness is seen.
+_TOGETHER: Final = 32
 # After so many turns with one sender alone the next so many reads are taken for alone as well.
 _ALONE_TURNS: Final = 16
 _ALONE_READS: Final = 32
