@@ -18,8 +18,8 @@ from protocol.encode import result_message
 from protocol.parser import parse_statement
 from protocol.pieces import Message
 from protocol.request_decoder import RequestDecoder
-from storage.interface import ANYBODY, Pending, Reply, RequestKey, Store
-from storage.journal.engine import Engine
+from storage.engine import ANYBODY, Pending, Reply, RequestKey, Store
+from storage.journal.database import Database
 from storage.journal.store import Durability, JournaledStore, Surroundings
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
@@ -122,7 +122,7 @@ def _journaled_store(folder: Path, due: list[Callable[[], None]]) -> JournaledSt
         fail=fail,
     )
     return JournaledStore(
-        Engine(folder),
+        Database(folder),
         QueueLimits(),
         CacheLimits(),
         AnswerLimits(),

@@ -8,7 +8,7 @@ from random import Random
 from typing import NamedTuple
 
 from storage.journal import rows
-from storage.journal.engine import Engine
+from storage.journal.database import Database
 from storage.journal.recorder import Group
 from storage.journal.store import Durability, JournaledStore, Surroundings
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
@@ -28,8 +28,8 @@ class Recovery(NamedTuple):
 def make_journal(directory: Path, items: int) -> None:
     """A journal of so many items with payloads of 2 KB in 50 queues, written as a server would."""
     now_ms = time.time_ns() // 1_000_000
-    engine, random = Engine(directory), Random(1)
-    engine.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
+    database, random = Database(directory), Random(1)
+    database.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
     for first in range(1, items + 1, _ITEMS_A_GROUP):
         puts: list[tuple[bytes, bytes]] = []
         for id_ in range(first, first + _ITEMS_A_GROUP):
@@ -38,8 +38,8 @@ def make_journal(directory: Path, items: int) -> None:
             stored = rows.stored(payload, lambda _, id_=id_: id_)  # type: ignore[misc]
             item = rows.ItemRow(b"q%d:%d" % (id_ % 50, id_), stored, id_ % 5, now_ms, None, b"process", False, None)
             puts.append((rows.numbered(rows.ITEM, id_), rows.encode(item)))
-        engine.write(Group(first, [], [], puts, []))
-    engine.close()
+        database.write(Group(first, [], [], puts, []))
+    database.close()
 
 
 def recover(directory: Path) -> Recovery:
@@ -53,9 +53,9 @@ def recover(directory: Path) -> Recovery:
 
     around = Surroundings(later, never, lambda: time.time_ns() // 1_000_000, Random(0).random, never)
     start, start_cpu = time.perf_counter(), time.thread_time()
-    engine = Engine(directory, look_first=True)
+    database = Database(directory, look_first=True)
     limits = (QueueLimits(), CacheLimits(), AnswerLimits())
-    store = JournaledStore(engine, *limits, around, None, Durability.RELAXED, Durability.RELAXED)
+    store = JournaledStore(database, *limits, around, None, Durability.RELAXED, Durability.RELAXED)
     recovery = Recovery(store.gauges()["queue_items"], time.perf_counter() - start, time.thread_time() - start_cpu)
-    engine.close()
+    database.close()
     return recovery

@@ -18,8 +18,8 @@ from random import Random
 
 import uvloop
 
-from storage.interface import ANYBODY, Reply
-from storage.journal.engine import Engine
+from storage.engine import ANYBODY, Reply
+from storage.journal.database import Database
 from storage.journal.store import Durability, JournaledStore, Surroundings
 from storage.journal.sync import Syncer
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
@@ -80,11 +80,11 @@ async def _run(directory: Path, durability: Durability, rounds: int) -> Turns:
     def now_ms() -> int:
         return time.time_ns() // 1_000_000
 
-    engine = Engine(directory)
+    database = Database(directory)
     syncer = Syncer(directory, lambda seq, position: store.synced(seq, position), fail)  # noqa: PLW0108  # there is no store yet
     around = Surroundings(later, in_thread, now_ms, Random(0).random, fail)
     limits = (QueueLimits(), CacheLimits(), AnswerLimits())
-    store = JournaledStore(engine, *limits, around, syncer.ask, durability, durability)
+    store = JournaledStore(database, *limits, around, syncer.ask, durability, durability)
     loop.add_reader(syncer.fileno(), timed(syncer.on_readable))
     durable = asyncio.Event()
     store.on_durable(durable.set)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from cubequeue_server.version import __version__
 
 if TYPE_CHECKING:
-    from cubequeue_server.settings import Loaded
+    from cubequeue_server.settings.resolve import Loaded
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -71,7 +71,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
             add_client_flags(subparser, name)
             continue
-        from cubequeue_server.settings_help import add_setting_flags  # noqa: PLC0415
+        from cubequeue_server.settings.help import add_setting_flags  # noqa: PLC0415
 
         if name in {"backup", "restore"}:
             subparser.add_argument("file", metavar="FILE", help="the backup")
@@ -94,7 +94,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _healthcheck(arguments: argparse.Namespace) -> int:
-    from cubequeue_server.healthcheck import UnhealthyError, check_own, check_url  # noqa: PLC0415
+    from cubequeue_server.commands.healthcheck import UnhealthyError, check_own, check_url  # noqa: PLC0415
 
     try:
         if arguments.url:
@@ -107,7 +107,7 @@ def _healthcheck(arguments: argparse.Namespace) -> int:
 
 
 def _backup(arguments: argparse.Namespace) -> int:
-    from cubequeue_server.backups import JournalError, back_up, bring_back  # noqa: PLC0415
+    from cubequeue_server.commands.backups import JournalError, back_up, bring_back  # noqa: PLC0415
 
     run = back_up if arguments.command == "backup" else bring_back
     try:
@@ -118,7 +118,7 @@ def _backup(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> int:
-    from cubequeue_server.settings_help import effective_lines  # noqa: PLC0415
+    from cubequeue_server.settings.help import effective_lines  # noqa: PLC0415
 
     loaded = _load(arguments)
     for line in effective_lines(loaded):
@@ -146,7 +146,7 @@ def _client(arguments: argparse.Namespace) -> int:
 
 
 def _hash_password(_arguments: argparse.Namespace) -> int:
-    from cubequeue_server.passwords import hash_password  # noqa: PLC0415
+    from cubequeue_server.access.passwords import hash_password  # noqa: PLC0415
 
     if sys.stdin.isatty():
         from getpass import getpass  # noqa: PLC0415
@@ -174,9 +174,9 @@ _COMMAND_RUNNERS = {
 
 
 def _load(arguments: argparse.Namespace) -> Loaded:
-    from cubequeue_server.memory_limit import memory_limit_bytes  # noqa: PLC0415
-    from cubequeue_server.settings import SettingsError, load_settings  # noqa: PLC0415
-    from cubequeue_server.settings_help import given_flags  # noqa: PLC0415
+    from cubequeue_server.settings.help import given_flags  # noqa: PLC0415
+    from cubequeue_server.settings.memory_limit import memory_limit_bytes  # noqa: PLC0415
+    from cubequeue_server.settings.resolve import SettingsError, load_settings  # noqa: PLC0415
 
     try:
         return load_settings(given_flags(arguments), os.environ, arguments.config, memory_limit_bytes())

@@ -18,23 +18,23 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from cubequeue_server.access import Access, AccessError
-from cubequeue_server.collector import Collector
-from cubequeue_server.file_limit import open_standard_files, raise_file_limit
-from cubequeue_server.logs import configure_logs, flush_logs, print_line
+from cubequeue_server.access.reloading import Access, AccessError
+from cubequeue_server.engines.sql.engine import SqlEngine
+from cubequeue_server.engines.stores import CannotOpenError, JournalFailedError, OpenStore, open_store
 from cubequeue_server.mysql.listener import MysqlListener
+from cubequeue_server.net.file_limit import open_standard_files, raise_file_limit
+from cubequeue_server.observe.collector import Collector
+from cubequeue_server.observe.logs import configure_logs, flush_logs, print_line
+from cubequeue_server.observe.status import StatusServer, probe
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.server import Server
-from cubequeue_server.settings import Loaded, Settings
-from cubequeue_server.settings_values import Endpoint
-from cubequeue_server.sql.engine import SqlEngine
-from cubequeue_server.status import StatusServer, probe
-from cubequeue_server.stores import CannotOpenError, JournalFailedError, OpenStore, open_store
+from cubequeue_server.settings.resolve import Loaded, Settings
+from cubequeue_server.settings.values import Endpoint
 from cubequeue_server.version import __version__
 from storage.vocabulary import OtherSql
 
 if TYPE_CHECKING:
-    from cubequeue_server.pages import Pages
+    from cubequeue_server.observe.pages import Pages
 
 EXIT_STOPPED = 0
 EXIT_CANNOT_LISTEN = EXIT_CANNOT_OPEN = EXIT_CANNOT_CLOSE = 1
@@ -203,7 +203,7 @@ class _Process:
         loop = asyncio.get_running_loop()
 
         def do_import() -> None:
-            module = importlib.import_module("cubequeue_server.pages")
+            module = importlib.import_module("cubequeue_server.observe.pages")
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(self._open_pages, module.Pages)
                 self._sql.prepare()

@@ -9,21 +9,21 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
-from cubequeue_server.auth import Credentials
-from cubequeue_server.calls import Call
-from cubequeue_server.connection import Connection, Identity
-from cubequeue_server.counters import Counters
-from cubequeue_server.dispatcher import Dispatcher, SqlEngine
-from cubequeue_server.front import Front, TlsEntrance
-from cubequeue_server.http_head import RefusedError
-from cubequeue_server.logs import log_event
-from cubequeue_server.loop_lag import LoopLag
+from cubequeue_server.access.credentials import Credentials
+from cubequeue_server.net.front import Front, TlsEntrance
+from cubequeue_server.net.http_head import RefusedError
+from cubequeue_server.net.unfinished import Unfinished
+from cubequeue_server.net.websocket import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, WebSocket
+from cubequeue_server.observe.counters import Counters
+from cubequeue_server.observe.logs import log_event
+from cubequeue_server.observe.loop_lag import LoopLag
 from cubequeue_server.options import ServerOptions
-from cubequeue_server.outbox import Outbox
-from cubequeue_server.settings_values import Endpoint
-from cubequeue_server.unfinished import Unfinished
-from cubequeue_server.websocket import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, WebSocket
-from storage.interface import Caller, Outcome, Store
+from cubequeue_server.requests.calls import Call
+from cubequeue_server.requests.connection import Connection, Identity
+from cubequeue_server.requests.dispatcher import Dispatcher, SqlEngine
+from cubequeue_server.requests.outbox import Outbox
+from cubequeue_server.settings.values import Endpoint
+from storage.engine import Caller, Outcome, Store
 from storage.vocabulary import Statement
 
 __all__ = ["Server", "ServerOptions", "SqlEngine"]

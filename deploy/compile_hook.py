@@ -16,18 +16,18 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 # What a request passes through in the shell; of the other layers everything but what stands in _PURE.
 _SHELL = (
-    "calls",
-    "connection",
-    "counters",
-    "dispatcher",
-    "histogram",
-    "in_flight",
-    "open_statements",
+    "observe/counters",
+    "observe/histogram",
     "options",
-    "outbox",
-    "replies",
-    "statement_log",
-    "waits",
+    "requests/calls",
+    "requests/connection",
+    "requests/dispatcher",
+    "requests/in_flight",
+    "requests/open_statements",
+    "requests/outbox",
+    "requests/replies",
+    "requests/statement_log",
+    "requests/waits",
 )
 # The state machine tells this one of every change; the rest of the journal is the disk's.
 _OF_THE_JOURNAL = ["storage/journal/recorder.py"]
@@ -50,7 +50,9 @@ _MYPY_FLAGS = ("--config-file=", "--follow-imports=silent", "--ignore-missing-im
 def hot_modules(root: Path) -> list[str]:
     """The files to compile, relative to the root of the sources."""
     layers = [
-        path.relative_to(root).as_posix() for name in ("protocol", "storage") for path in (root / name).glob("*.py")
+        path.relative_to(root).as_posix()
+        for name in ("protocol", "storage", "storage/queue", "storage/cache")
+        for path in (root / name).glob("*.py")
     ]
     shell = [f"cubequeue_server/{name}.py" for name in _SHELL]
     return sorted(

@@ -14,9 +14,9 @@ from collections import OrderedDict
 from typing import TypeAlias
 
 from storage.effects import AnswerGroup, Effects
-from storage.indexes import NEVER_MS
-from storage.interface import RequestKey
+from storage.engine import RequestKey
 from storage.limits import AnswerLimits
+from storage.queue.indexes import NEVER_MS
 from storage.vocabulary import Result
 
 # What an answer costs beyond its texts: its key, its result and its places in the dicts.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from storage.cache_entry import Entry
-    from storage.interface import RequestKey
-    from storage.items import Item
-    from storage.results import StoredResult
+    from storage.cache.entry import Entry
+    from storage.engine import RequestKey
+    from storage.queue.items import Item
+    from storage.queue.results import StoredResult
     from storage.vocabulary import Result, Value
 
 

@@ -1,20 +1,21 @@
-"""The in-process store: the whole state machine in memory, every answer at once (`storage.interface.Store`)."""
+"""The in-process store: the whole state machine in memory, every answer at once (`storage.engine.Store`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 from storage.answers import Answers
-from storage.cache import Cache
-from storage.cache_totals import PrefixTotalsTable
+from storage.cache.statements import Cache
+from storage.cache.totals import PrefixTotalsTable
 from storage.effects import Effects
+from storage.engine import Caller, Pending, Reply, RequestKey
 from storage.errors import InternalError, UserError
-from storage.handover import NO_RESULT
-from storage.interface import Caller, Pending, Reply, RequestKey
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.paths import prefix_of
-from storage.queue import Handler, Handlers, Queue
-from storage.queue_stats import QueueFigures, QueueStatsTable
+from storage.queue.handover import NO_RESULT
+from storage.queue.statements import Handler, Handlers, Queue
+from storage.queue.stats import QueueFigures, QueueStatsTable
+from storage.queue.waiters import Waiter
 from storage.system_tables import SystemTable, TableReading, read_table
 from storage.vocabulary import (
     EMPTY_RESULT,
@@ -29,7 +30,6 @@ from storage.vocabulary import (
     Statement,
     SysCachestore,
 )
-from storage.waiters import Waiter
 
 # Statements that often change nothing, and then may as well be executed again: no answer is kept of those.
 _KEPT_IF_CHANGED = frozenset({QueueRetrieve, QueueResult, QueueResultBlocking})

@@ -11,14 +11,14 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from storage.cache_entry import NEVER, Entry
-from storage.items import Item
-from storage.results import StoredResult
+from storage.cache.entry import NEVER, Entry
+from storage.queue.items import Item
+from storage.queue.results import StoredResult
 from storage.vocabulary import Cell, Columns, ColumnType
 
 if TYPE_CHECKING:
-    from storage.cache import Cache
-    from storage.queue import Queue
+    from storage.cache.statements import Cache
+    from storage.queue.statements import Queue
 
 Row: TypeAlias = tuple[Cell, ...]
 

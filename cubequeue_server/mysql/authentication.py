@@ -22,7 +22,7 @@ from mysql_mimic.auth import (
     User,
 )
 
-from cubequeue_server.auth import Credentials, Verdict
+from cubequeue_server.access.credentials import Credentials, Verdict
 
 
 class Identities(IdentityProvider):  # type: ignore[misc]  # the library is untyped

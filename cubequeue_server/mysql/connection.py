@@ -22,8 +22,6 @@ from mysql_mimic.session import BaseSession
 from mysql_mimic.types import Capabilities, ColumnType, ServerStatus
 from mysql_mimic.variables import SYSTEM_VARIABLES, GlobalVariables, SessionVariables
 
-from cubequeue_server.calls import Call
-from cubequeue_server.counters import Counters
 from cubequeue_server.mysql.authentication import Identities
 from cubequeue_server.mysql.statements import (
     MAX_PREPARED_TEXT_BYTES,
@@ -32,15 +30,17 @@ from cubequeue_server.mysql.statements import (
     checked_text,
 )
 from cubequeue_server.mysql.stream import GoneError, PacketStream, PacketTooLargeError
-from cubequeue_server.unfinished import Unfinished
+from cubequeue_server.net.unfinished import Unfinished
+from cubequeue_server.observe.counters import Counters
+from cubequeue_server.requests.calls import Call
 from protocol.errors import ProtocolError, StatementSyntaxError
 from protocol.mysql_login import asks_for_tls, read_change_user, read_login
 from protocol.mysql_parameters import MalformedPacketError, read_parameters
 from protocol.mysql_rows import binary_row, is_longlong, text_row
 from protocol.parser import parse_statement
 from protocol.placeholders import count_placeholders
+from storage.engine import ANYBODY, Caller, Outcome, Reply
 from storage.errors import StatementError, UserError
-from storage.interface import ANYBODY, Caller, Outcome, Reply
 from storage.vocabulary import Cell, Result, Statement
 from storage.vocabulary import ColumnType as CellType
 

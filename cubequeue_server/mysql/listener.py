@@ -12,9 +12,9 @@ import logging
 import ssl
 from typing import TYPE_CHECKING, Final
 
-from cubequeue_server.auth import Credentials
+from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.mysql.opening import Opening
-from cubequeue_server.settings_values import Endpoint
+from cubequeue_server.settings.values import Endpoint
 
 if TYPE_CHECKING:
     from cubequeue_server.mysql.connection import Backend, MysqlConnection

@@ -11,7 +11,7 @@ import ssl
 from typing import Final
 
 from cubequeue_server.mysql.opening import Opening
-from cubequeue_server.unfinished import Unfinished
+from cubequeue_server.net.unfinished import Unfinished
 from protocol.mysql_parameters import MalformedPacketError
 
 _MAX_PIECE: Final = 0xFFFFFF

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.journal import rows
-from storage.journal.engine import Engine
+from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.schema import stored_schema
 
@@ -66,20 +66,20 @@ def _created(file: Path) -> sqlite3.Connection:
 
 
 def _copy(directory: Path, database: sqlite3.Connection) -> int:
-    engine = Engine(directory, read_only=True)
+    journal = Database(directory, read_only=True)
     try:
-        if stored_schema(engine) is None:
+        if stored_schema(journal) is None:
             raise JournalError(f"the journal in {directory} is empty")
-        count = database.executemany("INSERT INTO journal VALUES (?, ?)", _kept(engine)).rowcount
+        count = database.executemany("INSERT INTO journal VALUES (?, ?)", _kept(journal)).rowcount
         database.commit()
     finally:
-        engine.close()
+        journal.close()
     return count
 
 
-def _kept(engine: Engine) -> Iterator[tuple[bytes, bytes]]:
+def _kept(journal: Database) -> Iterator[tuple[bytes, bytes]]:
     """All rows but what is of the log files of this directory alone."""
-    return (row for row in engine.rows(b"") if row[0] != rows.SYNCED_KEY)
+    return (row for row in journal.rows(b"") if row[0] != rows.SYNCED_KEY)
 
 
 def restore(file: Path, directory: Path) -> int:
@@ -91,15 +91,15 @@ def restore(file: Path, directory: Path) -> int:
         if directory.exists() and any(directory.iterdir()):
             raise JournalError(f"{directory} is not empty: a restore replaces no journal")
     with _errors(file), contextlib.closing(_opened(file)) as database:
-        engine = Engine(directory)
+        journal = Database(directory)
         try:
-            engine.wait_when_busy()
-            return _fill(engine, database)
+            journal.wait_when_busy()
+            return _fill(journal, database)
         finally:
-            engine.close()
+            journal.close()
 
 
-def _fill(engine: Engine, database: sqlite3.Connection) -> int:
+def _fill(journal: Database, database: sqlite3.Connection) -> int:
     """The schema version last: until then it is no journal."""
     count = 0
     schema: bytes | None = None
@@ -108,11 +108,11 @@ def _fill(engine: Engine, database: sqlite3.Connection) -> int:
         if key == rows.SCHEMA_KEY:
             schema = value
         else:
-            engine.put(key, value)
+            journal.put(key, value)
     if schema is None:
         raise JournalError("the backup has no schema version: it is not whole")
-    engine.put(rows.SCHEMA_KEY, schema)
-    engine.sync()
+    journal.put(rows.SCHEMA_KEY, schema)
+    journal.sync()
     return count
 
 

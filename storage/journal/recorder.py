@@ -10,10 +10,10 @@ from storage.journal import rows
 from storage.journal.blobs import Blob, Blobs
 
 if TYPE_CHECKING:
-    from storage.cache_entry import Entry
-    from storage.interface import RequestKey
-    from storage.items import Item
-    from storage.results import StoredResult
+    from storage.cache.entry import Entry
+    from storage.engine import RequestKey
+    from storage.queue.items import Item
+    from storage.queue.results import StoredResult
     from storage.vocabulary import Cell, Result, Value
 
 

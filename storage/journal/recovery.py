@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from storage.items import Item
 from storage.journal import rows
 from storage.journal.errors import JournalError
-from storage.results import StoredResult
+from storage.queue.items import Item
+from storage.queue.results import StoredResult
 
 if TYPE_CHECKING:
-    from storage.interface import RequestKey
+    from storage.engine import RequestKey
     from storage.journal.blobs import RestoredBlobs
-    from storage.journal.engine import Engine
+    from storage.journal.database import Database
     from storage.journal.recorder import Recorder
     from storage.memory import MemoryStore
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 _UP_MS = 1_000
 
 
-def stored_next_id(engine: Engine) -> int:
+def stored_next_id(database: Database) -> int:
     """The id that the next item would have got; 1 in a new journal."""
-    value = engine.get(rows.NEXT_ID_KEY)
+    value = database.get(rows.NEXT_ID_KEY)
     return 1 if value is None else rows.decode_number(value)
 
 
-def recover(engine: Engine, store: MemoryStore, recorder: Recorder, now_ms: int, *, with_cache: bool) -> None:
+def recover(database: Database, store: MemoryStore, recorder: Recorder, now_ms: int, *, with_cache: bool) -> None:
     """Fill a new store with what the journal holds. Answers count as given now, so none has less than its time left;
     but those that were kept for their whole time before, while a server was up, are the first to go when room is
     short: else a server that ends and starts all the time would gather answers until it refuses writes.
@@ -39,24 +39,24 @@ def recover(engine: Engine, store: MemoryStore, recorder: Recorder, now_ms: int,
     meanwhile is put back as well: the first statement removes it.
     """
     try:
-        texts = recorder.blobs.restore(_texts(engine))
-        _recover_items(engine, store, texts)
-        _recover_results(engine, store, texts)
+        texts = recorder.blobs.restore(_texts(database))
+        _recover_items(database, store, texts)
+        _recover_results(database, store, texts)
         if with_cache:
-            _recover_cache(engine, store, recorder, texts, now_ms)
-        _recover_answers(engine, store, recorder, texts, now_ms)
+            _recover_cache(database, store, recorder, texts, now_ms)
+        _recover_answers(database, store, recorder, texts, now_ms)
     except (msgspec.DecodeError, KeyError, ValueError, IndexError) as error:
-        raise JournalError(f"a row of the journal in {engine.directory} makes no sense: {error!r}") from error
+        raise JournalError(f"a row of the journal in {database.directory} makes no sense: {error!r}") from error
     recorder.id_restored(store.queue.next_id)
     recorder.blobs.forget_unnamed(texts)
     recorder.forget_puts()
 
 
-def _texts(engine: Engine) -> Iterator[tuple[int, bytes]]:
+def _texts(database: Database) -> Iterator[tuple[int, bytes]]:
     """Number and text, put together from its chunks. A text whose first chunks are missing is left out: only a
     group that was never committed leaves such, and nothing names it."""
     number, chunks = 0, list[bytes]()
-    for key, value in engine.rows(rows.BLOB):
+    for key, value in database.rows(rows.BLOB):
         if rows.number_of(key) != number:
             if chunks:
                 yield number, chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -66,9 +66,9 @@ def _texts(engine: Engine) -> Iterator[tuple[int, bytes]]:
         yield number, chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _recover_items(engine: Engine, store: MemoryStore, texts: RestoredBlobs) -> None:
+def _recover_items(database: Database, store: MemoryStore, texts: RestoredBlobs) -> None:
     items = store.queue.items
-    for key, value in engine.rows(rows.ITEM):
+    for key, value in database.rows(rows.ITEM):
         row = rows.decode_item(value)
         item = Item(
             rows.number_of(key),
@@ -83,7 +83,7 @@ def _recover_items(engine: Engine, store: MemoryStore, texts: RestoredBlobs) -> 
             row.external_id,
         )
         items.insert(item)
-    for key, value in engine.rows(rows.STATE):
+    for key, value in database.rows(rows.STATE):
         state = rows.decode_state(value)
         item = items.by_id[rows.number_of(key)]
         if state.extra is not None:
@@ -95,8 +95,8 @@ def _recover_items(engine: Engine, store: MemoryStore, texts: RestoredBlobs) -> 
                 items.beat(item, state.heartbeat_ms)
 
 
-def _recover_results(engine: Engine, store: MemoryStore, texts: RestoredBlobs) -> None:
-    for key, value in engine.rows(rows.RESULT):
+def _recover_results(database: Database, store: MemoryStore, texts: RestoredBlobs) -> None:
+    for key, value in database.rows(rows.RESULT):
         row = rows.decode_result(value)
         text = rows.loaded(row.value, texts.get)
         result = StoredResult(rows.number_of(key), row.path, text, row.external_id, row.expire_ms)
@@ -104,9 +104,11 @@ def _recover_results(engine: Engine, store: MemoryStore, texts: RestoredBlobs) -
         store.queue.handover.results.put(result)
 
 
-def _recover_cache(engine: Engine, store: MemoryStore, recorder: Recorder, texts: RestoredBlobs, now_ms: int) -> None:
+def _recover_cache(
+    database: Database, store: MemoryStore, recorder: Recorder, texts: RestoredBlobs, now_ms: int
+) -> None:
     """In the order in which they were written, which is the nearest to the order of their uses that is known."""
-    entries = [(key[1:], rows.decode_entry(value)) for key, value in engine.rows(rows.ENTRY)]
+    entries = [(key[1:], rows.decode_entry(value)) for key, value in database.rows(rows.ENTRY)]
     entries.sort(key=lambda entry: entry[1].written)
     for path, row in entries:
         store.cache.restore(path, rows.loaded(row.value, texts.get), row.expires_ms, now_ms)
@@ -114,10 +116,12 @@ def _recover_cache(engine: Engine, store: MemoryStore, recorder: Recorder, texts
     recorder.writes_restored(entries[-1][1].written if entries else 0)
 
 
-def _recover_answers(engine: Engine, store: MemoryStore, recorder: Recorder, texts: RestoredBlobs, now_ms: int) -> None:
+def _recover_answers(
+    database: Database, store: MemoryStore, recorder: Recorder, texts: RestoredBlobs, now_ms: int
+) -> None:
     keys: list[RequestKey] = []
     times_ms: list[int] = []
-    for key, value in engine.rows(rows.ANSWERS):
+    for key, value in database.rows(rows.ANSWERS):
         whole = []
         for row in rows.decode_answers(value):
             try:

@@ -11,44 +11,44 @@ from storage.journal import rows
 from storage.journal.errors import JournalError
 
 if TYPE_CHECKING:
-    from storage.journal.engine import Engine
+    from storage.journal.database import Database
 
 # From a version to the next. Each may be repeated after a stop half-way; the new version is written last.
-MIGRATIONS: Mapping[int, Callable[[Engine], None]] = {}
+MIGRATIONS: Mapping[int, Callable[[Database], None]] = {}
 
 
-def stored_schema(engine: Engine) -> int | None:
+def stored_schema(database: Database) -> int | None:
     """The version of an opened journal; None when it is new.
 
     Raises `JournalError` when it is no journal, or a newer version wrote it.
     """
-    value = engine.get(rows.SCHEMA_KEY)
+    value = database.get(rows.SCHEMA_KEY)
     if value is None:
-        if next(engine.rows(b""), None) is not None:
-            raise JournalError(f"the database in {engine.directory} is not cubequeue's journal")
+        if next(database.rows(b""), None) is not None:
+            raise JournalError(f"the database in {database.directory} is not cubequeue's journal")
         return None
     try:
         schema = rows.decode_number(value)
     except msgspec.DecodeError as error:
-        raise JournalError(f"the schema version of the journal in {engine.directory} cannot be read") from error
+        raise JournalError(f"the schema version of the journal in {database.directory} cannot be read") from error
     if schema > rows.SCHEMA:
         raise JournalError(
-            f"the journal in {engine.directory} has schema {schema}, which a newer cubequeue wrote: this one knows"
+            f"the journal in {database.directory} has schema {schema}, which a newer cubequeue wrote: this one knows"
             f" {rows.SCHEMA} at most"
         )
     return schema
 
 
-def bring_up_to_date(engine: Engine, migrations: Mapping[int, Callable[[Engine], None]] = MIGRATIONS) -> None:
+def bring_up_to_date(database: Database, migrations: Mapping[int, Callable[[Database], None]] = MIGRATIONS) -> None:
     """Have the journal in the schema of this version; what is in it already stays as it is. As `stored_schema`."""
-    schema = stored_schema(engine)
+    schema = stored_schema(database)
     if schema == rows.SCHEMA:
         return
-    engine.open_for_writing()
+    database.open_for_writing()
     if schema is None:
-        engine.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
+        database.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
         return
     while schema < rows.SCHEMA:
-        migrations[schema](engine)
+        migrations[schema](database)
         schema += 1
-        engine.put(rows.SCHEMA_KEY, rows.encode(schema))
+        database.put(rows.SCHEMA_KEY, rows.encode(schema))

@@ -1,9 +1,9 @@
-"""The store whose effects outlast the process (`storage.interface.Store`).
+"""The store whose effects outlast the process (`storage.engine.Store`).
 
       execute ---> MemoryStore ---> Recorder: what changed       one turn of the event loop
                                         |  take
                                         v
-                                      Group ---> Engine.write    once a turn: `relaxed` is durable from here
+                                      Group ---> Database.write    once a turn: `relaxed` is durable from here
                                                      |
                                                   Syncer         `strict` from here; relaxed once a second
 
@@ -19,14 +19,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from storage.cache_totals import PrefixTotalsTable
+from storage.cache.totals import PrefixTotalsTable
 from storage.effects import Effects
+from storage.engine import Caller, Outcome, Pending, Reply, RequestKey
 from storage.errors import UserError
 from storage.ids import first_id
-from storage.interface import Caller, Outcome, Pending, Reply, RequestKey
 from storage.journal import rows
 from storage.journal.aside import Aside, InThread
-from storage.journal.engine import Engine
+from storage.journal.database import Database
 from storage.journal.errors import BusyError, JournalError
 from storage.journal.recorder import Group, Recorder
 from storage.journal.recovery import recover, stored_next_id
@@ -34,7 +34,7 @@ from storage.journal.rows import SYNCED_KEY
 from storage.journal.schema import bring_up_to_date
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.queue_stats import QueueFigures, QueueStatsTable
+from storage.queue.stats import QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable, TableReading
 from storage.vocabulary import EMPTY_RESULT, CachestoreAction, Path, Statement, SysCachestore
 
@@ -90,7 +90,7 @@ class JournaledStore:
 
     def __init__(  # noqa: PLR0917  # each is of its own type
         self,
-        engine: Engine,
+        database: Database,
         queue_limits: QueueLimits,
         cache_limits: CacheLimits,
         answer_limits: AnswerLimits,
@@ -99,9 +99,9 @@ class JournaledStore:
         durability: Durability,
         cache_durability: Durability,
     ) -> None:
-        """Take over what the engine holds. `sync` asks for a sync, which `synced` then tells of; without it nothing
+        """Take over what the database holds. `sync` asks for a sync, which `synced` then tells of; without it nothing
         is ever synced but at the end."""
-        self._engine = engine
+        self._database = database
         self._limits = (queue_limits, cache_limits, answer_limits)
         self._surroundings = surroundings
         self._sync = sync
@@ -124,26 +124,26 @@ class JournaledStore:
         self._position = self._mark = bytes(16) if sync is not None else b""
         self._persists: deque[tuple[int, Pending]] = deque()
         self._is_closing = False
-        self._compaction = Aside(surroundings.in_thread, engine.compact, self._on_compacted)
-        self._new_log = Aside(surroundings.in_thread, engine.begin_log, self._on_log_begun)
+        self._compaction = Aside(surroundings.in_thread, database.compact, self._on_compacted)
+        self._new_log = Aside(surroundings.in_thread, database.begin_log, self._on_log_begun)
         self._reopening = Aside(surroundings.in_thread, self._reopen, self._on_reopened)
-        bring_up_to_date(engine)
+        bring_up_to_date(database)
         self._load(0)
-        if not engine.open_for_writing():  # another server was quicker, and is gone again
+        if not database.open_for_writing():  # another server was quicker, and is gone again
             self._load(0)
         self._take_for_synced()
         self._schedule(0)  # what recovery found to be deleted
 
     def _load(self, seq: int) -> None:
-        """Make the state that the engine holds the state. Commit sequence numbers go on from `seq`."""
+        """Make the state that the database holds the state. Commit sequence numbers go on from `seq`."""
         now_ms = self._surroundings.now_ms()
         recorder = Recorder(self._on_change)
-        next_id = first_id(now_ms, stored_next_id(self._engine) - 1)
+        next_id = first_id(now_ms, stored_next_id(self._database) - 1)
         cache_effects = recorder if self._with_cache else Effects()
         memory = MemoryStore(*self._limits, next_id, self._surroundings.random, recorder, cache_effects)
         self._is_loading = True
         try:
-            recover(self._engine, memory, recorder, now_ms, with_cache=self._with_cache)
+            recover(self._database, memory, recorder, now_ms, with_cache=self._with_cache)
         finally:
             self._is_loading = False
         recorder.seq += seq
@@ -153,7 +153,7 @@ class JournaledStore:
         self._mark = self._position  # the group that carried it may be lost
 
     def _take_for_synced(self) -> None:
-        """What the engine found when it was opened it has written anew, and synced."""
+        """What the database found when it was opened it has written anew, and synced."""
         self.durable_seq = self._synced_seq = self._written_seq
 
     # Sequence numbers. `durable_seq` is an attribute: each request reads it twice.
@@ -237,7 +237,7 @@ class JournaledStore:
         if not self._is_closing:
             if self._failure is not None or self._new_log.is_running:
                 return
-            if self._engine.is_log_due:
+            if self._database.is_log_due:
                 self._new_log.begin()
                 return
         try:
@@ -250,7 +250,7 @@ class JournaledStore:
             if not self._write_large():
                 self._schedule(0)
                 return
-            self._engine.write(self._group)
+            self._database.write(self._group)
         except BusyError:
             self._schedule(_BUSY_DELAY_MS)
             return
@@ -276,7 +276,7 @@ class JournaledStore:
                 self._chunk = next(self._chunks, None)
                 if self._chunk is None:
                     return True
-            self._engine.put(*self._chunk)  # kept until it is written: the engine may be busy
+            self._database.put(*self._chunk)  # kept until it is written: the database may be busy
             budget -= len(self._chunk[1])
             self._chunk = None
         return False
@@ -323,7 +323,7 @@ class JournaledStore:
         if self._group is not None or self._recorder.has_changes:
             return
         try:
-            self._engine.put(SYNCED_KEY, self._mark)
+            self._database.put(SYNCED_KEY, self._mark)
             self._mark = b""
         except BusyError:
             return
@@ -355,13 +355,13 @@ class JournaledStore:
         while self._persists and self._persists[-1][0] > kept_seq:
             _answer(self._persists.pop()[1], UserError(text))
         self._on_failed(text, kept_seq)
-        self._on_written()  # what the engine holds may still be on its way to the disk, as before
+        self._on_written()  # what the database holds may still be on its way to the disk, as before
 
     def _reopen(self) -> None:
-        """Closing alone takes the engine a second then."""
-        self._engine.try_disk()
-        self._engine.reopen()
-        self._engine.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
+        """Closing alone takes the database a second then."""
+        self._database.try_disk()
+        self._database.reopen()
+        self._database.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
 
     def _on_reopened(self, failure: str | None) -> None:
         """Opened anew, it holds what is committed, and takes writes again."""
@@ -389,12 +389,12 @@ class JournaledStore:
     def tick(self, now_ms: int, max_rows: int) -> bool:
         """As the memory's; a sync once a second, and another try when the journal could not be written."""
         if self._failure is not None and now_ms >= self._retry_at_ms and not self._compaction.is_running:
-            self._reopening.begin()  # it closes the engine, which nobody else may be in
+            self._reopening.begin()  # it closes the database, which nobody else may be in
         self._sync_if_due(now_ms)
         self._write_mark()
         if now_ms >= self._next_measure_ms:
             self._next_measure_ms = now_ms + _MEASURE_INTERVAL_MS
-            self.figures.size_bytes = self._engine.size_bytes()
+            self.figures.size_bytes = self._database.size_bytes()
         return self._memory.tick(now_ms, max_rows)
 
     def close(self) -> None:
@@ -403,18 +403,18 @@ class JournaledStore:
         if self._reopening.is_running:
             return  # there is nothing left, and the directory goes with the process
         self._new_log.wait()
-        self._engine.wait_when_busy()
+        self._database.wait_when_busy()
         while self._failure is None and (self._group is not None or self._recorder.has_changes):
             self._commit()
         if self._failure is None:
-            self._engine.sync()
+            self._database.sync()
         if self._compaction.is_running:
-            self._engine.stop_compacting()
+            self._database.stop_compacting()
             self._compaction.wait()
             with contextlib.suppress(JournalError):  # all is synced, and what it stopped is done again some day
-                self._engine.close()
+                self._database.close()
         else:
-            self._engine.close()
+            self._database.close()
 
     def read_table(self, table: SystemTable) -> TableReading:
         return self._memory.read_table(table)

@@ -7,9 +7,9 @@ from base64 import b64encode
 
 import pytest
 
-from cubequeue_server import auth
-from cubequeue_server.auth import Credentials, Verdict, basic_credentials
-from cubequeue_server.passwords import ScryptHash, parse_secret
+from cubequeue_server.access import credentials as auth
+from cubequeue_server.access.credentials import Credentials, Verdict, basic_credentials
+from cubequeue_server.access.passwords import ScryptHash, parse_secret
 from tests.auth.test_passwords import RFC_7914
 from tests.server.harness import until
 

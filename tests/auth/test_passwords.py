@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cubequeue_server.passwords import ScryptHash, UsersError, hash_password, parse_secret, parse_users
+from cubequeue_server.access.passwords import ScryptHash, UsersError, hash_password, parse_secret, parse_users
 
 # RFC 7914, section 12, third vector: N = 1024, r = 8, p = 16, "password" and "NaCl".
 RFC_7914 = (

@@ -19,7 +19,7 @@ from protocol.decode import decode_request
 from protocol.encode import encode_result
 from protocol.messages import ResponseFormat
 from protocol.parser import parse_statement
-from storage.interface import ANYBODY, Reply
+from storage.engine import ANYBODY, Reply
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 

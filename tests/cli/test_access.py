@@ -14,8 +14,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from cubequeue_server.auth import Credentials, Verdict
-from cubequeue_server.passwords import parse_secret, parse_users
+from cubequeue_server.access.credentials import Credentials, Verdict
+from cubequeue_server.access.passwords import parse_secret, parse_users
 from tests.certificates import Certificate, make_certificate
 from tests.cli.running import ENTRY_POINT, Running, clean_environment, run, serving
 

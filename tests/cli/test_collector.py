@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cubequeue_server import collector
-from cubequeue_server.collector import Collector
+from cubequeue_server.observe import collector
+from cubequeue_server.observe.collector import Collector
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cubequeue_server.settings_table import TABLE
+from cubequeue_server.settings.table import TABLE
 from cubequeue_server.version import __version__
 from tests.cli.running import run, serving
 

@@ -12,7 +12,7 @@ from typing import TextIO
 
 import pytest
 
-from cubequeue_server.line_writer import LineWriter
+from cubequeue_server.observe.line_writer import LineWriter
 
 
 def new_writer(max_waiting_bytes: int = 1 << 20) -> LineWriter:

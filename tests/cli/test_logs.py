@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cubequeue_server.logs import TRACE, configure_logs, flush_logs, log_event
+from cubequeue_server.observe.logs import TRACE, configure_logs, flush_logs, log_event
 
 
 @pytest.fixture(autouse=True)

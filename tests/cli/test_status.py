@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from cubequeue_server import status
-from cubequeue_server.auth import Credentials
-from cubequeue_server.settings_values import Endpoint
-from cubequeue_server.status import Answer, PageRequest, Route, StatusServer, probe
+from cubequeue_server.access.credentials import Credentials
+from cubequeue_server.observe import status
+from cubequeue_server.observe.status import Answer, PageRequest, Route, StatusServer, probe
+from cubequeue_server.settings.values import Endpoint
 from tests.cli.running import Running, serving
 
 REQUEST = PageRequest("GET", "/")

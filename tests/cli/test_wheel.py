@@ -42,7 +42,7 @@ def test_it_holds_the_three_packages_and_nothing_else(wheel: Path) -> None:
         "storage",
         f"cubequeue-{__version__}.dist-info",
     }
-    assert {"cubequeue_server/sql/compiler.py", "cubequeue_server/py.typed"} <= set(names)
+    assert {"cubequeue_server/engines/sql/compiler.py", "cubequeue_server/py.typed"} <= set(names)
     assert not [name for name in names if name.endswith(".pyc")]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cubequeue_server.sql.engine import SqlEngine
+from cubequeue_server.engines.sql.engine import SqlEngine
 from protocol.arrow import encode_arrow
 from protocol.cells import effective_types
 from protocol.client_codec import ArrowReply, ErrorReply, Rows, decode_reply

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from storage.engine import Caller, Outcome, Pending, Reply, RequestKey, StateMachine
 from storage.errors import StatementError
-from storage.interface import Caller, Outcome, Pending, Reply, RequestKey, StateMachine
 from storage.vocabulary import Binary, Cell, Result, Statement
 from tests.conformance.engines import FIRST_ID
 

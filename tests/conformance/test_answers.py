@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from storage.engine import RequestKey
 from storage.errors import InternalError, UserError
-from storage.interface import RequestKey
 from storage.limits import AnswerLimits, QueueLimits
 from storage.vocabulary import CachestoreAction, QueueClear, Statement, SysCachestore
 from tests.conformance.conftest import Opener

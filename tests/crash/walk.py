@@ -11,8 +11,8 @@ from random import Random
 
 import pytest
 
-from storage.interface import ANYBODY, Pending
-from storage.journal.engine import Engine
+from storage.engine import ANYBODY, Pending
+from storage.journal.database import Database
 from storage.journal.recorder import Group, Recorder
 from storage.journal.store import JournaledStore
 from storage.vocabulary import (
@@ -96,12 +96,12 @@ def state_in(directory: Path) -> State:
     states = []
     for _ in range(2):
         turns = Turns()
-        engine = Engine(directory)
-        store = opened(engine, turns)  # type: ignore[arg-type]  # the real one
+        database = Database(directory)
+        store = opened(database, turns)  # type: ignore[arg-type]  # the real one
         store.check_invariants()
         states.append(State(store))
         turns.all()
-        engine.close()
+        database.close()
     assert not states[1].differs_from(states[0], states[0].answers)
     return states[0]
 
@@ -157,13 +157,13 @@ class Walk:
 
 
 def walk(directory: Path, seed: int, statements: int, monkeypatch: pytest.MonkeyPatch) -> Walk:
-    """Take one, and copy the directory before the engine closes, which would tidy up."""
+    """Take one, and copy the directory before the database closes, which would tidy up."""
     random, turns = Random(seed), Turns()
     statements_of = drawer(random)
     taken: list[State] = []
     commits: list[Commit] = []
 
-    class Tracing(Engine):
+    class Tracing(Database):
         def write(self, group: Group) -> None:
             super().write(group)
             commits.append(Commit(*newest_log(self.directory), taken.pop(0)))
@@ -174,8 +174,8 @@ def walk(directory: Path, seed: int, statements: int, monkeypatch: pytest.Monkey
             return super().take()
 
     monkeypatch.setattr("storage.journal.store.Recorder", Snapshots)
-    engine = Tracing(directory)
-    store = opened(engine, turns)  # type: ignore[arg-type]  # the real one
+    database = Tracing(directory)
+    store = opened(database, turns)  # type: ignore[arg-type]  # the real one
     commits.append(Commit(*newest_log(directory), State(store)))
     now_ms = START_MS
     for number in range(statements):
@@ -192,7 +192,7 @@ def walk(directory: Path, seed: int, statements: int, monkeypatch: pytest.Monkey
     store.check_invariants()
     copy = directory.with_name(directory.name + "-copy")
     shutil.copytree(directory, copy)
-    engine.close()
+    database.close()
     return Walk(copy, commits)
 
 

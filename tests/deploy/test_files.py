@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cubequeue_server.settings import Loaded, load_settings
+from cubequeue_server.settings.resolve import Loaded, load_settings
 from tests.cli.running import serving
 from tests.deploy.files import (
     ALLOCATOR,

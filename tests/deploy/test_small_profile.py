@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cubequeue_server.settings_table import BY_NAME
+from cubequeue_server.settings.table import BY_NAME
 from tests.cli.running import ENTRY_POINT, TIMEOUT_S, clean_environment, serving
 from tests.deploy.cgroups import ControlGroup, control_group
 from tests.deploy.files import CUBEQUEUE_SERVICE, MIB, profile

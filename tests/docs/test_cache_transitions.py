@@ -1,14 +1,14 @@
-"""Every transition of storage/cache_transitions.py, and that no other event changes the state."""
+"""Every transition of tests/storage/cache_transitions.py, and that no other event changes the state."""
 
 from __future__ import annotations
 
 import pytest
 
-from storage.cache_transitions import CACHE_TRANSITIONS, CacheEvent, CacheState
-from storage.interface import ANYBODY, Reply
+from storage.engine import ANYBODY, Reply
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import CacheClear, CacheGet, CacheIncr, CacheRemove, CacheSet, Cell, Statement
+from tests.storage.cache_transitions import CACHE_TRANSITIONS, CacheEvent, CacheState
 
 PATH, OTHER = b"p:k", b"p:other"
 TTL_S, START_MS = 10, 1_000_000

@@ -6,12 +6,12 @@ import pytest
 
 from protocol.messages import ResponseFormat
 from protocol.parser import _FAMILIES
-from storage.cache_transitions import CACHE_TRANSITIONS
-from storage.transitions import ITEM_TRANSITIONS, RESULT_TRANSITIONS, WAITER_TRANSITIONS
 from tests.docs.blocks import PROTOCOL, Block, blocks
 from tests.docs.dump import read_dump
 from tests.docs.pictures import state_diagram
 from tests.docs.transcript import Conversation
+from tests.storage.cache_transitions import CACHE_TRANSITIONS
+from tests.storage.transitions import ITEM_TRANSITIONS, RESULT_TRANSITIONS, WAITER_TRANSITIONS
 
 EXAMPLES = blocks(PROTOCOL, "cubequeue")
 DUMPS = blocks(PROTOCOL, "cubequeue-bytes")

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from cubequeue_server.sql.engine import SqlEngine
+from cubequeue_server.engines.sql.engine import SqlEngine
 from protocol.arrow import encode_arrow
 from protocol.cells import effective_types
 from protocol.client_codec import ErrorReply, Rows, decode_reply, encode_query
@@ -27,8 +27,8 @@ from protocol.encode import encode_error, encode_result
 from protocol.errors import ParserError, TokenizerError
 from protocol.messages import ResponseFormat
 from protocol.parser import parse_statement
+from storage.engine import ANYBODY, Caller, Outcome, Pending, Reply
 from storage.errors import StatementError
-from storage.interface import ANYBODY, Caller, Outcome, Pending, Reply
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import Binary, Cell, ColumnType, OtherSql, Statement, SysForeign

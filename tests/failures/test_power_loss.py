@@ -15,9 +15,9 @@ from random import Random
 
 import pytest
 
-from storage.interface import ANYBODY
+from storage.engine import ANYBODY
 from storage.journal import rows
-from storage.journal.engine import Engine
+from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.store import JournaledStore
 from storage.vocabulary import QueueAdd
@@ -36,8 +36,8 @@ class Written:
 
     def __init__(self, directory: Path, *, marks_later: bool = True, value_bytes: int = 3_000) -> None:
         turns = Turns()
-        engine = Engine(directory)
-        store: JournaledStore = opened(engine, turns, sync=lambda _: None)  # type: ignore[arg-type]  # the real one
+        database = Database(directory)
+        store: JournaledStore = opened(database, turns, sync=lambda _: None)  # type: ignore[arg-type]  # the real one
         turns.all()
         self.log = max(directory.glob("*.log"), key=lambda path: int(path.stem))
         self.ends = [self.log.stat().st_size]
@@ -54,7 +54,7 @@ class Written:
                     break
         self.directory = directory.with_name("as-left")
         shutil.copytree(directory, self.directory)
-        engine.close()
+        database.close()
         self.content = (self.directory / self.log.name).read_bytes()
 
     def damaged(self, scratch: Path, start: int, piece: bytes) -> Path:
@@ -70,13 +70,13 @@ class Written:
 
 
 def items_after_start(directory: Path) -> set[int]:
-    engine = Engine(directory, look_first=True)
+    database = Database(directory, look_first=True)
     try:
-        store = opened(engine, Turns())  # type: ignore[arg-type]  # the real one
+        store = opened(database, Turns())  # type: ignore[arg-type]  # the real one
         store.check_invariants()
         return {int(item.path[2:]) for item in store._memory.queue.items.by_id.values()}
     finally:
-        engine.close()
+        database.close()
 
 
 def holes(written: Written, random: Random) -> list[tuple[int, bytes]]:
@@ -136,14 +136,14 @@ def test_a_synced_part_and_a_hole_behind_it_damaged_both_is_refused(tmp_path: Pa
 
 def test_a_mark_in_a_payload_is_none(tmp_path: Path) -> None:
     """Whoever adds items must not decide what is synced."""
-    engine, turns = Engine(tmp_path / "journal"), Turns()
-    store = opened(engine, turns)  # type: ignore[arg-type]  # the real one
+    database, turns = Database(tmp_path / "journal"), Turns()
+    store = opened(database, turns)  # type: ignore[arg-type]  # the real one
     forged = b"\1\7" + rows.SYNCED_KEY + b"\x10" + bytes(16)
     for number in range(40):
         store.execute(QueueAdd(b"q:%d" % number, forged * 200), ANYBODY, None, 1_000)
         turns.all()
     copy = Path(shutil.copytree(tmp_path / "journal", tmp_path / "copy"))
-    engine.close()
+    database.close()
     (log,) = copy.glob("*.log")
     content = bytearray(log.read_bytes())
     content[len(content) // 2] ^= 1
@@ -169,10 +169,10 @@ def test_what_is_cut_is_told(tmp_path: Path) -> None:
     written = Written(tmp_path / "journal")
     directory = written.damaged(tmp_path / "scratch", written.ends[40], bytes(PAGE))
     lost = len(written.content) - written.ends[40]
-    engine = Engine(directory, look_first=True)
-    assert engine.cut is not None
-    assert f"{lost} bytes from byte {written.ends[40]} on had holes and are dropped" in engine.cut
-    engine.close()
+    database = Database(directory, look_first=True)
+    assert database.cut is not None
+    assert f"{lost} bytes from byte {written.ends[40]} on had holes and are dropped" in database.cut
+    database.close()
 
 
 def test_a_real_server_after_a_power_loss(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rocksdict import Options, Rdict
 
 from storage.journal import rows
-from storage.journal.engine import Engine
+from storage.journal.database import Database
 from tests.cli.running import run, serving
 from tests.failures.faults import read_only, small_disk
 from tests.failures.history import History
@@ -92,10 +92,10 @@ def test_a_database_with_other_column_families(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema(tmp_path: Path) -> None:
-    engine = Engine(tmp_path / "cubequeue")
-    engine.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA + 1))
-    engine.put(rows.numbered(b"x", 1), b"of a table that this version does not know")
-    engine.close()
+    database = Database(tmp_path / "cubequeue")
+    database.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA + 1))
+    database.put(rows.numbered(b"x", 1), b"of a table that this version does not know")
+    database.close()
     refused(tmp_path, "which a newer cubequeue wrote", f"this one knows {rows.SCHEMA} at most")
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
-from cubequeue_server.counters import Counters
-from cubequeue_server.histogram import new_histogram, observe
-from cubequeue_server.metrics.sources import Sources
-from storage.interface import ANYBODY
+from cubequeue_server.observe.counters import Counters
+from cubequeue_server.observe.histogram import new_histogram, observe
+from cubequeue_server.observe.metrics.sources import Sources
+from storage.engine import ANYBODY
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import (

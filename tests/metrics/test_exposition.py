@@ -11,11 +11,11 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from cubequeue_server.counters import Counters
-from cubequeue_server.metrics import families
-from cubequeue_server.metrics.exposition import Exposition
-from cubequeue_server.metrics.sources import MAX_DEEPEST_QUEUES, Deepest, Sources, label
-from storage.queue_stats import MAX_NAMED_QUEUES, QueueFigures
+from cubequeue_server.observe.counters import Counters
+from cubequeue_server.observe.metrics import families
+from cubequeue_server.observe.metrics.exposition import Exposition
+from cubequeue_server.observe.metrics.sources import MAX_DEEPEST_QUEUES, Deepest, Sources, label
+from storage.queue.stats import MAX_NAMED_QUEUES, QueueFigures
 from storage.vocabulary import QueueAdd
 from tests.cli.running import serving
 from tests.docs.blocks import ROOT

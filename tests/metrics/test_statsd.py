@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from cubequeue_server.metrics import statsd
-from cubequeue_server.metrics.statsd import Statsd, datagrams
-from cubequeue_server.settings import StatsdTarget, load_settings
-from cubequeue_server.settings_values import Endpoint
+from cubequeue_server.observe.metrics import statsd
+from cubequeue_server.observe.metrics.statsd import Statsd, datagrams
+from cubequeue_server.settings.resolve import StatsdTarget, load_settings
+from cubequeue_server.settings.values import Endpoint
 from storage.vocabulary import (
     CacheGet,
     CacheSet,

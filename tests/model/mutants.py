@@ -13,12 +13,13 @@ from typing import TypeAlias
 
 import pytest
 
-import storage.queue
-from storage.eviction import LruOrder
-from storage.interface import Caller, Pending, Reply, RequestKey
+import storage.queue.statements
+from storage.cache.eviction import LruOrder
+from storage.engine import Caller, Pending, Reply, RequestKey
 from storage.memory import MemoryStore
-from storage.merge import merge_extra
-from storage.results import ResultTable
+from storage.queue.merge import merge_extra
+from storage.queue.results import ResultTable
+from storage.queue.waiters import Waiter, Waiters
 from storage.vocabulary import (
     EMPTY_RESULT,
     CacheIncr,
@@ -39,7 +40,6 @@ from storage.vocabulary import (
     Result,
     Statement,
 )
-from storage.waiters import Waiter, Waiters
 from tests.conformance.engines import FIRST_ID, Limits
 
 Execute: TypeAlias = Callable[[Statement, Caller, RequestKey | None, int], Reply | Pending]
@@ -172,12 +172,12 @@ def _only_one_waiter_is_woken(patch: pytest.MonkeyPatch) -> None:
 
 
 def _anybody_may_claim(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(storage.queue, "_may_claim", lambda *_: True)
+    patch.setattr(storage.queue.statements, "_may_claim", lambda *_: True)
 
 
 def _old_members_win(patch: pytest.MonkeyPatch) -> None:
     swapped = lambda stored, new: merge_extra(new if stored else None, stored or new)  # noqa: E731
-    patch.setattr(storage.queue, "merge_extra", swapped)
+    patch.setattr(storage.queue.statements, "merge_extra", swapped)
 
 
 def _a_path_reader_takes_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -189,13 +189,13 @@ def _a_get_is_no_use(patch: pytest.MonkeyPatch) -> None:
 
 
 def _ids_restart_with_clear(patch: pytest.MonkeyPatch) -> None:
-    clear = storage.queue.Queue.clear
+    clear = storage.queue.statements.Queue.clear
 
-    def restarting(self: storage.queue.Queue, ask: QueueClear | None, caller: Caller, now_ms: int) -> Result:
+    def restarting(self: storage.queue.statements.Queue, ask: QueueClear | None, caller: Caller, now_ms: int) -> Result:
         self._next_id = FIRST_ID
         return clear(self, ask, caller, now_ms)
 
-    patch.setattr(storage.queue.Queue, "clear", restarting)
+    patch.setattr(storage.queue.statements.Queue, "clear", restarting)
 
 
 def _a_tick_comes_early(patch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """A second opinion on the semantics: the whole state machine as lists and scans, written from the specification alone.
 
-`NaiveStore` conforms to `storage.interface.Store`, so that it passes the same conformance suite as every engine and
+`NaiveStore` conforms to `storage.engine.Store`, so that it passes the same conformance suite as every engine and
 can stand beside one in `machine.py`. It is slow on purpose: nothing is indexed, nothing is counted ahead, and every
 rule cites its section. What has expired is dropped, for good, whenever the clock is shown to it; so a step back of
 the clock brings nothing back to life, and a `tick` changes nothing that a statement could see.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
-from storage.interface import Caller, Pending, Reply, RequestKey
+from storage.engine import Caller, Pending, Reply, RequestKey
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.vocabulary import (
     NO_COLUMNS,

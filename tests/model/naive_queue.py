@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from storage.engine import Caller, Pending, RequestKey
 from storage.errors import UserError
-from storage.interface import Caller, Pending, RequestKey
 from storage.limits import SECOND_MS, QueueLimits
 from storage.vocabulary import (
     ADD_AND_RETRIEVE_COLUMNS,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from storage.engine import Pending, RequestKey
 from storage.errors import InternalError, UserError
-from storage.interface import Pending, RequestKey
 from storage.vocabulary import KeyRef, Result
 
 PENDING = b"pending"

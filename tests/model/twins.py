@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeAlias
 
+from storage.engine import Caller, Outcome, Pending, Reply, RequestKey, StateMachine
 from storage.errors import StatementError
-from storage.interface import Caller, Outcome, Pending, Reply, RequestKey, StateMachine
-from storage.queue import RESULT_OVERHEAD_BYTES
+from storage.queue.statements import RESULT_OVERHEAD_BYTES
 from storage.vocabulary import (
     CacheGet,
     CacheIncr,

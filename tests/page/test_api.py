@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from websockets.sync.client import connect
 
-from cubequeue_server.page.readable import readable
+from cubequeue_server.observe.page.readable import readable
 from protocol.client_codec import encode_query
 from tests.cli.running import Running, serving
 from tests.page.filling import AUTHORIZATION, HOSTILE, PASSWORD, USER, fetch, fill, payload, run

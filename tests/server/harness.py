@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from cubequeue_server.auth import Credentials
+from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.server import Server, ServerOptions, SqlEngine
-from storage.interface import Caller, Pending, Reply, RequestKey
+from storage.engine import Caller, Pending, Reply, RequestKey
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import Columns, ColumnType, OtherSql, Result, Statement, SysForeign

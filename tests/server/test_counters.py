@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from cubequeue_server import loop_lag
-from cubequeue_server.histogram import count, cumulative, new_histogram, observe, sum_s
-from cubequeue_server.loop_lag import LoopLag
+from cubequeue_server.observe import loop_lag
+from cubequeue_server.observe.histogram import count, cumulative, new_histogram, observe, sum_s
+from cubequeue_server.observe.loop_lag import LoopLag
 from storage.vocabulary import OtherSql, QueueAck, QueueAdd, QueueResultBlocking, Result, SysForeign
 from tests.server.client import connected
 from tests.server.harness import SlowDurableStore, answer_one, serving, until

@@ -8,9 +8,9 @@ from base64 import b64encode
 
 import pytest
 
-from cubequeue_server import auth
-from cubequeue_server.auth import Credentials
-from cubequeue_server.passwords import parse_secret
+from cubequeue_server.access import credentials as auth
+from cubequeue_server.access.credentials import Credentials
+from cubequeue_server.access.passwords import parse_secret
 from protocol.client_codec import Rows, encode_query
 from tests.auth.test_passwords import RFC_7914
 from tests.server.client import BINARY, connected, frame, raw

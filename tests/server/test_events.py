@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from cubequeue_server.logs import TRACE
-from cubequeue_server.statement_log import request_id_of
+from cubequeue_server.observe.logs import TRACE
+from cubequeue_server.requests.statement_log import request_id_of
 from protocol.client_codec import encode_query
 from storage.vocabulary import OtherSql, Result, SysForeign
 from tests.server.client import BINARY, DRIVER, TEXT, RawClient, connected, frame, raw

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from cubequeue_server.websocket import oversize_reason
+from cubequeue_server.net.websocket import oversize_reason
 from protocol.client_codec import ErrorReply, Rows, encode_query
 from storage.limits import MIB
 from tests.server.client import (

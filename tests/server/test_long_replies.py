@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from cubequeue_server.replies import DurabilityGate
+from cubequeue_server.requests.replies import DurabilityGate
 from protocol.client_codec import ErrorReply, Rows
-from storage.interface import ANYBODY
+from storage.engine import ANYBODY
 from storage.vocabulary import CacheSet
 from tests.server.client import connected
 from tests.server.harness import SlowDurableStore, serving, until

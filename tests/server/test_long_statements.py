@@ -16,7 +16,7 @@ import pytest
 
 from bench.client import Client
 from protocol.client_codec import ArrowReply, Rows
-from storage.interface import ANYBODY, Caller, Pending, Reply, RequestKey
+from storage.engine import ANYBODY, Caller, Pending, Reply, RequestKey
 from storage.memory import MemoryStore
 from storage.vocabulary import CacheSet, QueueAdd, QueueRetrieve, Statement
 from tests.server.harness import WatchedStore, serving, until

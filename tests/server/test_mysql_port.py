@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from cubequeue_server import dispatcher
-from cubequeue_server.auth import Credentials
+from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.mysql import connection, listener, statements
 from cubequeue_server.mysql.listener import MysqlListener
+from cubequeue_server.requests import dispatcher
 from cubequeue_server.server import Server, SqlEngine
-from cubequeue_server.settings_values import Endpoint
+from cubequeue_server.settings.values import Endpoint
+from storage.engine import Pending, Reply
 from storage.errors import UserError
-from storage.interface import Pending, Reply
 from storage.vocabulary import Columns, ColumnType, OtherSql, Result, SysForeign
 from tests.server.client import connected
 from tests.server.harness import FIRST_ID, SlowDurableStore, WatchedStore, answer_one, serving, until

@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 
-from cubequeue_server.auth import Credentials
+from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.mysql import connection
 from tests.server.harness import until
 from tests.server.mysql_client import HEAD_FOR_TLS, LOGIN, OK, QUERY, error_of, mysql, offers_tls

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cubequeue_server.connection import Connection
-from cubequeue_server.tls import Tls
-from cubequeue_server.transport import WSMsgType
-from cubequeue_server.websocket import WebSocket
+from cubequeue_server.net.framing import WSMsgType
+from cubequeue_server.net.tls import Tls
+from cubequeue_server.net.websocket import WebSocket
+from cubequeue_server.requests.connection import Connection
 from protocol.client_codec import Rows, encode_query
 from storage.limits import MIB
 from tests.certificates import make_certificate

@@ -11,8 +11,8 @@ import uvloop
 from protocol.client_codec import ArrowReply, ErrorReply, Rows, encode_query
 from protocol.decode import decode_request
 from protocol.errors import DecodeError
+from storage.engine import Caller, Pending, Reply, RequestKey
 from storage.errors import UserError
-from storage.interface import Caller, Pending, Reply, RequestKey
 from storage.vocabulary import (
     CacheGet,
     CacheSet,

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from cubequeue_server.auth import Credentials
-from cubequeue_server.front import Front
+from cubequeue_server.access.credentials import Credentials
+from cubequeue_server.net.front import Front
 from cubequeue_server.options import ServerOptions
 from storage.vocabulary import QueueAdd
 from tests.server.client import connected

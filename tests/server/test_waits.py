@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from cubequeue_server.waits import TICK_S, Waits
-from storage.interface import Pending
+from cubequeue_server.requests.waits import TICK_S, Waits
+from storage.engine import Pending
 
 
 async def test_each_is_given_up_once_in_order_and_never_early() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cubequeue_server.settings import Loaded, SettingsError, load_settings
-from cubequeue_server.settings_help import effective_lines
-from cubequeue_server.settings_table import BY_NAME, TABLE, Setting
-from cubequeue_server.settings_values import GIB, MIB, Endpoint
+from cubequeue_server.settings.help import effective_lines
+from cubequeue_server.settings.resolve import Loaded, SettingsError, load_settings
+from cubequeue_server.settings.table import BY_NAME, TABLE, Setting
+from cubequeue_server.settings.values import GIB, MIB, Endpoint
 from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cubequeue_server.settings_values import (
+from cubequeue_server.settings.values import (
     GIB,
     MIB,
     PORT_AUTO,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cubequeue_server.sql.engine import SqlEngine
+from cubequeue_server.engines.sql.engine import SqlEngine
 from storage.vocabulary import Cell, OtherSql, Result
 
 NOW_MS = 1_700_000_001_234  # 2023-11-14T22:13:21.234Z

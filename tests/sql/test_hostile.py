@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubequeue_server.sql.engine import SqlEngine
-from cubequeue_server.sql.source import MAX_NESTING, MAX_SELECT_BYTES
+from cubequeue_server.engines.sql.engine import SqlEngine
+from cubequeue_server.engines.sql.source import MAX_NESTING, MAX_SELECT_BYTES
 from storage.errors import StatementError
 from storage.vocabulary import OtherSql
 from tests.sql.conftest import NOW_MS, Execute

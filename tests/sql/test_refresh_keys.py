@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubequeue_server.sql.engine import SqlEngine
-from cubequeue_server.sql.shapes import answer_shape
+from cubequeue_server.engines.sql.engine import SqlEngine
+from cubequeue_server.engines.sql.shapes import answer_shape
 from storage.vocabulary import ColumnType, OtherSql, Result
 from tests.sql.conftest import Execute
 

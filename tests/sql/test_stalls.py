@@ -18,7 +18,7 @@ import uvloop
 
 from protocol.arrow import encode_arrow
 from protocol.encode import encode_result
-from storage.interface import ANYBODY, Outcome, Reply
+from storage.engine import ANYBODY, Outcome, Reply
 from storage.vocabulary import QueueAdd
 from tests.sql.test_tables import NOW_MS, World
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cubequeue_server.sql.engine import SqlEngine
+from cubequeue_server.engines.sql.engine import SqlEngine
 from storage.errors import UserError
 from storage.vocabulary import EMPTY_RESULT, ColumnType, SysForeign
 from tests.sql.conftest import NOW_MS, Execute

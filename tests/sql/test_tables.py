@@ -11,11 +11,11 @@ import time
 
 import pytest
 
-from cubequeue_server.sql import table_database, table_selects
-from cubequeue_server.sql.engine import SqlEngine
+from cubequeue_server.engines.sql import table_database, table_selects
+from cubequeue_server.engines.sql.engine import SqlEngine
 from protocol.parser import parse_statement
+from storage.engine import ANYBODY, Outcome, Pending, Reply
 from storage.errors import InternalError, StatementError, UserError
-from storage.interface import ANYBODY, Outcome, Pending, Reply
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import Binary, CacheSet, Cell, OtherSql, QueueAdd, Result
@@ -295,7 +295,7 @@ def test_without_tables_there_is_an_error() -> None:
 def test_the_memory_of_an_evaluation_is_bounded() -> None:
     # In a process of its own: the bound is SQLite's, of a process, and never rises.
     script = (
-        "from cubequeue_server.sql.database import Database\n"
+        "from cubequeue_server.engines.sql.database import Database\n"
         "from storage.errors import UserError\n"
         "database = Database(1 << 20, 60.0)\n"
         "database.start_clock()\n"

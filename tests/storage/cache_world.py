@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from storage.cache import Cache
-from storage.interface import ANYBODY
+from storage.cache.statements import Cache
+from storage.engine import ANYBODY
 from storage.limits import CacheLimits
 from storage.vocabulary import (
     EMPTY_RESULT,

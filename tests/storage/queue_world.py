@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from storage.interface import ANYBODY, Caller, Outcome, Pending, Reply, RequestKey
+from storage.engine import ANYBODY, Caller, Outcome, Pending, Reply, RequestKey
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import (

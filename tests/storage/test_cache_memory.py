@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from storage.cache_entry import NEVER, Entry
-from storage.cache_prefixes import PrefixIndex
-from storage.cache_totals import PrefixTotalsTable
+from storage.cache.entry import NEVER, Entry
+from storage.cache.prefixes import PrefixIndex
+from storage.cache.totals import PrefixTotalsTable
 from storage.graveyard import Graveyard
 from storage.limits import CacheLimits, EvictionPolicy
 from tests.storage.cache_world import World

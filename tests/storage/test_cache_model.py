@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from storage.cache import Cache
-from storage.cache_entry import NEVER
+from storage.cache.entry import NEVER
+from storage.cache.statements import Cache
 from storage.errors import StatementError
 from storage.limits import CacheLimits, EvictionPolicy
 from storage.vocabulary import Binary

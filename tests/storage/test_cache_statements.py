@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from storage.cache import ABSENT, NOT_SET, SET
-from storage.cache_values import incremented
+from storage.cache.statements import ABSENT, NOT_SET, SET
+from storage.cache.values import incremented
 from storage.errors import InternalError, StatementError, UserError
 from storage.limits import CacheLimits
 from storage.paths import key_of, prefix_of, prefix_of_argument

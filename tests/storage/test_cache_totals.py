@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from storage.cache_totals import PrefixTotalsTable
-from storage.interface import ANYBODY
+from storage.cache.totals import PrefixTotalsTable
+from storage.engine import ANYBODY
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import CacheClear, CacheGet, CacheSet, QueueAdd, QueueResultBlocking, Statement

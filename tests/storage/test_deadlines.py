@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from storage.deadlines import DeadlineIndex
+from storage.cache.deadlines import DeadlineIndex
 
 KEYS = st.integers(0, 30)
 # Close together, so that buckets are shared, and far apart.

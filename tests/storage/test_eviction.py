@@ -9,10 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.cache_entry import NEVER, ROW_OVERHEAD_BYTES, Entry, row_bytes
-from storage.deadlines import DeadlineIndex
-from storage.eviction import EvictionRun, LfuOrder, LruOrder, SampledOrder, eviction_order, hard_limit, level_after_run
-from storage.frequency import INITIAL_USES, MAX_USES, FrequencyCounter
+from storage.cache.deadlines import DeadlineIndex
+from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, row_bytes
+from storage.cache.eviction import (
+    EvictionRun,
+    LfuOrder,
+    LruOrder,
+    SampledOrder,
+    eviction_order,
+    hard_limit,
+    level_after_run,
+)
+from storage.cache.frequency import INITIAL_USES, MAX_USES, FrequencyCounter
 from storage.limits import CacheLimits, EvictionPolicy
 from storage.sizes import human_size
 from tests.storage.cache_world import START_MS, World

@@ -1,4 +1,4 @@
-"""The two orders that rows are read in (storage/indexes.py)."""
+"""The two orders that rows are read in (storage/queue/indexes.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from operator import attrgetter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.indexes import IdIndex, TimeIndex
+from storage.queue.indexes import IdIndex, TimeIndex
 
 
 @dataclass

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from storage.interface import ANYBODY, Caller, Reply
+from storage.engine import ANYBODY, Caller, Reply
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.listings import SHORT, Listing
 from storage.memory import MemoryStore
+from storage.queue.listings import SHORT, Listing
 from storage.vocabulary import (
     CacheClear,
     CacheKeys,

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from storage.engine import ANYBODY, Store
 from storage.errors import InternalError, UserError
-from storage.interface import ANYBODY, Store
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.queue import RESULT_OVERHEAD_BYTES
+from storage.queue.statements import RESULT_OVERHEAD_BYTES
 from storage.vocabulary import (
     CacheGet,
     CacheSet,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import InternalError
-from storage.merge import MAX_DEPTH, MAX_MERGE_BYTES, merge_extra
+from storage.queue.merge import MAX_DEPTH, MAX_MERGE_BYTES, merge_extra
 
 BIG = b"9" * 10_000
 

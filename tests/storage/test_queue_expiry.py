@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from storage.indexes import NEVER_MS
 from storage.limits import QueueLimits
+from storage.queue.indexes import NEVER_MS
 from storage.vocabulary import QueueGet, QueueMergeExtra, QueueRetrieve
 from tests.storage.queue_world import HOUR_MS, SECOND_MS, World
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from storage.items import Item
+from storage.queue.items import Item
 from storage.vocabulary import (
     QueueActive,
     QueueAdd,

@@ -1,12 +1,12 @@
-"""Every transition of storage/transitions.py, and that no other event changes the state."""
+"""Every transition of tests/storage/transitions.py, and that no other event changes the state."""
 
 from __future__ import annotations
 
 import pytest
 
-from storage.transitions import ITEM_TRANSITIONS, RESULT_TRANSITIONS, WAITER_TRANSITIONS, Event, State, Transition
 from storage.vocabulary import QueueList, QueueMergeExtra, QueueResult
 from tests.storage.queue_world import HOUR_MS, Wait, World
+from tests.storage.transitions import ITEM_TRANSITIONS, RESULT_TRANSITIONS, WAITER_TRANSITIONS, Event, State, Transition
 
 PATH = b"p:k"
 ITEM_EVENTS = set(Event) - {Event.TIMEOUT, Event.READ_BY_PATH, Event.READ_BY_ID, Event.ACK_WITH_WAITER}

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from protocol.parser import parse_statement
-from storage.interface import Caller, Reply
+from storage.engine import Caller, Reply
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.system_tables import SYSTEM_COLUMNS, Row, SystemTable, TableReading

@@ -9,17 +9,17 @@ from random import Random
 
 from sortedcontainers import SortedDict
 
-from storage.cache_totals import PrefixTotalsTable
-from storage.interface import Caller, Pending, Reply, RequestKey
-from storage.items import Item
+from storage.cache.totals import PrefixTotalsTable
+from storage.engine import Caller, Pending, Reply, RequestKey
 from storage.journal import rows
 from storage.journal.aside import InThread
 from storage.journal.errors import BusyError, JournalError
 from storage.journal.recorder import Group
 from storage.journal.store import Durability, JournaledStore, Surroundings
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.queue_stats import QueueFigures, QueueStatsTable
-from storage.results import StoredResult
+from storage.queue.items import Item
+from storage.queue.results import StoredResult
+from storage.queue.stats import QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable, TableReading
 from storage.vocabulary import CacheIncr, CacheSet, Result, Statement
 
@@ -27,7 +27,7 @@ WRITES_A_LOG = 50
 
 
 class RowsEngine:
-    """What `storage.journal.engine.Engine` does, on a sorted dict; it fails and is busy when told to."""
+    """What `storage.journal.database.Database` does, on a sorted dict; it fails and is busy when told to."""
 
     def __init__(self, content: dict[bytes, bytes] | None = None) -> None:
         self.directory = Path("rows in memory")
@@ -87,7 +87,7 @@ class RowsEngine:
         return True
 
     def try_disk(self) -> None:
-        """The disk is well; the engine may not be."""
+        """The disk is well; the database may not be."""
 
     def reopen(self) -> None:
         if self.is_broken:
@@ -133,7 +133,7 @@ class Turns:
 
 
 def opened(
-    engine: RowsEngine,
+    database: RowsEngine,
     turns: Turns,
     *,
     queue: QueueLimits | None = None,
@@ -155,7 +155,7 @@ def opened(
         raise AssertionError(reason)
 
     return JournaledStore(
-        engine,  # type: ignore[arg-type]  # its methods are the engine's
+        database,  # type: ignore[arg-type]  # its methods are the database's
         queue or QueueLimits(),
         cache or CacheLimits(),
         answers or AnswerLimits(),
@@ -180,7 +180,9 @@ class RestartingStore:
         self._limits = (queue, cache, answers)
         self._every = every
         self._turns = Turns()
-        self._engine = RowsEngine({rows.NEXT_ID_KEY: rows.encode(first_id), rows.SCHEMA_KEY: rows.encode(rows.SCHEMA)})
+        self._database = RowsEngine(
+            {rows.NEXT_ID_KEY: rows.encode(first_id), rows.SCHEMA_KEY: rows.encode(rows.SCHEMA)}
+        )
         self._statements = 0
         self._may_restart = cache == CacheLimits()  # the order of uses, which eviction follows, is not kept
         self._seq = 0
@@ -192,7 +194,7 @@ class RestartingStore:
 
     def _opened(self) -> JournaledStore:
         queue, cache, answers = self._limits
-        store = opened(self._engine, self._turns, queue=queue, cache=cache, answers=answers)
+        store = opened(self._database, self._turns, queue=queue, cache=cache, answers=answers)
         store._recorder.seq += self._seq
         store.durable_seq = store._recorder.seq
         self._turns.all()
@@ -201,7 +203,7 @@ class RestartingStore:
     def _restart(self) -> None:
         before = everything(self._store)
         self._seq = self._store.applied_seq
-        self._engine = RowsEngine(dict(self._engine.content))
+        self._database = RowsEngine(dict(self._database.content))
         self._store = self._opened()
         self._store._memory.cache.see(self._now_ms)  # as a start at this time does
         after = everything(self._store)

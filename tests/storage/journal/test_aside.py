@@ -11,8 +11,8 @@ from random import Random
 
 import pytest
 
-from storage.interface import ANYBODY, Reply
-from storage.journal.engine import Engine
+from storage.engine import ANYBODY, Reply
+from storage.journal.database import Database
 from storage.journal.store import JournaledStore
 from storage.vocabulary import CachestoreAction, QueueAdd, QueueGet, SysCachestore
 from tests.storage.journal.restarting import WRITES_A_LOG, RowsEngine, Turns, opened
@@ -44,51 +44,51 @@ def ask(store: JournaledStore, name: str, payload: bytes = b"{}") -> int:
 
 
 def with_a_full_log() -> tuple[JournaledStore, RowsEngine, Turns, Beside]:
-    engine, turns, beside = RowsEngine(), Turns(), Beside()
-    store = opened(engine, turns, now_ms=NOW_MS, in_thread=beside)
+    database, turns, beside = RowsEngine(), Turns(), Beside()
+    store = opened(database, turns, now_ms=NOW_MS, in_thread=beside)
     turns.all()
-    engine.log_writes = WRITES_A_LOG
-    return store, engine, turns, beside
+    database.log_writes = WRITES_A_LOG
+    return store, database, turns, beside
 
 
 def test_nothing_is_written_while_a_log_is_begun_and_reads_go_on() -> None:
-    store, engine, turns, beside = with_a_full_log()
-    writes = len(engine.writes)
+    store, database, turns, beside = with_a_full_log()
+    writes = len(database.writes)
     seq = ask(store, "a")
     turns.all()
-    engine.log_writes = 0  # the thread is done, and the loop does not know it yet
+    database.log_writes = 0  # the thread is done, and the loop does not know it yet
     later = ask(store, "b")
     store.tick(NOW_MS + 10_000, 100)
     turns.all()
-    assert len(engine.writes) == writes
+    assert len(database.writes) == writes
     assert store.durable_seq < seq
     found = store.execute(QueueGet(b"q:a"), ANYBODY, None, NOW_MS)
     assert isinstance(found, Reply)
     assert found.result.rows
     beside.run()
     turns.all()
-    assert engine.logs == 2
+    assert database.logs == 2
     assert store.durable_seq >= later
     assert {b"q:a", b"q:b"} <= set(store._memory.queue.items.by_path)
 
 
 def test_no_mark_is_written_while_a_log_is_begun() -> None:
-    store, engine, turns, beside = with_a_full_log()
+    store, database, turns, beside = with_a_full_log()
     store._commit()
     assert beside.waiting
-    writes = len(engine.writes)
+    writes = len(database.writes)
     store.synced(store.durable_seq, b"p" * 16)
     store.tick(NOW_MS + 10_000, 100)
     turns.all()
-    assert len(engine.writes) == writes
+    assert len(database.writes) == writes
     beside.run()
     store.tick(NOW_MS + 20_000, 100)
-    assert len(engine.writes) == writes + 1
+    assert len(database.writes) == writes + 1
 
 
 def test_regression_without_a_thread_writes_are_refused_until_there_is_one() -> None:
     """Commits stopped for ever, and nobody was told."""
-    engine, turns, beside = RowsEngine(), Turns(), Beside()
+    database, turns, beside = RowsEngine(), Turns(), Beside()
     has_threads = False
 
     def in_thread(work: Callable[[], None], then: Callable[[], None]) -> None:
@@ -96,9 +96,9 @@ def test_regression_without_a_thread_writes_are_refused_until_there_is_one() -> 
         if not has_threads:
             raise RuntimeError("can't start new thread")
 
-    store = opened(engine, turns, now_ms=NOW_MS, in_thread=in_thread)
+    store = opened(database, turns, now_ms=NOW_MS, in_thread=in_thread)
     turns.all()
-    engine.log_writes = WRITES_A_LOG
+    database.log_writes = WRITES_A_LOG
     ask(store, "lost")
     turns.all()
     store.tick(NOW_MS + 10_000, 100)
@@ -110,7 +110,7 @@ def test_regression_without_a_thread_writes_are_refused_until_there_is_one() -> 
     store.tick(NOW_MS + 20_000, 100)
     for work, _ in stale:
         work()  # a thread has come to what was given up
-    assert engine.logs == 1
+    assert database.logs == 1
     beside.run()
     turns.all()
     assert (refused, store.failure) == ("refused: can't start new thread", None)
@@ -120,11 +120,11 @@ def test_regression_without_a_thread_writes_are_refused_until_there_is_one() -> 
 
 
 def test_regression_nothing_is_opened_anew_while_a_compaction_is_in_the_engine() -> None:
-    store, engine, turns, beside = with_a_full_log()
-    engine.log_writes = 0
+    store, database, turns, beside = with_a_full_log()
+    database.log_writes = 0
     store.execute(SysCachestore(CachestoreAction.COMPACTION), ANYBODY, None, NOW_MS)
     compaction = beside.waiting.pop()
-    engine.is_broken = True
+    database.is_broken = True
     ask(store, "lost")
     turns.all()
     assert store.failure is not None
@@ -136,26 +136,26 @@ def test_regression_nothing_is_opened_anew_while_a_compaction_is_in_the_engine()
 
 
 def test_regression_what_was_opened_anew_after_a_stop_is_not_written() -> None:
-    store, engine, turns, beside = with_a_full_log()
-    engine.log_writes, engine.is_broken = 0, True
+    store, database, turns, beside = with_a_full_log()
+    database.log_writes, database.is_broken = 0, True
     ask(store, "lost")
     turns.all()
     store.tick(NOW_MS + 10_000, 100)
     store.close()
-    engine.is_broken = False
+    database.is_broken = False
     beside.run()
-    writes = len(engine.writes)
+    writes = len(database.writes)
     turns.all()
-    assert len(engine.writes) == writes
+    assert len(database.writes) == writes
 
 
 def test_a_log_that_cannot_be_begun_is_a_failed_write() -> None:
-    store, engine, turns, beside = with_a_full_log()
+    store, database, turns, beside = with_a_full_log()
     failures: list[str] = []
     store.on_failed(lambda text, _kept_seq: failures.append(text))
     ask(store, "lost")
     turns.all()
-    engine.is_broken = True
+    database.is_broken = True
     beside.run()
     assert failures == ["refused: the disk is broken"]
     assert store.failure is not None
@@ -163,7 +163,7 @@ def test_a_log_that_cannot_be_begun_is_a_failed_write() -> None:
 
 
 def test_a_stop_waits_for_a_log_that_is_begun_and_writes_the_rest() -> None:
-    engine, turns = RowsEngine(), Turns()
+    database, turns = RowsEngine(), Turns()
     threads: list[threading.Thread] = []
 
     def slowly(work: Callable[[], None], then: Callable[[], None]) -> None:
@@ -175,15 +175,15 @@ def test_a_stop_waits_for_a_log_that_is_begun_and_writes_the_rest() -> None:
         threads.append(threading.Thread(target=run))
         threads[-1].start()
 
-    store = opened(engine, turns, now_ms=NOW_MS, in_thread=slowly)
+    store = opened(database, turns, now_ms=NOW_MS, in_thread=slowly)
     turns.all()
-    engine.log_writes = WRITES_A_LOG
+    database.log_writes = WRITES_A_LOG
     ask(store, "a")
     turns.one()
     assert threads
     store.close()
-    assert engine.logs == 2
-    assert [key for key in engine.content if key.startswith(b"i")]
+    assert database.logs == 2
+    assert [key for key in database.content if key.startswith(b"i")]
     turns.all()  # the loop is told when all is over, which is no matter
     threads[0].join()
 
@@ -192,26 +192,26 @@ def test_the_engine_begins_no_log_by_itself_if_told_in_time(tmp_path: Path) -> N
     def logs() -> set[str]:
         return {file.name for file in (tmp_path / "journal").glob("*.log")}
 
-    engine = Engine(tmp_path / "journal")
+    database = Database(tmp_path / "journal")
     begun = 0
     sizes = Random(1)
     for row in range(6_000):
         before = logs()
-        if engine.is_log_due:
-            engine.begin_log()
+        if database.is_log_due:
+            database.begin_log()
             assert logs() - before
             begun += 1
             before = logs()
-        engine.put(b"%08d" % row, os.urandom(sizes.choice([10, 10, 10, 10_000, LARGE // 4])))
+        database.put(b"%08d" % row, os.urandom(sizes.choice([10, 10, 10, 10_000, LARGE // 4])))
         assert not logs() - before
     assert begun >= 5
-    assert all(engine.get(b"%08d" % row) for row in range(6_000))
-    engine.close()
+    assert all(database.get(b"%08d" % row) for row in range(6_000))
+    database.close()
 
 
 @pytest.mark.timeout(TIMEOUT_S)
 def test_regression_a_stop_during_a_compaction_is_no_failure(tmp_path: Path) -> None:
-    """The engine cannot be closed while a thread is in it: this ended a server with an error."""
+    """The database cannot be closed while a thread is in it: this ended a server with an error."""
     turns = Turns()
     threads: list[threading.Thread] = []
 
@@ -219,12 +219,12 @@ def test_regression_a_stop_during_a_compaction_is_no_failure(tmp_path: Path) -> 
         threads.append(threading.Thread(target=work))
         threads[-1].start()
 
-    engine = Engine(tmp_path / "journal")
-    store = opened(engine, turns, now_ms=NOW_MS, in_thread=in_thread)  # type: ignore[arg-type]  # the real one
+    database = Database(tmp_path / "journal")
+    store = opened(database, turns, now_ms=NOW_MS, in_thread=in_thread)  # type: ignore[arg-type]  # the real one
     turns.all()
     for row in range(200):
-        engine.put(b"x%08d" % (row % 50), os.urandom(LARGE))
-    engine.begin_log()
+        database.put(b"x%08d" % (row % 50), os.urandom(LARGE))
+    database.begin_log()
     seq = ask(store, "kept", b"p" * 1000)
     turns.all()
     assert store.durable_seq >= seq
@@ -233,7 +233,7 @@ def test_regression_a_stop_during_a_compaction_is_no_failure(tmp_path: Path) -> 
     store.close()
     for thread in threads:
         thread.join(TIMEOUT_S)
-    del store, engine
-    again = Engine(tmp_path / "journal")
+    del store, database
+    again = Database(tmp_path / "journal")
     assert len(list(again.rows(b"i"))) == 2, last
     again.close()

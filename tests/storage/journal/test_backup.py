@@ -10,10 +10,10 @@ from random import Random
 
 import pytest
 
-from storage.interface import ANYBODY
+from storage.engine import ANYBODY
 from storage.journal import rows
 from storage.journal.backup import backup, restore
-from storage.journal.engine import Engine
+from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.recorder import Group
 from storage.journal.schema import bring_up_to_date
@@ -26,14 +26,14 @@ NOW_MS = 1_764_000_000_000
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = Engine(tmp_path / "journal")
-    bring_up_to_date(engine)
-    yield engine
-    engine.close()
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "journal")
+    bring_up_to_date(database)
+    yield database
+    database.close()
 
 
-def store_on(engine: Engine, turns: Turns) -> JournaledStore:
+def store_on(database: Database, turns: Turns) -> JournaledStore:
     def fail(reason: str) -> None:
         raise AssertionError(reason)
 
@@ -43,12 +43,12 @@ def store_on(engine: Engine, turns: Turns) -> JournaledStore:
 
     surroundings = Surroundings(turns.later, in_thread, lambda: 0, Random(0).random, fail)
     limits = (QueueLimits(), CacheLimits(), AnswerLimits())
-    return JournaledStore(engine, *limits, surroundings, None, Durability.RELAXED, Durability.RELAXED)
+    return JournaledStore(database, *limits, surroundings, None, Durability.RELAXED, Durability.RELAXED)
 
 
-def test_a_restored_journal_holds_the_same(engine: Engine, tmp_path: Path) -> None:
+def test_a_restored_journal_holds_the_same(database: Database, tmp_path: Path) -> None:
     turns = Turns()
-    store = store_on(engine, turns)
+    store = store_on(database, turns)
     for number in range(100):
         path = b"q:%d" % number
         store.execute(QueueAdd(path, b"p" * (number * 50)), ANYBODY, (b"", b"c", number), NOW_MS)
@@ -56,16 +56,16 @@ def test_a_restored_journal_holds_the_same(engine: Engine, tmp_path: Path) -> No
         store.execute(CacheSet(b"c:%d" % number, b"v" * (number * 5000)), ANYBODY, None, NOW_MS)
     turns.all()
     file = tmp_path / "backup"
-    assert backup(engine.directory, file) == restore(file, tmp_path / "restored")
-    again = Engine(tmp_path / "restored")
+    assert backup(database.directory, file) == restore(file, tmp_path / "restored")
+    again = Database(tmp_path / "restored")
     try:
-        assert dict(again.rows(b"")) == dict(engine.rows(b""))
+        assert dict(again.rows(b"")) == dict(database.rows(b""))
         assert everything(store_on(again, Turns())) == everything(store)
     finally:
         again.close()
 
 
-def test_it_is_one_moment_between_two_groups(engine: Engine, tmp_path: Path) -> None:
+def test_it_is_one_moment_between_two_groups(database: Database, tmp_path: Path) -> None:
     """Each group puts the same number into two rows, far apart: no backup may see them differ."""
     stop = threading.Event()
 
@@ -75,14 +75,14 @@ def test_it_is_one_moment_between_two_groups(engine: Engine, tmp_path: Path) -> 
             number += 1
             value = rows.encode(number)
             puts = [(rows.META + b"one", value), (rows.BLOB + b"two", value + bytes(50_000))]
-            engine.write(Group(number, [], [], puts, []))
+            database.write(Group(number, [], [], puts, []))
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
         for number in range(5):
             file = tmp_path / f"backup{number}"
-            backup(engine.directory, file)
+            backup(database.directory, file)
             held = dict(sqlite3.connect(file).execute("SELECT key, value FROM journal"))
             assert held[rows.META + b"one"] == held[rows.BLOB + b"two"][:-50_000]
     finally:
@@ -90,14 +90,14 @@ def test_it_is_one_moment_between_two_groups(engine: Engine, tmp_path: Path) -> 
         writer.join()
 
 
-def test_it_replaces_nothing(engine: Engine, tmp_path: Path) -> None:
+def test_it_replaces_nothing(database: Database, tmp_path: Path) -> None:
     file = tmp_path / "backup"
-    backup(engine.directory, file)
+    backup(database.directory, file)
     before = file.read_bytes()
     with pytest.raises(JournalError, match="exists: a backup replaces no file"):
-        backup(engine.directory, file)
+        backup(database.directory, file)
     with pytest.raises(JournalError, match="is not empty: a restore replaces no journal"):
-        restore(file, engine.directory)
+        restore(file, database.directory)
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["backup"]
 
@@ -119,10 +119,10 @@ def test_what_is_no_backup_is_refused(content: bytes | None, text: str, tmp_path
     assert not (tmp_path / "restored").exists()
 
 
-def test_a_damaged_backup_is_refused(engine: Engine, tmp_path: Path) -> None:
+def test_a_damaged_backup_is_refused(database: Database, tmp_path: Path) -> None:
     file = tmp_path / "backup"
-    engine.put(rows.BLOB + b"x", bytes(100_000))
-    backup(engine.directory, file)
+    database.put(rows.BLOB + b"x", bytes(100_000))
+    backup(database.directory, file)
     content = bytearray(file.read_bytes())
     content[8192:12288] = bytes(range(256)) * 16
     file.write_bytes(content)

@@ -8,10 +8,10 @@ from random import Random
 
 import pytest
 
-from cubequeue_server.stores import JOURNAL_FOLDER
-from storage.interface import ANYBODY
+from cubequeue_server.engines.stores import JOURNAL_FOLDER
+from storage.engine import ANYBODY
 from storage.journal import rows
-from storage.journal.engine import Engine
+from storage.journal.database import Database
 from storage.journal.store import JournaledStore
 from storage.vocabulary import (
     CacheSet,
@@ -44,8 +44,8 @@ class Churn:
     def __init__(self, directory: Path) -> None:
         self._turns = Turns()
         self._random = Random(directory.name)
-        self._engine = Engine(directory)
-        self.store: JournaledStore = opened(self._engine, self._turns, now_ms=START_MS)  # type: ignore[arg-type]
+        self._database = Database(directory)
+        self.store: JournaledStore = opened(self._database, self._turns, now_ms=START_MS)  # type: ignore[arg-type]
         self._now_ms = START_MS
         self._messages = 0
         self.written_bytes = 0
@@ -81,11 +81,11 @@ class Churn:
 
     @property
     def disk_bytes(self) -> int:
-        return self._engine.size_bytes()
+        return self._database.size_bytes()
 
     def kinds(self) -> set[bytes]:
         """The kinds of rows that are on the disk."""
-        return {key[:1] for key, _ in self._engine.rows(b"")}
+        return {key[:1] for key, _ in self._database.rows(b"")}
 
     def close(self) -> None:
         self.store.close()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from storage.engine import ANYBODY, Outcome, Pending
 from storage.errors import UserError
-from storage.interface import ANYBODY, Outcome, Pending
 from storage.journal import rows
 from storage.journal.store import Durability
 from storage.journal.sync import Syncer

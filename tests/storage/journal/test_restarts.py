@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from storage.interface import ANYBODY, Reply, StateMachine
+from storage.engine import ANYBODY, Reply, StateMachine
 from storage.limits import AnswerLimits
 from storage.vocabulary import CacheIncr
 from tests.conformance.engines import FIRST_ID, Limits
@@ -43,7 +43,7 @@ class Lives:
 
     def __init__(self, *, give_way: int, most: int) -> None:
         self._limits = AnswerLimits(give_way * ROOM, most * ROOM, keep_ms=MINUTE_MS, keep_undelivered_ms=2 * MINUTE_MS)
-        self._engine, self._turns = RowsEngine(), Turns()
+        self._database, self._turns = RowsEngine(), Turns()
         self._last_id = 0
         self.now_ms = START_MS
         self.begin(after_ms=0)
@@ -51,7 +51,7 @@ class Lives:
     def begin(self, after_ms: int) -> None:
         """The server before is gone without a word; after that long comes the next."""
         self.now_ms += after_ms
-        self.store = opened(self._engine, self._turns, answers=self._limits, now_ms=self.now_ms)
+        self.store = opened(self._database, self._turns, answers=self._limits, now_ms=self.now_ms)
         self._turns.all()
 
     def count(self, message_id: int | None = None) -> int:

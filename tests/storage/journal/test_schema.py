@@ -9,7 +9,7 @@ import pytest
 
 from storage.journal import rows
 from storage.journal.backup import restore
-from storage.journal.engine import Engine
+from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.schema import MIGRATIONS, bring_up_to_date, stored_schema
 from tests.storage.journal.restarting import RowsEngine, Turns, everything
@@ -17,10 +17,10 @@ from tests.storage.journal.samples.make import FOLDER, open_on, run_on
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = Engine(tmp_path / "fresh")
-    yield engine
-    engine.close()
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "fresh")
+    yield database
+    database.close()
 
 
 def test_there_is_a_sample_of_every_schema_and_a_way_from_each() -> None:
@@ -32,50 +32,50 @@ def test_there_is_a_sample_of_every_schema_and_a_way_from_each() -> None:
 
 @pytest.mark.parametrize("version", range(1, rows.SCHEMA + 1))
 def test_a_stored_journal_becomes_what_the_same_statements_make_today(
-    version: int, engine: Engine, tmp_path: Path
+    version: int, database: Database, tmp_path: Path
 ) -> None:
     restore(FOLDER / f"schema-{version}.sqlite", tmp_path / "stored")
-    stored = Engine(tmp_path / "stored")
+    stored = Database(tmp_path / "stored")
     try:
         bring_up_to_date(stored)
         assert stored_schema(stored) == rows.SCHEMA
-        assert everything(open_on(stored, Turns())) == everything(run_on(engine))
+        assert everything(open_on(stored, Turns())) == everything(run_on(database))
     finally:
         stored.close()
 
 
 def test_each_migration_runs_once_and_in_order() -> None:
-    engine = RowsEngine({rows.SCHEMA_KEY: rows.encode(rows.SCHEMA - 3), b"m": b""})
+    database = RowsEngine({rows.SCHEMA_KEY: rows.encode(rows.SCHEMA - 3), b"m": b""})
     ran: list[int] = []
     steps = {
         version: (lambda _, version=version: ran.append(version)) for version in range(rows.SCHEMA - 3, rows.SCHEMA)
     }
-    bring_up_to_date(engine, steps)  # type: ignore[arg-type]
+    bring_up_to_date(database, steps)  # type: ignore[arg-type]
     assert ran == [rows.SCHEMA - 3, rows.SCHEMA - 2, rows.SCHEMA - 1]
-    bring_up_to_date(engine, steps)  # type: ignore[arg-type]
+    bring_up_to_date(database, steps)  # type: ignore[arg-type]
     assert len(ran) == 3
 
 
 def test_a_migration_that_was_stopped_runs_again() -> None:
-    engine = RowsEngine({rows.SCHEMA_KEY: rows.encode(rows.SCHEMA - 1)})
+    database = RowsEngine({rows.SCHEMA_KEY: rows.encode(rows.SCHEMA - 1)})
 
-    def stopped(_engine: object) -> None:
+    def stopped(_database: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bring_up_to_date(engine, {rows.SCHEMA - 1: stopped})  # type: ignore[arg-type]
-    assert stored_schema(engine) == rows.SCHEMA - 1  # type: ignore[arg-type]
+        bring_up_to_date(database, {rows.SCHEMA - 1: stopped})  # type: ignore[arg-type]
+    assert stored_schema(database) == rows.SCHEMA - 1  # type: ignore[arg-type]
 
 
-def test_a_newer_schema_is_refused(engine: Engine) -> None:
-    engine.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA + 1))
+def test_a_newer_schema_is_refused(database: Database) -> None:
+    database.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA + 1))
     with pytest.raises(JournalError, match="which a newer cubequeue wrote"):
-        bring_up_to_date(engine)
-    assert engine.get(rows.SCHEMA_KEY) == rows.encode(rows.SCHEMA + 1)
+        bring_up_to_date(database)
+    assert database.get(rows.SCHEMA_KEY) == rows.encode(rows.SCHEMA + 1)
 
 
-def test_another_database_is_refused(engine: Engine) -> None:
-    engine.put(b"theirs", b"value")
+def test_another_database_is_refused(database: Database) -> None:
+    database.put(b"theirs", b"value")
     with pytest.raises(JournalError, match="is not cubequeue's journal"):
-        bring_up_to_date(engine)
-    assert dict(engine.rows(b"")) == {b"theirs": b"value"}
+        bring_up_to_date(database)
+    assert dict(database.rows(b"")) == {b"theirs": b"value"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from storage.engine import ANYBODY, Outcome, Pending, Reply, RequestKey
 from storage.errors import UserError
-from storage.interface import ANYBODY, Outcome, Pending, Reply, RequestKey
 from storage.journal import rows
 from storage.journal.store import Durability, JournaledStore
 from storage.vocabulary import (

@@ -9,10 +9,10 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from storage.interface import Caller
+from storage.engine import Caller
 from storage.journal import rows
 from storage.journal.backup import backup
-from storage.journal.engine import Engine
+from storage.journal.database import Database
 from storage.journal.store import Durability, JournaledStore, Surroundings
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.vocabulary import (
@@ -49,10 +49,10 @@ STATEMENTS: tuple[tuple[Statement, bytes | None], ...] = (
 )
 
 
-def open_on(engine: Engine, turns: Turns) -> JournaledStore:
-    """A store on what the engine holds."""
+def open_on(database: Database, turns: Turns) -> JournaledStore:
+    """A store on what the database holds."""
     return JournaledStore(
-        engine,
+        database,
         QueueLimits(),
         CacheLimits(),
         AnswerLimits(),
@@ -63,10 +63,10 @@ def open_on(engine: Engine, turns: Turns) -> JournaledStore:
     )
 
 
-def run_on(engine: Engine) -> JournaledStore:
+def run_on(database: Database) -> JournaledStore:
     """A store after all of them, each under a request key of its own and 10 ms after the one before."""
     turns = Turns()
-    store = open_on(engine, turns)
+    store = open_on(database, turns)
     for number, (statement, process_id) in enumerate(STATEMENTS):
         store.execute(statement, Caller(process_id), (b"", b"sample", number), START_MS + number * 10)
         turns.all()
@@ -75,10 +75,10 @@ def run_on(engine: Engine) -> JournaledStore:
 
 def main() -> None:
     with TemporaryDirectory() as folder:
-        engine = Engine(Path(folder) / "journal")
-        run_on(engine)
-        backup(engine.directory, FOLDER / f"schema-{rows.SCHEMA}.sqlite")
-        engine.close()
+        database = Database(Path(folder) / "journal")
+        run_on(database)
+        backup(database.directory, FOLDER / f"schema-{rows.SCHEMA}.sqlite")
+        database.close()
 
 
 if __name__ == "__main__":

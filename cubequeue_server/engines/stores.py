@@ -1,0 +1,119 @@
+"""The store of one server process: in memory, or with a journal in the data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cubequeue_server.observe.logs import flush_logs
+from cubequeue_server.settings.resolve import Settings
+from storage.engine import Store
+from storage.ids import first_id
+from storage.memory import MemoryStore
+
+# Beside whatever else is in the data directory, such as what CubeStore left there.
+JOURNAL_FOLDER = "cubequeue"
+EXIT_JOURNAL_FAILED = 1
+
+_log = logging.getLogger("cubequeue")
+
+
+class CannotOpenError(Exception):
+    """A journal that cannot be used; the text is the line that the start ends with."""
+
+
+class JournalFailedError(Exception):
+    """A journal whose last rows could not be written or synced at a stop."""
+
+
+@dataclass(slots=True, frozen=True)
+class OpenStore:
+    """A store, what ends it, and why its writes are refused now, if they are."""
+
+    store: Store
+    close: Callable[[], None]
+    failure: Callable[[], str | None]
+
+
+def open_store(settings: Settings, now_ms: Callable[[], int]) -> OpenStore:
+    """Open the store that the settings ask for. To be called in the event loop. Raises `CannotOpenError`.
+
+    In memory the first id is above any that a start before can have given: a client that waits for a result across
+    a restart never gets another query's (decisions, "Ids, time, texts").
+    """
+    draw = random.Random(random.SystemRandom().getrandbits(64)).random  # noqa: S311  # it decides evictions, no secrets
+    if settings.durability == "memory":
+        store = MemoryStore(settings.queue, settings.cache, settings.answers, first_id(now_ms()), draw)
+        return OpenStore(store, _nothing_to_close, _never_fails)
+    return _open_journaled(settings, now_ms, draw)
+
+
+def _open_journaled(settings: Settings, now_ms: Callable[[], int], draw: Callable[[], float]) -> OpenStore:
+    from storage.journal.database import Database  # noqa: PLC0415  # 20 ms and 10 MB that memory mode need not pay
+    from storage.journal.errors import JournalError  # noqa: PLC0415
+    from storage.journal.store import Durability, JournaledStore, Surroundings  # noqa: PLC0415
+    from storage.journal.sync import Syncer  # noqa: PLC0415
+
+    loop = asyncio.get_running_loop()
+
+    def later(callback: Callable[[], None], delay_ms: int) -> None:
+        if delay_ms:
+            loop.call_later(delay_ms / 1000, callback)
+        else:
+            loop.call_soon(callback)
+
+    def in_thread(work: Callable[[], None], then: Callable[[], None]) -> None:
+        loop.run_in_executor(None, work).add_done_callback(lambda _: then())
+
+    durability = Durability(settings.durability)
+    cache_durability = Durability.MEMORY if settings.cache_durability == "memory" else durability
+    directory = Path(settings.data_dir) / JOURNAL_FOLDER
+    try:
+        engine = Database(directory, look_first=True)
+        if engine.cut is not None:
+            _log.warning("%s", engine.cut)
+        syncer = Syncer(directory, lambda seq, position: store.synced(seq, position), _end)  # noqa: PLW0108  # there is no store yet
+        store = JournaledStore(
+            engine,
+            settings.queue,
+            settings.cache,
+            settings.answers,
+            Surroundings(later, in_thread, now_ms, draw, _end),
+            syncer.ask,
+            durability,
+            cache_durability,
+        )
+    except JournalError as error:
+        raise CannotOpenError(str(error)) from error
+    loop.add_reader(syncer.fileno(), syncer.on_readable)
+
+    def close() -> None:
+        loop.remove_reader(syncer.fileno())
+        try:
+            store.close()
+        except JournalError as error:
+            raise JournalFailedError(str(error)) from error
+        finally:
+            syncer.close()
+
+    return OpenStore(store, close, lambda: store.failure)
+
+
+def _end(reason: str) -> None:
+    """What the disk holds is unknown: only a new start can tell, from what it finds there."""
+    _log.critical("%s: the server ends, so that no more is promised than the disk holds", reason)
+    flush_logs()
+    os._exit(EXIT_JOURNAL_FAILED)
+
+
+def _nothing_to_close() -> None:
+    """Memory goes with the process."""
+
+
+def _never_fails() -> str | None:
+    return None

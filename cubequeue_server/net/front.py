@@ -1,0 +1,248 @@
+"""What listens on the port: reads the head of one HTTP request, and upgrades or refuses (wire.md §1)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Final, Protocol, cast
+
+from cubequeue_server.access.credentials import Credentials, Verdict, basic_credentials
+from cubequeue_server.net.http_head import (
+    Head,
+    RefusedError,
+    accept_key,
+    error_response,
+    parse_head,
+    upgrade_response,
+)
+from cubequeue_server.net.lingering import Lingering
+from cubequeue_server.options import ServerOptions
+from cubequeue_server.requests.connection import Identity
+from storage.engine import ANYBODY, Caller
+
+_log = logging.getLogger(__name__)
+
+_MAX_PROCESS_ID_BYTES: Final = 64
+_TLS_HANDSHAKE: Final = 0x16
+
+_UPLOAD_TEXT: Final = (
+    "cubequeue is a queue and cache server: it stores no pre-aggregations and takes no uploads. "
+    "Keep pre-aggregations on a CubeStore, or build them in the source database (external: false)."
+)
+
+
+class Gate(Protocol):
+    """Who may become a client."""
+
+    def check_room(self) -> None:
+        """Raise `RefusedError` when there are too many connections already."""
+
+    def admit(self, transport: asyncio.Transport, identity: Identity, already_read: bytes) -> None:
+        """`transport` is a WebSocket from here on; `already_read` followed its handshake."""
+
+
+class Front(asyncio.Protocol):
+    """One connection until its request is known. Bounded in time and in bytes. `credentials` decide who is let in."""
+
+    __slots__ = (
+        "_buffer",
+        "_credentials",
+        "_gate",
+        "_handshake",
+        "_is_done",
+        "_may_have_body",
+        "_on_done",
+        "_options",
+        "_timer",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        gate: Gate,
+        credentials: Credentials,
+        on_done: Callable[[Front], None],
+    ) -> None:
+        self._options = options
+        self._gate = gate
+        self._credentials = credentials
+        self._on_done = on_done
+        self._buffer = b""
+        self._is_done = False
+        self._may_have_body = True
+        self._handshake: asyncio.Task[None] | None = None  # of TLS, before there is a transport
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle | None = None  # it runs while a request is waited for
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its bases
+        if self._is_done:
+            self._transport.abort()
+            return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._options.handshake_timeout_s, self._on_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_done:
+            return
+        self._buffer += data
+        self._guarded(self._read_request)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._finish()
+
+    def abort(self) -> None:
+        """End it without a word; it may be that there is no transport yet."""
+        has_transport = self._timer is not None
+        self._finish()
+        if self._handshake is not None:
+            self._handshake.cancel()
+        if has_transport:
+            self._transport.abort()
+
+    def secure(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
+        """Begin with a handshake of TLS on `accepted`; what is inside of it is this front's to read."""
+        self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(accepted, tls))
+
+    async def _shake_hands(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self,
+                accepted,
+                ssl=tls,
+                ssl_handshake_timeout=self._options.handshake_timeout_s,
+                ssl_shutdown_timeout=self._options.close_timeout_s,
+            )
+        except (OSError, asyncio.CancelledError) as error:  # of TLS, of the socket, of time; by `abort`
+            _log.debug("a handshake of TLS failed: %r", error)
+            self._finish()
+        finally:
+            self._handshake = None
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Do a step; what it raises is the answer."""
+        try:
+            step()
+        except RefusedError as refused:
+            self._refuse(refused)
+        except Exception as error:
+            _log.exception("a handshake failed unexpectedly")
+            text = f"unexpected {type(error).__name__}, see the log of cubequeue"
+            self._refuse(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, text))
+
+    def _read_request(self) -> None:
+        buffer = self._buffer
+        if not buffer[:1].isalpha():
+            is_tls = buffer[0] == _TLS_HANDSHAKE
+            raise RefusedError(HTTPStatus.BAD_REQUEST, "this port speaks no TLS" if is_tls else "this is no HTTP")
+        end = buffer.find(b"\r\n\r\n", 0, self._options.max_head_bytes)
+        if end >= 0:
+            self._serve(parse_head(buffer[:end]), buffer[end + 4 :])
+        elif len(buffer) >= self._options.max_head_bytes:
+            text = f"the head of a request may have {self._options.max_head_bytes} bytes"
+            raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
+
+    def _serve(self, head: Head, already_read: bytes) -> None:
+        self._buffer = b""
+        self._may_have_body = head.method != b"HEAD"
+        conclude = partial(self._conclude, head, _caller_of(head), already_read)
+        self._credentials.check_header(
+            head.headers.get(b"authorization"), lambda verdict: self._guarded(partial(conclude, verdict))
+        )
+        if not self._is_done:  # the verdict comes later
+            self._transport.pause_reading()
+
+    def _conclude(self, head: Head, caller: Caller, already_read: bytes, verdict: Verdict) -> None:
+        if self._is_done:
+            return
+        self._transport.resume_reading()
+        if verdict is Verdict.BUSY:
+            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "too many passwords are being checked")
+        if verdict is Verdict.REFUSED:
+            self._credentials.count_refusal(self._transport.get_extra_info("peername"))
+            raise RefusedError(HTTPStatus.FORBIDDEN, "Not authorized")
+        self._upgrade(head, caller, already_read)
+
+    def _upgrade(self, head: Head, caller: Caller, already_read: bytes) -> None:
+        _check_route(head)
+        accept = accept_key(head)
+        self._gate.check_room()
+        self._finish()
+        self._transport.write(upgrade_response(accept, self._options.announce_version))
+        self._gate.admit(self._transport, Identity(_user_of(head), caller), already_read)
+
+    def _refuse(self, refused: RefusedError) -> None:
+        self._is_done = True
+        self._stop_timer()
+        self._transport.write(error_response(refused, has_body=self._may_have_body))
+        options = self._options
+        Lingering(self._transport, options.close_timeout_s, options.max_discarded_bytes, self._finish)
+
+    def _on_timeout(self) -> None:
+        self._refuse(RefusedError(HTTPStatus.REQUEST_TIMEOUT, "no request arrived in time"))
+
+    def _finish(self) -> None:
+        self._is_done = True
+        self._buffer = b""
+        self._stop_timer()
+        self._on_done(self)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class TlsEntrance(asyncio.Protocol):
+    """What accepts for a `Front` that TLS is to secure.
+
+    It gives the socket to the loop anew: `create_server` with a context would do the handshake as well, but out of
+    reach, so that nobody could bound how many are in one.
+    """
+
+    __slots__ = ("_front", "_tls")
+
+    def __init__(self, front: Front, tls: ssl.SSLContext) -> None:
+        self._front = front
+        self._tls = tls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        accepted: socket.socket | None = None
+        with contextlib.suppress(OSError):  # no file is left to be had
+            accepted = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            accepted.setblocking(False)
+        cast(asyncio.Transport, transport).abort()  # this end of it; nothing was read yet
+        if accepted is None:
+            self._front.abort()
+        else:
+            self._front.secure(accepted, self._tls)
+
+
+def _caller_of(head: Head) -> Caller:
+    process_id = head.headers.get(b"x-process-id", b"")
+    if len(process_id) > _MAX_PROCESS_ID_BYTES:
+        text = f"x-process-id header exceeds maximum allowed length of {_MAX_PROCESS_ID_BYTES} characters"
+        raise RefusedError(HTTPStatus.BAD_REQUEST, text)
+    return Caller(process_id) if process_id else ANYBODY
+
+
+def _user_of(head: Head) -> bytes:
+    """The name that an admitted client gave; empty when it gave none."""
+    given = basic_credentials(head.headers.get(b"authorization", b""))
+    return given[0] if given is not None else b""
+
+
+def _check_route(head: Head) -> None:
+    if head.path == b"/upload-temp-file":
+        raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, _UPLOAD_TEXT, {"Allow": ""})
+    if head.path != b"/ws":
+        raise RefusedError(HTTPStatus.NOT_FOUND, "Not found: cubequeue serves WebSocket clients at /ws")
+    if head.method != b"GET":
+        raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "/ws is opened with GET", {"Allow": "GET"})

@@ -1,0 +1,428 @@
+"""One WebSocket after its handshake: messages in, messages out (RFC 6455, wire.md §2)."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from cubequeue_server.net.framing import (
+    BINARY,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    FrameListener,
+    Framing,
+    WSMsgType,
+    WSTransport,
+)
+from cubequeue_server.net.lingering import Lingering
+from cubequeue_server.net.unfinished import Unfinished
+from cubequeue_server.observe.counters import Counters
+from cubequeue_server.options import ServerOptions
+from cubequeue_server.requests.outbox import Outbox
+from protocol.pieces import Pieces
+
+NORMAL_CLOSURE: Final = 1000
+PROTOCOL_ERROR: Final = 1002
+UNSUPPORTED_DATA: Final = 1003
+POLICY_VIOLATION: Final = 1008
+MESSAGE_TOO_BIG: Final = 1009
+SERVICE_RESTART: Final = 1012
+TRY_AGAIN_LATER: Final = 1013
+
+# Why a connection ended, by the code that it was closed with.
+_CAUSES: Final[Mapping[int, str]] = {
+    PROTOCOL_ERROR: "violation",
+    UNSUPPORTED_DATA: "violation",
+    POLICY_VIOLATION: "slow",
+    MESSAGE_TOO_BIG: "oversized",
+    SERVICE_RESTART: "stopping",
+    TRY_AGAIN_LATER: "evicted",
+}
+
+_MAX_REASON_BYTES: Final = 123
+
+_FLUSH_BYTES: Final = 256 * 1024  # so much may wait for the end of a read
+_JOIN_BYTES: Final = 64 * 1024  # so much is copied into one write
+_SINGLE_BYTES: Final = 8 * 1024  # so much picows copies behind its header
+_COPY_BYTES: Final = 64 * 1024  # so much is copied out of the read buffer before it is decoded
+
+_pack_medium_header = struct.Struct(">BBH").pack
+_pack_long_header = struct.Struct(">BBQ").pack
+
+Message = bytes | memoryview
+
+
+class Session(Protocol):
+    """What a WebSocket is for. None of these may raise."""
+
+    def on_message(self, message: Message) -> None:
+        """A message within the size limit. A memoryview is valid during the call only."""
+
+    def on_oversized_message(self, message: Message) -> None:
+        """A message above the limit, but not above twice the limit."""
+
+    def on_pong(self, payload: bytes) -> None:
+        """The peer received everything that was sent before the ping with this payload."""
+
+    def on_lost(self) -> None:
+        """The connection is gone. Called once."""
+
+
+def oversize_reason(size_bytes: int, kind: str, limit_bytes: int) -> str:
+    """The reason of a close with 1009 (wire.md §2)."""
+    return f"Message of {size_bytes} bytes exceeds the maximum {kind} size of {limit_bytes} bytes"
+
+
+def _make_header(size: int) -> bytes:
+    if size < 126:
+        return bytes((0x82, size))
+    if size < 65_536:
+        return _pack_medium_header(0x82, 126, size)
+    return _pack_long_header(0x82, 127, size)
+
+
+_READY_HEADERS: Final = tuple(map(_make_header, range(1024)))
+
+
+def _header(size: int) -> bytes:
+    return _READY_HEADERS[size] if size < len(_READY_HEADERS) else _make_header(size)
+
+
+class WebSocket(FrameListener):
+    """Reassembles messages and applies the size rules; answers pings; joins what is sent into few writes.
+
+    While the peer does not take its answers, nothing more is read from it, and messages that were read already wait
+    in `_backlog`. Control frames are answered all the same. `end_cause` says in a word why it ended, if it did.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_counters",
+        "_fragments",
+        "_framing",
+        "_is_listed",
+        "_is_reading",
+        "_options",
+        "_out",
+        "_out_bytes",
+        "_outbox",
+        "_session",
+        "_stalled",
+        "_transport",
+        "_unfinished",
+        "end_cause",
+        "is_open",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        session: Session,
+        options: ServerOptions,
+        counters: Counters,
+        outbox: Outbox,
+        *,
+        unfinished: Unfinished,
+    ) -> None:
+        self._transport = transport
+        self._session: Session = session
+        self._options = options
+        self._counters = counters
+        self._outbox = outbox
+        self._unfinished = unfinished
+        self.unparsed_bytes = 0
+        self.is_holding = False
+        self._framing: Framing | None = None
+        self._fragments: bytearray | None = None
+        self._backlog: deque[bytes] = deque()
+        self._out: list[bytes | Pieces] = []
+        self._out_bytes = 0
+        self._is_reading = False
+        self._is_listed = False
+        self._stalled = False
+        self.end_cause = ""
+        self.is_open = True
+
+    def start(self, already_read: bytes) -> None:
+        """Begin to read; `already_read` is what followed the handshake in the same read."""
+        high = self._options.outbound_high_water_bytes
+        self._transport.set_write_buffer_limits(high=high, low=high // 4)
+        limits = self._options
+        max_frame_bytes = 2 * min(limits.max_frame_bytes, limits.max_message_bytes)
+        self._framing = Framing(self._transport, self, max_frame_bytes)
+        self._framing.feed(already_read)
+
+    # Reading
+
+    def on_ws_frame(self, _transport: WSTransport, frame: Frame) -> None:
+        self._is_reading = True
+        if not self.is_open:
+            pass  # closed by a frame before it, in the same read
+        elif (
+            frame.msg_type is not BINARY
+            or not frame.fin
+            or self._fragments is not None
+            or frame.rsv1
+            or frame.rsv2
+            or frame.rsv3
+        ):
+            self._on_other_frame(frame)
+        elif frame.payload_size <= _COPY_BYTES:
+            self._receive(frame.get_payload_as_bytes())
+        else:
+            self._receive(frame.get_payload_as_memoryview())
+        if frame.last_in_buffer:
+            self._is_reading = False
+            self.unparsed_bytes = frame.tail_size
+            outbox = self._outbox
+            if self._out and not self._is_listed:
+                self._is_listed = True
+                outbox.waiting.append(self)
+            if outbox.waiting:
+                outbox.on_read_end()
+
+    def _on_other_frame(self, frame: Frame) -> None:
+        kind = frame.msg_type
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._refuse("a reserved bit is set")
+        elif kind is PING:
+            self._send_control(PONG, frame.get_payload_as_bytes())
+        elif kind is PONG:
+            self._session.on_pong(frame.get_payload_as_bytes())
+            if frame.last_in_buffer and not frame.tail_size and self._framing is not None:
+                self._framing.narrow()
+        elif kind is TEXT:
+            self._counters.violations += 1
+            self.close(UNSUPPORTED_DATA, "text frames are not part of this protocol")
+        elif kind is BINARY or kind is CONTINUATION:
+            self._on_fragment(frame, is_first=kind is BINARY)
+        else:
+            self._on_close_frame(frame)
+
+    def _on_fragment(self, frame: Frame, *, is_first: bool) -> None:
+        if is_first == (self._fragments is not None):
+            self._refuse("a message within a message" if is_first else "a continuation of nothing")
+            return
+        fragments = self._fragments = bytearray() if self._fragments is None else self._fragments
+        self.is_holding = True
+        size = len(fragments) + frame.payload_size
+        if size > 2 * self._options.max_message_bytes:
+            self._close_oversized(size, "message", self._options.max_message_bytes)
+            return
+        fragments += frame.get_payload_as_memoryview()
+        if frame.fin:
+            self._fragments = None
+            self._unfinished.finish(self)
+            self._receive(bytes(fragments))
+
+    def on_full_read(self) -> None:
+        """Read on in the next turn of the loop: libuv would read 32 times before others get theirs."""
+        if self.is_open and not self._stalled:
+            self._transport.pause_reading()
+            self._outbox.call_soon(self._take_turn)
+
+    def on_end(self) -> None:
+        self.flush()
+
+    def _take_turn(self) -> None:
+        if self.is_open and not self._stalled:
+            self._transport.resume_reading()
+
+    # Messages that are not complete
+
+    def on_read(self, pending_bytes: int) -> None:
+        if not self.is_open or self._framing is None:
+            return
+        fragments = self._fragments
+        if fragments is None and self.unparsed_bytes != pending_bytes:  # a frame was complete, and its message
+            self._unfinished.finish(self)
+        elif fragments is not None and not self.unparsed_bytes:  # all was copied
+            self._framing.narrow()
+        held_bytes = self._framing.buffer_bytes + (0 if fragments is None else len(fragments))
+        is_unfinished = self.unparsed_bytes > 0 or fragments is not None
+        self.is_holding = held_bytes > 0 or fragments is not None
+        if self.is_holding:
+            self._unfinished.hold(self, held_bytes, is_unfinished=is_unfinished)
+        else:
+            self._unfinished.release(self)
+
+    def shrink(self) -> None:
+        if self._framing is not None:
+            self._framing.narrow()
+        self._release()
+
+    def give_up(self, reason: str) -> None:
+        self.close(POLICY_VIOLATION, reason, "unfinished")
+
+    def _release(self) -> None:
+        self._unfinished.release(self)
+        self.is_holding = False
+
+    def _on_close_frame(self, frame: Frame) -> None:
+        self.end_cause = self.end_cause or "client"
+        self.close(frame.get_close_code().value or NORMAL_CLOSURE, "")
+
+    def _receive(self, message: Message) -> None:
+        if self._stalled:
+            self._backlog.append(bytes(message))
+            return
+        size = len(message)
+        counters = self._counters
+        counters.messages_in += 1
+        counters.bytes_in += size
+        if size > counters.largest_message_bytes:  # noqa: PLR1730  # a call of max() would cost more
+            counters.largest_message_bytes = size
+        limit = self._options.max_message_bytes
+        if size <= limit:
+            self._session.on_message(message)
+        elif size <= 2 * limit:
+            counters.oversized += 1
+            self._session.on_oversized_message(message)
+        else:
+            self._close_oversized(size, "message", limit)
+
+    def _refuse(self, text: str) -> None:
+        self._counters.violations += 1
+        self.close(PROTOCOL_ERROR, text)
+
+    def on_violation(self, code: int, text: str, frame_bytes: int | None) -> None:
+        """Nothing more can be read: close with what the breach calls for."""
+        if not self.is_open:
+            return
+        if frame_bytes is None:
+            self._counters.violations += 1
+            self.close(code, text)
+        elif frame_bytes > 2 * self._options.max_frame_bytes:
+            self._close_oversized(frame_bytes, "frame", self._options.max_frame_bytes)
+        else:
+            self._close_oversized(frame_bytes, "message", self._options.max_message_bytes)
+
+    def _close_oversized(self, size_bytes: int, kind: str, limit_bytes: int) -> None:
+        self._counters.oversized += 1
+        self.close(MESSAGE_TOO_BIG, oversize_reason(size_bytes, kind, limit_bytes))
+
+    # Writing
+
+    def send(self, message: bytes | Pieces) -> None:
+        """Send a message, with what else is sent until the next flush of the outbox.
+
+        Nothing when closed.
+        """
+        if not self.is_open:
+            return
+        size = len(message)
+        self._counters.messages_out += 1
+        self._counters.bytes_out += size
+        self._out.append(message)
+        self._out_bytes += size
+        if not self._is_reading and not self._is_listed:
+            self._is_listed = True
+            self._outbox.add(self)
+        if self._out_bytes > _FLUSH_BYTES:
+            self.flush()
+
+    def send_ping(self, payload: bytes) -> None:
+        """Send a ping after everything that was sent before it; at most 125 bytes."""
+        self._send_control(PING, payload)
+
+    def _send_control(self, kind: WSMsgType, payload: bytes) -> None:
+        self.flush()
+        if self.is_open and self._framing is not None:
+            self._framing.send(kind, payload)
+            self._check_reader()
+
+    def flush(self) -> None:
+        """Write what was sent."""
+        self._is_listed = False
+        out, size = self._out, self._out_bytes
+        if not out:
+            return
+        self._out, self._out_bytes = [], 0
+        first = out[0]
+        if len(out) == 1 and size <= _SINGLE_BYTES and self._framing is not None and type(first) is bytes:
+            self._framing.send(BINARY, first)
+        else:
+            frames: list[bytes] = []
+            for message in out:
+                frames.append(_header(len(message)))
+                if isinstance(message, Pieces):
+                    frames += message.pieces
+                else:
+                    frames.append(message)
+            if size <= _JOIN_BYTES:
+                self._transport.write(b"".join(frames))
+            else:
+                self._transport.writelines(frames)
+        if self._stalled:
+            self._check_reader()
+
+    def _check_reader(self) -> None:
+        if self.is_open and self._transport.get_write_buffer_size() > self._options.max_outbound_bytes:
+            self._counters.readers_slow += 1
+            self.close(POLICY_VIOLATION, "too many bytes wait to be read by this connection")
+
+    def pause_writing(self) -> None:
+        """The peer does not keep up: stop reading from it."""
+        self._stalled = True
+        if self.is_open:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The peer keeps up again: first what was read already, then more."""
+        self._stalled = False
+        backlog = self._backlog
+        while backlog and not self._stalled and self.is_open:
+            self._receive(backlog.popleft())
+        self._outbox.flush()
+        if not self._stalled and self.is_open:
+            self._transport.resume_reading()
+
+    # Ending
+
+    def close(self, code: int, reason: str, cause: str = "") -> None:
+        """Send what is left and a close frame; the peer has `close_timeout_s` to close as well.
+
+        `cause` is why, in a word, where the code does not tell.
+        """
+        if not self.is_open:
+            return
+        self.is_open = False
+        self.end_cause = self.end_cause or cause or _CAUSES.get(code, "internal")
+        self._backlog.clear()
+        self._fragments = None
+        self.flush()
+        if self._framing is not None:
+            self._framing.send_close(code, _shorten(reason))
+            self._framing = None  # and with it its buffer
+        self._release()
+        options = self._options
+        if not self._transport.is_closing():
+            Lingering(self._transport, options.close_timeout_s, options.max_discarded_bytes, self._lose)
+
+    def abort(self, cause: str) -> None:
+        """End it without a word."""
+        self.end_cause = self.end_cause or cause
+        self._transport.abort()
+
+    def on_ws_disconnected(self, _transport: WSTransport) -> None:
+        self._lose()
+
+    def _lose(self) -> None:
+        self.is_open = False
+        self.end_cause = self.end_cause or "lost"
+        self._backlog.clear()
+        self._out.clear()
+        self._fragments = None
+        self._framing = None
+        self._release()
+        self._session.on_lost()
+
+
+def _shorten(reason: str) -> bytes:
+    return reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()

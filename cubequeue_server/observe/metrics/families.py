@@ -1,0 +1,107 @@
+"""The one table of simple metrics: name, type, meaning, and where the number comes from (docs/metrics.md).
+
+Adding a metric: one row here and one in docs/metrics.md; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(slots=True, frozen=True)
+class Family:
+    """A metric without labels, or with one fixed `label`. `source` is a field of `Counters` or a name of the gauges."""
+
+    name: str
+    help: str
+    source: str
+    label: tuple[str, str] | None = None
+
+
+def _labelled(name: str, help_: str, label: str, sources: Mapping[str, str]) -> Iterator[Family]:
+    """One metric whose label tells its sources apart: `sources` is from the source to the label's value."""
+    return (Family(name, help_, source, (label, value)) for source, value in sources.items())
+
+
+# Fields of cubequeue_server.observe.counters.Counters that only rise.
+OF_COUNTERS: Final = (
+    Family("cubequeue_received_messages_total", "Messages received from clients.", "messages_in"),
+    Family("cubequeue_sent_messages_total", "Messages sent to clients.", "messages_out"),
+    Family("cubequeue_received_bytes_total", "Bytes of the messages received, without framing.", "bytes_in"),
+    Family("cubequeue_sent_bytes_total", "Bytes of the messages sent, without framing.", "bytes_out"),
+    Family("cubequeue_connections_accepted_total", "WebSocket connections opened.", "connections_accepted"),
+    Family("cubequeue_connections_refused_total", "Handshakes refused for want of room.", "connections_refused"),
+    *_labelled(
+        "cubequeue_connections_ended_total", "Connections that the server ended, by cause.", "cause",
+        {
+            "connections_evicted": "evicted",
+            "connections_removed": "removed",
+            "handshakes_dropped": "handshake",
+            "peers_silent": "silent",
+            "readers_slow": "slow",
+            "messages_unfinished": "unfinished",
+            "violations": "violation",
+        },
+    ),
+    *_labelled(
+        "cubequeue_repeats_total", "Repeated messages that were not executed again, by what became of them.", "outcome",
+        {"repeats_joined": "joined", "repeats_dropped": "dropped"},
+    ),
+    Family("cubequeue_answers_confirmed_total", "Kept answers that are known to have arrived.", "answers_confirmed"),
+    Family("cubequeue_answers_undelivered_total", "Answers that nobody was there to take.", "answers_undelivered"),
+    *_labelled(
+        "cubequeue_errors_total", "Requests answered with an error, by kind.", "kind",
+        {
+            "statement_errors": "refused",
+            "syntax_errors": "syntax",
+            "undecodable": "undecodable",
+            "oversized": "oversized",
+            "overloaded": "overloaded",
+            "internal_errors": "internal",
+        },
+    ),
+)  # fmt: skip
+
+# Fields of it that may fall.
+OF_COUNTERS_NOW: Final = (
+    Family("cubequeue_connections", "Open WebSocket connections.", "connections"),
+    Family("cubequeue_unfinished_message_bytes", "Bytes held of messages not complete yet.", "unfinished_bytes"),
+    Family("cubequeue_largest_message_bytes", "The largest message since the start.", "largest_message_bytes"),
+)
+
+# Names of Store.gauges() that only rise.
+OF_STORE: Final = (
+    Family("cubequeue_cache_hits_total", "CACHE GET that found a live entry.", "cache_hits"),
+    Family("cubequeue_cache_misses_total", "CACHE GET that found none.", "cache_misses"),
+    Family("cubequeue_cache_evicted_keys_total", "Cache entries evicted for want of room.", "cache_evicted_keys"),
+    Family("cubequeue_cache_evicted_bytes_total", "Bytes of those evicted.", "cache_evicted_bytes"),
+    Family(
+        "cubequeue_cache_expired_keys_total", "Cache entries dropped at the end of their TTL.", "cache_expired_keys"
+    ),
+    Family("cubequeue_cache_expired_bytes_total", "Bytes of those expired.", "cache_expired_bytes"),
+    Family("cubequeue_journal_groups_total", "Groups of changes written to the journal.", "journal_groups"),
+    Family("cubequeue_journal_rows_total", "Rows written to the journal.", "journal_rows"),
+    Family("cubequeue_journal_failures_total", "Writes of the journal that failed.", "journal_failures"),
+)
+
+# Names of it that may fall.
+OF_STORE_NOW: Final = (
+    Family("cubequeue_queues", "Queues that hold an item, or did a moment ago.", "queues"),
+    Family("cubequeue_queue_bytes", "Bytes of payloads and extras of all items.", "queue_bytes"),
+    Family("cubequeue_results", "Results that wait to be read.", "queue_results"),
+    Family("cubequeue_result_bytes", "Bytes of those results.", "queue_result_bytes"),
+    Family("cubequeue_blocked_waiters", "RESULT_BLOCKING statements that wait for a result.", "waiters"),
+    Family("cubequeue_kept_answers", "Answers kept for clients that ask again.", "answers"),
+    Family("cubequeue_kept_answers_unconfirmed", "Kept answers not known to have arrived.", "answers_unconfirmed"),
+    Family("cubequeue_kept_answer_bytes", "Bytes of all kept answers.", "answer_bytes"),
+    Family("cubequeue_cache_keys", "Cache entries.", "cache_keys"),
+    Family("cubequeue_cache_bytes", "Bytes of all cache entries.", "cache_bytes"),
+    Family("cubequeue_journal_bytes", "Bytes of the journal on the disk.", "journal_bytes"),
+)  # fmt: skip
+
+# Of those, the totals that the metrics of each queue add up to.
+SHOWN_BY_QUEUE: Final = frozenset({"queue_items", "queue_pending", "queue_active"})
+# Told by Store.applied_seq and Store.durable_seq, which every store has.
+SHOWN_AS_LAG: Final = frozenset({"journal_lag"})

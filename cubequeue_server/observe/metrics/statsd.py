@@ -1,0 +1,141 @@
+"""Metrics pushed to StatsD or DogStatsD over UDP, under CubeStore's names (config.md §3).
+
+What was counted since the last push is sent once a second, so a request costs nothing more. Durations are sent as
+one timing for each step of their histogram with the sampling rate that makes it count as many as there were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from cubequeue_server.observe.histogram import Histogram
+from cubequeue_server.observe.metrics.sources import Sources
+from cubequeue_server.settings.resolve import StatsdTarget
+from storage.vocabulary import (
+    CacheClear,
+    CacheStatement,
+    QueueClear,
+    QueueOrphaned,
+    QueueResultBlocking,
+    QueueStalled,
+    QueueStatement,
+    QueueToCancel,
+    Statement,
+    SysStatement,
+)
+
+_INTERVAL_S: Final = 1.0
+_MAX_DATAGRAM: Final = 1_400  # what passes every network in one piece
+
+_TO_CANCEL: Final = (QueueStalled, QueueOrphaned)
+_UNTIMED: Final = (QueueResultBlocking, QueueClear, CacheClear)
+
+# CubeStore's counter, by the name of the store's gauge.
+_CACHE_COUNTERS: Final[Mapping[str, str]] = {
+    "cs.cachestore.eviction.expired.keys": "cache_expired_keys",
+    "cs.cachestore.eviction.expired.size": "cache_expired_bytes",
+    "cs.cachestore.eviction.removed.keys": "cache_evicted_keys",
+    "cs.cachestore.eviction.removed.size": "cache_evicted_bytes",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Statsd:
+    """Sends the changes. What is lost on the way is lost: that is UDP's, and StatsD's, way."""
+
+    def __init__(self, target: StatsdTarget, sources: Sources) -> None:
+        self._target = target
+        self._sources = sources
+        self._durations: dict[type[Statement], Histogram] = {}
+        self._totals: dict[str, int] = dict.fromkeys(_CACHE_COUNTERS, 0)
+        self._task: asyncio.Task[None] | None = None
+        self._has_complained = False
+
+    def start(self) -> None:
+        """Begin to send, on the running loop. Never fails: a target that cannot be reached is one warning."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def stop(self) -> None:
+        """Stop; what happened in the last second is not sent."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        lines = ["cs.startup:1|c"]
+        while True:
+            if lines:
+                await self._send(lines)
+            await asyncio.sleep(_INTERVAL_S)
+            lines = [*self._changes()]
+
+    async def _send(self, lines: list[str]) -> None:
+        """Resolved each time: names move, and one that cannot be resolved today can tomorrow."""
+        host, port = self._target.endpoint
+        try:
+            loop = asyncio.get_running_loop()
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            family, kind, protocol, _, address = found[0]
+            with socket.socket(family, kind, protocol) as sender:
+                sender.setblocking(False)
+                if self._target.bind_host:
+                    sender.bind((self._target.bind_host, 0))
+                for datagram in datagrams(lines):
+                    sender.sendto(datagram, address)
+        except OSError as error:
+            if not self._has_complained:
+                self._has_complained = True
+                _log.warning("metrics cannot be sent to %s: %s", self._target.endpoint, error)
+        else:
+            self._has_complained = False
+
+    def _changes(self) -> Iterator[str]:
+        for statement, histogram in list(self._sources.counters.durations.items()):
+            before = self._durations.get(statement)
+            self._durations[statement] = list(histogram)
+            changes = histogram if before is None else [now - then for now, then in zip(histogram, before, strict=True)]
+            yield from self._of_statement(statement, changes)
+        gauges = self._sources.store.gauges()
+        for name, source in _CACHE_COUNTERS.items():
+            change = gauges[source] - self._totals[name]
+            self._totals[name] = gauges[source]
+            if change:
+                yield f"{name}:{change}|c"
+
+    def _of_statement(self, statement: type[Statement], changes: Histogram) -> Iterator[str]:
+        executed = sum(changes[1:])
+        if not executed:
+            return
+        name, tags = self._name(statement)
+        yield f"{name}:{executed}|c{tags}"
+        if issubclass(statement, _UNTIMED):
+            return
+        for bits, times in enumerate(changes):
+            if bits and times:
+                middle_ms = 0.75 * 2**bits / 1e6  # between 2^(bits-1) and 2^bits nanoseconds
+                rate = f"|@{1 / times:.9g}" if times > 1 else ""
+                yield f"{name}.ms:{middle_ms:.6g}|ms{rate}{tags}"
+
+    def _name(self, statement: type[Statement]) -> tuple[str, str]:
+        """CubeStore's name of the counter of a statement, and its tags."""
+        if not issubclass(statement, QueueStatement | CacheStatement):
+            return ("cs.sql.query.meta" if issubclass(statement, SysStatement) else "cs.sql.query.data"), ""
+        command = QueueToCancel.command if issubclass(statement, _TO_CANCEL) else statement.command
+        return f"cs.sql.query.{statement.family}", f"|#command:{command}" if self._target.with_tags else ""
+
+
+def datagrams(lines: list[str]) -> Iterator[bytes]:
+    """The lines in as few datagrams as they fit in."""
+    part, size = list[bytes](), 0
+    for line in (each.encode() for each in lines):
+        if part and size + len(line) + 1 > _MAX_DATAGRAM:
+            yield b"\n".join(part)
+            part, size = [], 0
+        part.append(line)
+        size += len(line) + 1
+    if part:
+        yield b"\n".join(part)

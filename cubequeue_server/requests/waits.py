@@ -1,0 +1,95 @@
+"""Timers of blocked requests: a timing wheel, because there may be a hundred thousand of them (performance.md)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Final
+
+from storage.engine import Pending
+
+TICK_S: Final = 0.01
+_TICKS_PER_S: Final = 100
+# A wait may be asked for up to 2^64 ms, and outlives its client: without a bound, waits of dead clients would pile up.
+# Clients ask for 90 s at most, and in an hour a repeat no longer joins a request in flight (wire.md §3).
+_MAX_WAIT_MS: Final = 3_600_000
+# So rarely that their cost is spread thin: there are a few thousand ticks in all in the longest waits of real clients.
+_MAX_EMPTY_TICKS: Final = 10_000
+
+
+class Waits:
+    """Gives each `Pending` up after its `timeout_ms`, at most one tick late, on the loop's monotonic clock.
+
+    `add` and `cancel` are O(1) but for the first wait of a tick, which is O(log ticks). One timer of the loop serves
+    all.
+    """
+
+    __slots__ = ("_by_tick", "_empty_ticks", "_give_up", "_loop", "_newest_tick", "_ticks", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, give_up: Callable[[list[Pending]], None]) -> None:
+        self._loop = loop
+        self._give_up = give_up
+        self._by_tick: dict[int, dict[Pending, None]] = {}
+        self._ticks: list[int] = []  # a heap of the keys of `_by_tick`
+        self._empty_ticks = 0  # since they were dropped last; one that came and went twice counts twice
+        self._newest_tick = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_tick.values()))
+
+    def add(self, pending: Pending, timeout_ms: int) -> int:
+        """Returns the tick that `cancel` wants."""
+        timeout_s = min(timeout_ms, _MAX_WAIT_MS) / 1000
+        tick = int((self._loop.time() + timeout_s) * _TICKS_PER_S) + 1  # never early
+        waiting = self._by_tick.get(tick)
+        if waiting is None:
+            waiting = self._by_tick[tick] = {}
+            heappush(self._ticks, tick)
+            if self._ticks[0] == tick:
+                self._schedule()
+        waiting[pending] = None
+        if tick != self._newest_tick:
+            self._newest_tick = tick
+        return self._newest_tick  # one number object for all that end with it
+
+    def cancel(self, pending: Pending, tick: int) -> None:
+        """Forget `pending`, if it is still there."""
+        waiting = self._by_tick.get(tick)
+        if waiting is None:
+            return
+        waiting.pop(pending, None)
+        if not waiting:
+            self._empty_ticks += 1
+            if self._empty_ticks >= _MAX_EMPTY_TICKS:
+                self._drop_empty_ticks()
+
+    def _drop_empty_ticks(self) -> None:
+        """What waited for a far tick has mostly been answered long before: do not keep its place until then."""
+        self._by_tick = {tick: waiting for tick, waiting in self._by_tick.items() if waiting}
+        self._ticks = sorted(self._by_tick)  # which is a heap
+        self._empty_ticks = 0
+        self._schedule()
+
+    def stop(self) -> None:
+        """Forget all."""
+        self._by_tick.clear()
+        self._ticks.clear()
+        self._empty_ticks = 0
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._ticks[0] * TICK_S, self._run) if self._ticks else None
+
+    def _run(self) -> None:
+        now_tick = int(self._loop.time() * _TICKS_PER_S)
+        due: list[Pending] = []
+        while self._ticks and self._ticks[0] <= now_tick:
+            due.extend(self._by_tick.pop(heappop(self._ticks)))
+        self._timer = None
+        self._schedule()
+        if due:
+            self._give_up(due)

@@ -1,0 +1,407 @@
+"""The CACHE half of the state machine (commands.md §5, state-machine.md §4).
+
+                 SET, SET NX, INCR
+      absent ------------------------> live ---+  SET: value and TTL replaced; INCR: value + 1, TTL kept;
+        ^                               |      |  SET NX: unchanged; GET: a use
+        |  REMOVE, CLEAR, eviction      | <----+
+        +-------------------------------+
+        |                               |  expiry <= now
+        |  `tick`, or SET, INCR         v
+        +---------------------------- expired: invisible to GET, KEYS, SET NX and INCR
+
+Rows come and go in `_insert`, `_replace`, `_remove` and `clear` only; all indexes follow there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from storage.cache.deadlines import DeadlineIndex
+from storage.cache.entry import NEVER, Entry, row_bytes
+from storage.cache.eviction import EvictionRun, eviction_order, hard_limit
+from storage.cache.prefixes import PrefixIndex
+from storage.cache.totals import PrefixTotalsTable
+from storage.cache.values import incremented
+from storage.effects import Effects
+from storage.engine import Caller
+from storage.errors import UserError
+from storage.graveyard import Graveyard
+from storage.limits import SECOND_MS, CacheLimits
+from storage.paths import key_of, prefix_of, prefix_of_argument
+from storage.queue.listings import key_listing
+from storage.sizes import human_size
+from storage.table_stats import TableStats
+from storage.vocabulary import (
+    EMPTY_RESULT,
+    KEY_COLUMNS,
+    SUCCESS_COLUMNS,
+    VALUE_COLUMNS,
+    CacheClear,
+    CacheGet,
+    CacheIncr,
+    CacheKeys,
+    CacheRemove,
+    CacheSet,
+    Cell,
+    Path,
+    Result,
+    Statement,
+    Value,
+)
+
+Handler: TypeAlias = Callable[[Any, Caller, int], Result]
+
+# One object each, so that encoders can keep the bytes of these answers.
+SET = Result(SUCCESS_COLUMNS, ((True,),))
+NOT_SET = Result(SUCCESS_COLUMNS, ((False,),))
+ABSENT = Result(VALUE_COLUMNS, ((None,),))
+
+# How many expired rows an insert that found the cache full looks at before it evicts live ones.
+_EXPIRED_SLICE = 64
+
+
+class Cache:
+    """Values by path, within limits. `random` draws from [0, 1); only LFU and the sampled policies use it.
+
+    Costs: GET, SET, INCR and REMOVE O(1), or O(log n) with a TTL; KEYS O(1) plus one pass over the prefix's rows;
+    CLEAR O(prefixes), what it drops is freed by `tick`. A SET at the hard limit evicts what its own bytes need:
+    each victim gives back 160 bytes or more, so there are at most a 160th of the value's length of them, plus one.
+
+    After every statement the cache is within its hard limits, or holds a single entry larger than the limit.
+    """
+
+    def __init__(self, limits: CacheLimits, random: Callable[[], float], effects: Effects | None = None) -> None:
+        self._limits = limits
+        self._random = random
+        self._effects = Effects() if effects is None else effects
+        self._hard_keys = hard_limit(limits.max_keys)
+        self._hard_bytes = hard_limit(limits.max_bytes)
+        self._graveyard = Graveyard()
+        self._run = EvictionRun(limits)
+        self._seen_ms = 0
+        self._last_pass_ms: int | None = None
+        self.totals = PrefixTotalsTable()
+        self._evicted_keys = self._evicted_bytes = 0
+        self._expired_keys = self._expired_bytes = 0
+        self._begin_empty()
+        self.handlers: dict[type[Statement], Handler] = {
+            CacheSet: self._on_set,
+            CacheGet: self._on_get,
+            CacheKeys: self._on_keys,
+            CacheIncr: self._on_incr,
+            CacheRemove: self._on_remove,
+            CacheClear: self._on_clear,
+        }
+
+    # --- statements -----------------------------------------------------------------------------------------------
+
+    def _on_set(self, statement: CacheSet, caller: Caller, now_ms: int) -> Result:
+        if now_ms != self._seen_ms:
+            self.see(now_ms)
+        path, value = statement.path, statement.value
+        if len(value) >= self._limits.max_entry_bytes:
+            raise UserError(
+                f"Unable to SET cache with '{key_of(path).decode(errors='replace')}' key, exceeds maximum allowed size"
+                f" for payload: {human_size(len(value))}, max allowed: {human_size(self._limits.max_entry_bytes)}"
+            )
+        ttl_s = statement.ttl_s
+        expires_ms = NEVER if ttl_s is None else min(now_ms + ttl_s * SECOND_MS, NEVER)
+        entry = self._live(path, now_ms)
+        if entry is None:
+            self._insert(path, value, expires_ms, now_ms)
+        elif statement.nx:
+            return NOT_SET
+        else:
+            self._replace(entry, value, expires_ms, now_ms)
+        return SET
+
+    def _on_get(self, statement: CacheGet, caller: Caller, now_ms: int) -> Result:
+        if now_ms != self._seen_ms:
+            self.see(now_ms)
+        entry = self._entries.get(statement.path)
+        if entry is None or entry.expires_ms <= now_ms:
+            self.totals.of(prefix_of(statement.path)).misses += 1
+            return ABSENT
+        entry.totals.hits += 1
+        self._use(entry, now_ms)
+        return Result(VALUE_COLUMNS, ((entry.value,),))
+
+    def _on_keys(self, statement: CacheKeys, caller: Caller, now_ms: int) -> Result:
+        if now_ms != self._seen_ms:
+            self.see(now_ms)
+        prefix = prefix_of_argument(statement.prefix)
+        if self._deadlines.may_be_due(now_ms):
+            return Result(KEY_COLUMNS, key_listing(self._prefixes.live_paths(prefix, now_ms)))
+        return Result(KEY_COLUMNS, key_listing(self._prefixes.paths(prefix)))
+
+    def _on_incr(self, statement: CacheIncr, caller: Caller, now_ms: int) -> Result:
+        if now_ms != self._seen_ms:
+            self.see(now_ms)
+        path = statement.path
+        entry = self._live(path, now_ms)
+        if entry is None:
+            value = b"1"
+            self._insert(path, value, NEVER, now_ms)
+        else:
+            value = incremented(path, entry.value)
+            self._replace(entry, value, entry.expires_ms, now_ms)
+        return Result(VALUE_COLUMNS, ((value,),))
+
+    def _on_remove(self, statement: CacheRemove, caller: Caller, now_ms: int) -> Result:
+        if now_ms != self._seen_ms:
+            self.see(now_ms)
+        entry = self._entries.get(statement.path)
+        if entry is not None:
+            self._remove(entry)
+        return EMPTY_RESULT
+
+    def _on_clear(self, statement: CacheClear, caller: Caller, now_ms: int) -> Result:
+        self.clear(now_ms)
+        return EMPTY_RESULT
+
+    def _live(self, path: Path, now_ms: int) -> Entry | None:
+        """The live entry that a write finds. An expired one is removed: what is written now is a new row."""
+        entry = self._entries.get(path)
+        if entry is not None and entry.expires_ms <= now_ms:
+            self._remove_expired(entry)
+            return None
+        return entry
+
+    # --- the rows -------------------------------------------------------------------------------------------------
+
+    def _begin_empty(self) -> None:
+        self._entries: dict[bytes, Entry] = {}
+        self._prefixes = PrefixIndex(self.totals)
+        self._deadlines: DeadlineIndex[bytes] = DeadlineIndex()
+        # Of the large values only: those the proactive rule drops shortly before their time.
+        self._large_deadlines: DeadlineIndex[bytes] = DeadlineIndex()
+        self._order = eviction_order(self._limits, self._random, self._entries, self._deadlines)
+        self._use = self._order.use
+        self._bytes = 0
+        self._row_sizes: dict[int, int] = {}  # how many rows have a size
+
+    def _insert(self, path: Path, value: Value, expires_ms: int, now_ms: int) -> None:
+        self._make_room(1, row_bytes(path, value), now_ms)
+        entry = Entry(path, value, expires_ms)
+        self._entries[path] = entry
+        self._prefixes.add(entry)
+        self._enter(entry, now_ms)
+        self._effects.entry_put(entry, None)
+
+    def restore(self, path: Path, value: Value, expires_ms: int, used_ms: int) -> None:
+        """Put an entry back that an earlier process held, as if it was used at `used_ms`. As SET, within the limits."""
+        self._insert(path, value, expires_ms, used_ms)
+
+    def _replace(self, entry: Entry, value: Value, expires_ms: int, now_ms: int) -> None:
+        """Give an entry a new value. While room is made for it, it stands outside the order: no victim of itself."""
+        self._leave(entry)
+        self._make_room(0, row_bytes(entry.path, value), now_ms)
+        old = entry.value
+        entry.value = value
+        entry.expires_ms = expires_ms
+        self._enter(entry, now_ms)
+        self._effects.entry_put(entry, old)
+
+    def _remove(self, entry: Entry) -> None:
+        self._leave(entry)
+        del self._entries[entry.path]
+        self._prefixes.remove(entry.path)
+        self._effects.entry_removed(entry)
+
+    def clear(self, now_ms: int) -> None:
+        """Drop every row. O(prefixes + buckets of deadlines); `tick` frees the rows in slices."""
+        self._graveyard.bury([self._entries], lambda row: self._effects.entry_freed(row[1]))
+        self._graveyard.bury([*self._prefixes.containers(), *self._order.containers()])
+        self._graveyard.bury([*self._deadlines.containers(), *self._large_deadlines.containers()])
+        self._begin_empty()
+        self._run.abandon()
+        self._effects.cache_cleared()
+
+    def _enter(self, entry: Entry, now_ms: int) -> None:
+        """Enter an entry's size, deadline and place in the order of eviction."""
+        size = row_bytes(entry.path, entry.value)
+        self._bytes += size
+        sizes = self._row_sizes
+        sizes[size] = sizes.get(size, 0) + 1
+        if entry.expires_ms != NEVER:
+            self._deadlines.add(entry.path, entry.expires_ms)
+            if len(entry.value) > self._limits.proactive_size_bytes:
+                self._large_deadlines.add(entry.path, entry.expires_ms)
+        self._order.add(entry, now_ms)
+
+    def _leave(self, entry: Entry) -> None:
+        """Undo `_enter`, before the entry changes or goes."""
+        size = row_bytes(entry.path, entry.value)
+        self._bytes -= size
+        sizes = self._row_sizes
+        if sizes[size] > 1:
+            sizes[size] -= 1
+        else:
+            del sizes[size]
+        if entry.expires_ms != NEVER:
+            self._deadlines.discard(entry.path, entry.expires_ms)
+            if len(entry.value) > self._limits.proactive_size_bytes:
+                self._large_deadlines.discard(entry.path, entry.expires_ms)
+        self._order.remove(entry)
+
+    # --- expiry and eviction --------------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int, max_rows: int) -> bool:
+        """Free what CLEAR left, drop expired rows, go on with eviction; about `max_rows` rows at most.
+
+        True when more is due already. The soft limits are looked at every `eviction_interval_ms`; the first pass
+        after a start only drops what expired.
+        """
+        self.see(now_ms)
+        budget = max_rows - self._graveyard.free(max_rows)
+        budget -= self._drop_expired(now_ms, budget)
+        if self._is_pass_due(now_ms):
+            self._run.begin(len(self._entries), self._bytes)
+        self._go_on(now_ms, budget)
+        return bool(self._graveyard) or self._run.active or self._deadlines.may_be_due(now_ms)
+
+    def evict(self, now_ms: int) -> list[tuple[Cell, ...]]:
+        """One whole eviction pass at once, and its figures: the rows of SYS CACHESTORE EVICTION (commands.md §6).
+
+        Costs as much as it removes.
+        """
+        keys, size = len(self._entries), self._bytes
+        while self._deadlines.may_be_due(now_ms):
+            self._drop_expired(now_ms, len(self._entries) + 1)
+        self._run.begin(len(self._entries), self._bytes)
+        while self._run.active:
+            self._go_on(now_ms, len(self._entries) + 1)
+        skipped = b"rows that had gone before their turn; always 0: a pass runs between two statements"
+        return [
+            (b"stats_total_keys", b"%d" % len(self._entries), None),
+            (b"stats_total_raw_size", human_size(self._bytes).encode(), None),
+            (b"total_keys_removed", b"%d" % (keys - len(self._entries)), None),
+            (b"total_size_removed", human_size(size - self._bytes).encode(), None),
+            (b"total_delete_skipped", b"0", skipped),
+        ]
+
+    def see(self, now_ms: int) -> None:
+        """The clock shows `now_ms`. When it has stepped back, what expired before stays gone: it is removed first,
+        so that nobody sees a row again that was dead. O(1) unless the clock stepped back."""
+        if now_ms < self._seen_ms:
+            self._drop_all_expired(self._seen_ms)
+        self._seen_ms = now_ms
+
+    def _make_room(self, keys: int, size: int, now_ms: int) -> None:
+        """Evict until this much more fits under the hard limits, or nothing is left, and have `tick` go on to the soft.
+
+        What expired goes first, as far as a slice of it shows.
+        """
+        if len(self._entries) + keys <= self._hard_keys and self._bytes + size <= self._hard_bytes:
+            return
+        self._run.begin(len(self._entries) + keys, self._bytes + size)
+        if self._deadlines.may_be_due(now_ms):
+            self._drop_expired(now_ms, _EXPIRED_SLICE)
+        while len(self._entries) + keys > self._hard_keys or self._bytes + size > self._hard_bytes:
+            victim = self._order.victim(now_ms)
+            if victim is None:
+                break
+            self._evict(victim, now_ms)
+
+    def _is_pass_due(self, now_ms: int) -> bool:
+        last_ms = self._last_pass_ms
+        if last_ms is not None and 0 <= now_ms - last_ms < self._limits.eviction_interval_ms:
+            return False
+        self._last_pass_ms = now_ms
+        return last_ms is not None
+
+    def _go_on(self, now_ms: int, max_rows: int) -> None:
+        """Carry a run on by up to `max_rows` victims: first large values about to expire, then by policy."""
+        if max_rows <= 0 or not self._run.active:
+            return
+        about_to_expire = self._large_deadlines.pop_expired(now_ms + self._limits.proactive_ttl_ms, max_rows)
+        for path in about_to_expire:
+            self._evict(self._entries[path], now_ms)
+        for _ in range(max_rows - len(about_to_expire)):
+            if not self._run.wants_more(len(self._entries), self._bytes):
+                return
+            victim = self._order.victim(now_ms)
+            if victim is None:
+                self._run.abandon()
+                return
+            self._evict(victim, now_ms)
+
+    def _drop_expired(self, now_ms: int, max_rows: int) -> int:
+        """Remove up to `max_rows` expired rows; returns how many."""
+        paths = self._deadlines.pop_expired(now_ms, max_rows)
+        for path in paths:
+            self._remove_expired(self._entries[path])
+        return len(paths)
+
+    def _drop_all_expired(self, now_ms: int) -> None:
+        while self._deadlines.may_be_due(now_ms):
+            self._drop_expired(now_ms, len(self._entries) + 1)
+
+    def _remove_expired(self, entry: Entry) -> None:
+        self._expired_keys += 1
+        self._expired_bytes += row_bytes(entry.path, entry.value)
+        self._remove(entry)
+
+    def _evict(self, entry: Entry, now_ms: int) -> None:
+        if entry.expires_ms <= now_ms:
+            self._remove_expired(entry)
+            return
+        self._evicted_keys += 1
+        self._evicted_bytes += row_bytes(entry.path, entry.value)
+        self._remove(entry)
+
+    # --- reading all of it ----------------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """Every row that is held, expired ones included, in order of insertion. O(rows), ten nanoseconds each."""
+        return list(self._entries.values())
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether a row is still there. O(1)."""
+        return self._entries.get(entry.path) is entry
+
+    # --- figures --------------------------------------------------------------------------------------------------
+
+    def gauges(self) -> dict[str, int]:
+        """Counts and bytes by name, O(named prefixes). Hits and misses are those of GET; a row that expired before its
+        turn to be evicted counts as expired."""
+        return {
+            "cache_keys": len(self._entries),
+            "cache_bytes": self._bytes,
+            "cache_hits": self.totals.hits,
+            "cache_misses": self.totals.misses,
+            "cache_evicted_keys": self._evicted_keys,
+            "cache_evicted_bytes": self._evicted_bytes,
+            "cache_expired_keys": self._expired_keys,
+            "cache_expired_bytes": self._expired_bytes,
+        }
+
+    def table_stats(self, now_ms: int) -> TableStats:
+        """The figures of `CacheItems` in SYS CACHESTORE INFO. O(distinct row sizes + rows expired and still held)."""
+        expired = [self._entries[path] for path in self._deadlines.expired(now_ms)]
+        return TableStats(
+            keys=len(self._entries),
+            size_bytes=self._bytes,
+            expired_keys=len(expired),
+            expired_size_bytes=sum(row_bytes(entry.path, entry.value) for entry in expired),
+            min_row_bytes=min(self._row_sizes, default=0),
+            max_row_bytes=max(self._row_sizes, default=0),
+        )
+
+    def check_invariants(self) -> None:
+        """Audit every index against the entries, O(n log n); raises AssertionError."""
+        entries = self._entries
+        sizes = {path: row_bytes(path, entry.value) for path, entry in entries.items()}
+        deadlines = {path: entry.expires_ms for path, entry in entries.items() if entry.expires_ms != NEVER}
+        large = {path for path, entry in entries.items() if len(entry.value) > self._limits.proactive_size_bytes}
+        assert all(path == entry.path for path, entry in entries.items())
+        assert self._bytes == sum(sizes.values())
+        assert self._row_sizes == Counter(sizes.values())
+        assert self._prefixes.check() == entries
+        assert self._deadlines.check() == deadlines
+        assert self._large_deadlines.check() == {path: at for path, at in deadlines.items() if path in large}
+        self._order.check(entries)
+        assert len(entries) <= self._hard_keys
+        assert self._bytes <= self._hard_bytes or len(entries) == 1

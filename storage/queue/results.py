@@ -1,0 +1,175 @@
+"""Results: what ACK with a value leaves behind for a while (commands.md §4.11, state-machine.md §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from operator import attrgetter
+
+from storage.effects import Effects
+from storage.graveyard import Graveyard
+from storage.queue.indexes import NEVER_MS, TimeIndex
+from storage.table_stats import TableStats
+from storage.vocabulary import Path, Value
+
+
+class StoredResult:
+    """One result. `taken` hides it from readers by path; `older` and `newer` chain the results of one path."""
+
+    __slots__ = ("expire_ms", "external_id", "id", "newer", "older", "path", "taken", "value")
+
+    def __init__(self, id_: int, path: Path, value: Value, external_id: bytes | None, expire_ms: int) -> None:
+        self.id = id_
+        self.path = path
+        self.value = value
+        self.external_id = external_id
+        self.expire_ms = expire_ms
+        self.taken = False
+        self.older: StoredResult | None = None
+        self.newer: StoredResult | None = None
+
+
+class ResultTable:
+    """Results by item id and by path, the newest of a path first.
+
+    A path has one item at a time, so its results come in the order of their ids. All changes go through `put`,
+    `take` and `remove`. As with items, `expire` runs ahead of a statement once `due_ms` has come.
+    """
+
+    __slots__ = ("_by_end", "_by_external_id", "_effects", "_newest", "by_id", "due_ms", "size_bytes")
+
+    def __init__(self, effects: Effects) -> None:
+        self._effects = effects
+        self.by_id: dict[int, StoredResult] = {}
+        self._newest: dict[Path, StoredResult] = {}
+        self._by_external_id: dict[tuple[Path, bytes], StoredResult] = {}
+        self._by_end: TimeIndex[StoredResult] = TimeIndex(attrgetter("expire_ms"))
+        self.due_ms = NEVER_MS  # no result expires earlier
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    # Readings, O(1).
+
+    def newest(self, path: Path) -> StoredResult | None:
+        """The result of a path with the highest id, taken or not."""
+        return self._newest.get(path)
+
+    def with_external_id(self, path: Path, external_id: bytes) -> StoredResult | None:
+        """The newest result of a path with this external id."""
+        return self._by_external_id.get((path, external_id))
+
+    # Changes of rows.
+
+    def put(self, result: StoredResult) -> None:
+        """Store the result of an item that is gone. O(1); O(log n) when the wall clock stepped back."""
+        self._effects.result_put(result)
+        self.by_id[result.id] = result
+        older = self._newest.get(result.path)
+        if older is not None:
+            result.older = older
+            older.newer = result
+        self._newest[result.path] = result
+        if result.external_id is not None:
+            self._by_external_id[result.path, result.external_id] = result
+        self._by_end.add(result, result.expire_ms)
+        if result.expire_ms < self.due_ms:  # noqa: PLR1730  # a call of min() would cost more
+            self.due_ms = result.expire_ms
+        self.size_bytes += len(result.value)
+
+    def take(self, result: StoredResult) -> None:
+        """Hide a result from readers by path, for ever. O(1)."""
+        result.taken = True
+        self._effects.result_taken(result)
+
+    def remove(self, result: StoredResult) -> None:
+        """Delete a result that is in. O(1), but for older results of its path under the same external id."""
+        del self.by_id[result.id]
+        self._unlink(result)
+        self._effects.result_removed(result)
+
+    def _unlink(self, result: StoredResult) -> None:
+        self._by_end.remove(result)
+        self.size_bytes -= len(result.value)
+        self._forget_external_id(result)
+        self._unchain(result)
+
+    def _forget_external_id(self, result: StoredResult) -> None:
+        if result.external_id is None:
+            return
+        key = (result.path, result.external_id)
+        if self._by_external_id[key] is not result:
+            return
+        heir = next((older for older in _older_than(result) if older.external_id == result.external_id), None)
+        if heir is None:
+            del self._by_external_id[key]
+        else:
+            self._by_external_id[key] = heir
+
+    def _unchain(self, result: StoredResult) -> None:
+        older, newer = result.older, result.newer
+        result.older = result.newer = None
+        if older is not None:
+            older.newer = newer
+        if newer is not None:
+            newer.older = older
+        elif older is not None:
+            self._newest[result.path] = older
+        else:
+            del self._newest[result.path]
+
+    def expire(self, now_ms: int) -> None:
+        """Delete every result that has expired. O(1) each."""
+        if self.due_ms > now_ms:
+            return
+        for result in self._by_end.before(now_ms + 1):
+            self.remove(result)
+        first_ms = self._by_end.first_ms()
+        self.due_ms = NEVER_MS if first_ms is None else first_ms
+
+    def bury(self, graveyard: Graveyard) -> None:
+        """Have a table that nobody reads any more freed in slices. O(1)."""
+        effects = self._effects
+
+        def let_go(row: tuple[int, StoredResult]) -> None:
+            row[1].older = row[1].newer = None  # no cycle is left for a collector
+            effects.result_freed(row[1])
+
+        graveyard.bury([self.by_id], let_go)
+        graveyard.bury([self._newest, self._by_external_id, *self._by_end.containers()])
+
+    def stats(self) -> TableStats:
+        """The figures of SYS CACHESTORE INFO. O(n): an administrator's question, not a client's."""
+        sizes = [len(result.value) for result in self.by_id.values()]
+        return TableStats(len(sizes), self.size_bytes, 0, 0, min(sizes, default=0), max(sizes, default=0))
+
+    def check_invariants(self) -> None:
+        """Audit every index against every other, O(n); raises AssertionError."""
+        chained = []
+        for path, newest in self._newest.items():
+            assert newest.newer is None
+            chain = [newest, *_older_than(newest)]
+            assert all(result.path == path for result in chain)
+            assert all(older.newer is newer for newer, older in pairwise(chain))
+            assert [result.id for result in chain] == sorted((result.id for result in chain), reverse=True)
+            chained += chain
+        assert {result.id: result for result in chained} == self.by_id
+        assert len(chained) == len(self.by_id)
+        named = {(r.path, r.external_id): r for r in reversed(chained) if r.external_id is not None}
+        newest_named: dict[tuple[Path, bytes], StoredResult] = {}
+        for (path, external_id), result in named.items():
+            assert external_id is not None
+            newest_named[path, external_id] = result
+        assert newest_named == self._by_external_id
+        self._by_end.check_invariants()
+        assert len(self._by_end) == len(self.by_id)
+        assert all(result.expire_ms >= self.due_ms for result in chained)
+        assert sum(len(result.value) for result in chained) == self.size_bytes
+
+
+def _older_than(result: StoredResult) -> Iterator[StoredResult]:
+    older = result.older
+    while older is not None:
+        yield older
+        older = older.older
