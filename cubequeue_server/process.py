@@ -27,10 +27,14 @@ from cubequeue_server.observe.collector import Collector
 from cubequeue_server.observe.logs import configure_logs, flush_logs, print_line
 from cubequeue_server.observe.status import StatusServer, probe
 from cubequeue_server.options import ServerOptions
+from cubequeue_server.requests.ask import Ask
+from cubequeue_server.requests.outbox import Outbox
+from cubequeue_server.router import Router
 from cubequeue_server.server import Server
 from cubequeue_server.settings.resolve import Loaded, Settings
 from cubequeue_server.settings.values import Endpoint
 from cubequeue_server.version import __version__
+from storage.asking import ANYBODY
 from storage.vocabulary import OtherSql
 
 if TYPE_CHECKING:
@@ -75,11 +79,12 @@ async def _run(settings: Settings) -> int:
         _complain(error)
         return EXIT_BAD_SETTING
     try:
-        opened = open_store(settings, now_ms)
+        outbox = Outbox(asyncio.get_running_loop())
+        opened = open_store(settings, now_ms, outbox)
     except CannotOpenError as error:
         _complain(error)
         return EXIT_CANNOT_OPEN
-    return await _Process(settings, access, opened).run()
+    return await _Process(settings, access, opened, outbox).run()
 
 
 def _complain(error: Exception) -> None:
@@ -125,16 +130,16 @@ def server_options(settings: Settings) -> ServerOptions:
 class _Process:
     """The parts of a running server, in the order in which they start and stop."""
 
-    def __init__(self, settings: Settings, access: Access, opened: OpenStore) -> None:
+    def __init__(self, settings: Settings, access: Access, opened: OpenStore, outbox: Outbox) -> None:
         self._settings = settings
         self._access = access
         self._opened = opened
         self._store = opened.store
-        self._sql = SqlEngine(self._store, settings.query_timeout_ms / 1000, settings.select_max_bytes)
+        self._sql = SqlEngine(Ask, self._store, settings.query_timeout_ms / 1000, settings.select_max_bytes)
         self._server = Server(
             server_options(settings),
-            self._store,
-            self._sql.execute,
+            Router(self._store, self._sql),
+            outbox,
             time.time_ns,
             credentials=access.credentials,
             tls=access.tls,
@@ -260,4 +265,4 @@ async def _listening(start: Callable[[], Coroutine[None, None, None]], endpoint:
 
 
 def _answers_sql(sql: SqlEngine) -> None:
-    sql.execute(_PROBE_STATEMENT, now_ms())
+    sql.execute(_PROBE_STATEMENT, ANYBODY, None, now_ms())

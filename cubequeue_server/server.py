@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -13,20 +14,21 @@ from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.net.front import Front, TlsEntrance
 from cubequeue_server.net.http_head import RefusedError
 from cubequeue_server.net.unfinished import Unfinished
-from cubequeue_server.net.websocket import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, WebSocket
+from cubequeue_server.net.websocket import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Receiver, WebSocket
 from cubequeue_server.observe.counters import Counters
 from cubequeue_server.observe.logs import log_event
 from cubequeue_server.observe.loop_lag import LoopLag
 from cubequeue_server.options import ServerOptions
-from cubequeue_server.requests.calls import Call
-from cubequeue_server.requests.connection import Connection, Identity
-from cubequeue_server.requests.dispatcher import Dispatcher, SqlEngine
+from cubequeue_server.requests.ask import Ask
+from cubequeue_server.requests.client import Client
+from cubequeue_server.requests.dispatcher import Dispatcher
 from cubequeue_server.requests.outbox import Outbox
+from cubequeue_server.router import Router
 from cubequeue_server.settings.values import Endpoint
-from storage.engine import Caller, Outcome, Store
+from storage.asking import Caller, Outcome
 from storage.vocabulary import Statement
 
-__all__ = ["Server", "ServerOptions", "SqlEngine"]
+__all__ = ["Server", "ServerOptions"]
 
 _EVICTED: Final = "connection evicted to admit a newer one for the same user"
 _STOPPING: Final = "cubequeue is stopping"
@@ -43,18 +45,17 @@ _SHARE_FOR_ANSWERS: Final = 0.5  # of the time a stop may take; the rest is for 
 
 
 class Server:
-    """Serves a store to WebSocket clients on one port (wire.md §1 to §3).
+    """Serves the engines of a router to WebSocket clients on one port (wire.md §1 to §3). Made in a running loop.
 
-    `sql` answers the statements that are not the store's; it gets the wall clock in ms. `clock_ns` tells it
-    in ns. `credentials` say who may connect, anybody when None; with `tls` the port speaks nothing else. `counters`
-    and `lag` may be read at any time.
+    `clock_ns` is the wall clock in ns. `credentials` say who may connect, anybody when None; with `tls` the port
+    speaks nothing else. `counters` and `lag` may be read at any time.
     """
 
     def __init__(
         self,
         options: ServerOptions,
-        store: Store,
-        sql: SqlEngine,
+        router: Router,
+        outbox: Outbox,
         clock_ns: Callable[[], int],
         *,
         credentials: Credentials | None = None,
@@ -64,37 +65,32 @@ class Server:
         self._credentials = Credentials() if credentials is None else credentials
         self._tls = tls
         self._options = options
-        self._store = store
-        self._sql = sql
+        self._router = router
+        self._outbox = outbox
         self._clock_ns = clock_ns
+        self._loop = asyncio.get_running_loop()
         self.lag = LoopLag()
+        self.unfinished = Unfinished(
+            options.max_unfinished_bytes, options.message_timeout_s, self.counters, self._loop.time
+        )
+        self._dispatcher = Dispatcher(
+            options=options,
+            router=router,
+            clock_ns=clock_ns,
+            counters=self.counters,
+            outbox=outbox,
+            loop=self._loop,
+        )
         self._fronts: dict[Front, None] = {}  # in the order they came
-        self._connections: dict[Connection, None] = {}  # in the order they came
-        self._of_user: dict[bytes, dict[Connection, None]] = {}
+        self._clients: dict[Client, None] = {}  # in the order they came
+        self._client_number = 0
+        self._of_user: dict[bytes, dict[Client, None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._listener: asyncio.Server | None = None
-        self._loop: asyncio.AbstractEventLoop
-        self._outbox: Outbox
-        self.unfinished: Unfinished
-        self._dispatcher: Dispatcher
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address cannot be had."""
-        loop = self._loop = asyncio.get_running_loop()
-        self._outbox = Outbox(loop)
-        options = self._options
-        self.unfinished = Unfinished(options.max_unfinished_bytes, options.message_timeout_s, self.counters, loop.time)
-        self._dispatcher = Dispatcher(
-            options=self._options,
-            store=self._store,
-            sql=self._sql,
-            clock_ns=self._clock_ns,
-            counters=self.counters,
-            outbox=self._outbox,
-            on_lost=self._on_lost,
-            loop=loop,
-        )
-        self._listener = await loop.create_server(
+        self._listener = await self._loop.create_server(
             self._accept, self._options.host or None, self._options.port, backlog=self._options.backlog
         )
         self._credentials.when_removed(self._end_removed)
@@ -114,13 +110,16 @@ class Server:
         """Requests that were begun and not answered."""
         return self._dispatcher.in_flight
 
-    def call(self, statement: Statement, caller: Caller, tell: Callable[[Outcome], None]) -> Call:
-        """Execute a statement for a caller inside this process; `tell` gets its outcome, now or later."""
+    def call(self, statement: Statement, caller: Caller, tell: Callable[[Outcome], None]) -> Ask | None:
+        """Execute a statement for a caller inside this process; `tell` gets its outcome, now or later.
+
+        Returns the request if it waits.
+        """
         return self._dispatcher.call(statement, caller, tell)
 
-    def give_up_call(self, call: Call) -> None:
+    def give_up_call(self, ask: Ask) -> None:
         """Nobody listens to a call any more."""
-        self._dispatcher.give_up_call(call)
+        self._dispatcher.give_up_call(ask)
 
     async def stop(self) -> None:
         """Answer what runs, waiters with no rows, and close all with 1012. Takes at most `stop_timeout_s`."""
@@ -133,11 +132,11 @@ class Server:
         self._dispatcher.stop_waiting()
         answers_until_s = deadline_s - _SHARE_FOR_ANSWERS * self._options.stop_timeout_s
         await self._until(lambda: not self._dispatcher.in_flight, answers_until_s)
-        for connection in list(self._connections):
-            connection.close(SERVICE_RESTART, _STOPPING)
-        await self._until(lambda: not self._connections, deadline_s - _STOP_POLL_S)
-        for connection in list(self._connections):
-            connection.abort("stopping")
+        for client in list(self._clients):
+            client.websocket.close(SERVICE_RESTART, _STOPPING)
+        await self._until(lambda: not self._clients, deadline_s - _STOP_POLL_S)
+        for client in list(self._clients):
+            client.websocket.abort("stopping")
         for timer in self._timers.values():
             timer.cancel()
         self.lag.stop()
@@ -161,22 +160,31 @@ class Server:
         self._fronts.pop(front, None)
 
     def check_room(self) -> None:
-        if len(self._connections) >= self._options.max_connections:
+        if len(self._clients) >= self._options.max_connections:
             self.counters.connections_refused += 1
             text = f"{self._options.max_connections} connections are open already"
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, text)
 
-    def admit(self, transport: asyncio.Transport, identity: Identity, already_read: bytes) -> None:
-        if identity.user:
-            self._make_room(identity.user)
-        connection = Connection(identity, self._dispatcher, self._loop, _peer_of(transport))
-        websocket = WebSocket(
-            transport, connection, self._options, self.counters, self._outbox, unfinished=self.unfinished
+    def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
+        if user:
+            self._make_room(user)
+        self._client_number += 1
+        caller = Caller(process_id, _peer_of(transport), self._client_number)
+        client = Client(user, caller, self._loop.time())
+        dispatcher = self._dispatcher
+        receiver = Receiver(
+            partial(dispatcher.receive, client),
+            partial(dispatcher.receive_oversized, client),
+            partial(dispatcher.on_pong, client),
+            partial(self._on_lost, client),
         )
-        connection.attach(websocket)
-        self._connections[connection] = None
-        if identity.user:
-            self._of_user.setdefault(identity.user, {})[connection] = None
+        websocket = WebSocket(
+            transport, receiver, self._options, self.counters, self._outbox, unfinished=self.unfinished
+        )
+        client.attach(websocket)
+        self._clients[client] = None
+        if user:
+            self._of_user.setdefault(user, {})[client] = None
         self.counters.connections += 1
         self.counters.connections_accepted += 1
         websocket.start(already_read)
@@ -188,40 +196,42 @@ class Server:
             oldest = next(iter(clients))
             del clients[oldest]
             self.counters.connections_evicted += 1
-            oldest.close(TRY_AGAIN_LATER, _EVICTED)
+            oldest.websocket.close(TRY_AGAIN_LATER, _EVICTED)
 
     def _end_removed(self, users: frozenset[bytes]) -> None:
         """Close the connections of users that are users no longer, a few at a time."""
         self._close_removed([each for user in users for each in self._of_user.get(user, ())])
 
-    def _close_removed(self, connections: list[Connection]) -> None:
-        for connection in connections[:_CLOSED_AT_ONCE]:
+    def _close_removed(self, connections: list[Client]) -> None:
+        for client in connections[:_CLOSED_AT_ONCE]:
             self.counters.connections_removed += 1
-            connection.close(POLICY_VIOLATION, _REMOVED, "removed")
+            client.websocket.close(POLICY_VIOLATION, _REMOVED, "removed")
         rest = connections[_CLOSED_AT_ONCE:]
         if rest:
             self._loop.call_soon(self._close_removed, rest)
 
-    def _on_lost(self, connection: Connection) -> None:
-        del self._connections[connection]
+    def _on_lost(self, client: Client) -> None:
+        del self._clients[client]
         self.counters.connections -= 1
-        self._log_end(connection)
-        clients = self._of_user.get(connection.user)
+        self._log_end(client)
+        user = client.session.user
+        clients = self._of_user.get(user)
         if clients is not None:
-            clients.pop(connection, None)
+            clients.pop(client, None)
             if not clients:
-                del self._of_user[connection.user]
+                del self._of_user[user]
 
-    def _log_end(self, connection: Connection) -> None:
+    def _log_end(self, client: Client) -> None:
+        cause = client.websocket.end_cause
         fields = {
-            "cause": connection.end_cause,
-            "peer": connection.peer,
-            "user": connection.user,
-            "process_id": connection.caller.process_id,
-            "in_flight": connection.in_flight,
-            "open_s": round(self._loop.time() - connection.opened_s, 3),
+            "cause": cause,
+            "peer": client.caller.peer,
+            "user": client.session.user,
+            "process_id": client.caller.process_id,
+            "in_flight": client.session.in_flight,
+            "open_s": round(self._loop.time() - client.opened_s, 3),
         }
-        level = logging.INFO if connection.end_cause in _ORDINARY_ENDS else logging.WARNING
+        level = logging.INFO if cause in _ORDINARY_ENDS else logging.WARNING
         log_event(_log, level, "connection ended", fields)
 
     # Clocks
@@ -229,17 +239,17 @@ class Server:
     def _tick(self) -> None:
         is_more_due = False
         try:
-            is_more_due = self._store.tick(self._clock_ns() // 1_000_000, self._options.tick_max_rows)
+            is_more_due = self._router.tick(self._clock_ns() // 1_000_000, self._options.tick_max_rows)
         finally:  # an error goes to the loop, which logs it; one must not end all expiry
             delay_s = _BUSY_TICK_S if is_more_due else self._options.tick_interval_s
             self._timers["tick"] = self._loop.call_later(delay_s, self._tick)
 
     def _check_peers(self) -> None:
         interval_s, timeout_s = self._options.ping_interval_s, self._options.pong_timeout_s
-        for connection in list(self._connections):
-            if not connection.check_peer(interval_s, timeout_s, self._options.proof_interval_s):
+        for client in list(self._clients):
+            if not client.check_peer(self._loop.time(), interval_s, timeout_s, self._options.proof_interval_s):
                 self.counters.peers_silent += 1
-                connection.abort("silent")
+                client.websocket.abort("silent")
         self.unfinished.end_late()
         self._dispatcher.forget_old()
         self._outbox.flush()

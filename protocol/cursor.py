@@ -77,16 +77,6 @@ class Cursor:
 
     # Words
 
-    def usual(self, terminals: re.Pattern[bytes]) -> re.Match[bytes] | None:
-        """Read several terminals at once, in the form in which clients write them, if they are in that form.
-
-        `terminals` must end where a token begins, must read what the rule would, and is tested against it.
-        """
-        found = terminals.match(self.text, self.offset)
-        if found is not None:
-            self.offset = found.end()
-        return found
-
     def word(self) -> bytes | None:
         """The next token in upper case if it is a bare word, else None and nothing is read."""
         found = WORD.match(self.text, self.offset)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+import msgspec
 
 from storage.vocabulary import Cell
 
@@ -15,8 +16,7 @@ class ResponseFormat(enum.IntEnum):
     ARROW = 1
 
 
-@dataclass(slots=True)
-class InlineTable:
+class InlineTable(msgspec.Struct, gc=False):
     """A temporary table sent with a query; tolerated, used by no QUEUE or CACHE statement (wire.md §4)."""
 
     name: bytes
@@ -25,8 +25,7 @@ class InlineTable:
     csv_rows: bytes
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct, gc=False):
     """One HttpQuery.
 
     `query` is valid UTF-8. `parameters` holds text as `bytes`, binary as `Binary`, and numbers, truth values and

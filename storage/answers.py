@@ -11,13 +11,32 @@ A fresh or undelivered answer is never dropped before its time: it may be the on
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-from storage.effects import AnswerGroup, Effects
-from storage.engine import RequestKey
 from storage.limits import AnswerLimits
 from storage.queue.indexes import NEVER_MS
-from storage.vocabulary import Result
+from storage.vocabulary import RequestKey, Result
+
+
+class AnswerGroup:
+    """Kept answers that were written as one row. `remaining` of them are still kept."""
+
+    __slots__ = ("number", "remaining")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.remaining = 0
+
+
+class AnswerRecorder(Protocol):
+    """Is told of kept answers that are to outlast the process: those of statements that changed something."""
+
+    def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
+        """An answer is kept; returns the group to name when it is dropped. O(cells)."""
+
+    def answer_dropped(self, group: AnswerGroup, result: Result) -> None:
+        """An answer of this group is no longer kept. O(cells)."""
+
 
 # What an answer costs beyond its texts: its key, its result and its places in the dicts.
 ANSWER_OVERHEAD_BYTES = 512
@@ -39,19 +58,19 @@ class Answers:
 
     __slots__ = (
         "_confirmed",
-        "_effects",
         "_fresh",
-        "_give_way_bytes",
         "_limits",
+        "_recorder",
         "_undelivered",
         "due_ms",
+        "give_way_bytes",
         "size_bytes",
     )
 
-    def __init__(self, limits: AnswerLimits, effects: Effects) -> None:
+    def __init__(self, limits: AnswerLimits, recorder: AnswerRecorder | None) -> None:
         self._limits = limits
-        self._effects = effects
-        self._give_way_bytes = min(limits.give_way_bytes, limits.max_bytes)
+        self._recorder = recorder
+        self.give_way_bytes = min(limits.give_way_bytes, limits.max_bytes)
         self._fresh: _Group = OrderedDict()
         self._confirmed: _Group = OrderedDict()
         self._undelivered: _Group = OrderedDict()
@@ -113,8 +132,11 @@ class Answers:
             self._undelivered[key] = answer
 
     def make_room(self) -> bool:
-        """Drop confirmed answers, oldest first, until there is room for more; False if there is none then."""
-        while self.size_bytes >= self._give_way_bytes and self._confirmed:
+        """Drop confirmed answers, oldest first, until there is room for more; False if there is none then.
+
+        Pointless below `give_way_bytes`.
+        """
+        while self.size_bytes >= self.give_way_bytes and self._confirmed:
             self._drop(self._confirmed.popitem(last=False)[1])
         return self.size_bytes < self._limits.max_bytes
 
@@ -140,8 +162,8 @@ class Answers:
     def _drop(self, answer: _Answer) -> None:
         result, _, size_bytes, group = answer
         self.size_bytes -= size_bytes
-        if group is not None:
-            self._effects.answer_dropped(group, result)
+        if group is not None and self._recorder is not None:
+            self._recorder.answer_dropped(group, result)
 
     def check_invariants(self) -> None:
         """Audit the size and the groups, O(n); raises AssertionError."""

@@ -1,99 +1,38 @@
-"""The seam between the shell and whatever keeps the state: one call in, one answer out, now or later.
+"""The seam between the shell and whatever keeps the state or knows an answer: one call in, one answer out.
 
-The in-process engine (`storage.memory.MemoryStore`) answers at once; waiting for a result, for a journal or for a
-remote engine are all the same `Pending`. There is no awaitable here and no task: the shell is called back.
+An engine answers a statement with a `Result` that may leave now, or with a `Later` that it completes itself. Why the
+answer is late is the engine's own business: a wait for a result, a commit, a remote store, a long reading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from collections.abc import AsyncIterator
+from typing import Protocol
 
+from storage.asking import Caller, Later
 from storage.cache.totals import PrefixTotalsTable
-from storage.errors import StatementError
 from storage.queue.stats import QueueFigures, QueueStatsTable
-from storage.system_tables import SystemTable, TableReading
-from storage.vocabulary import Path, Result, Statement
-
-# (authenticated user, connection_id, message_id): names one request of one client for ever (wire.md §3).
-RequestKey: TypeAlias = tuple[bytes, bytes, int]
+from storage.system_tables import SystemTable
+from storage.vocabulary import Path, RequestKey, Result, Row, Statement
 
 
-@dataclass(slots=True, frozen=True)
-class Caller:
-    """Who asks: what ownership of EXCLUSIVE items is decided by (commands.md §3, "process id")."""
-
-    process_id: bytes | None = None
-
-
-ANYBODY = Caller()
-
-
-class Reply:
-    """An answer. It may leave once everything up to `commit_seq` is as durable as the mode promises."""
-
-    __slots__ = ("commit_seq", "result")
-
-    def __init__(self, result: Result, commit_seq: int = 0) -> None:
-        self.result = result
-        self.commit_seq = commit_seq
-
-    def __repr__(self) -> str:
-        return f"Reply({self.result!r}, commit_seq={self.commit_seq})"
-
-
-Outcome: TypeAlias = Reply | StatementError
-
-
-class Pending:
-    """An answer that comes later.
-
-    The caller sets `on_outcome` before it does anything else; it is called exactly once. `timeout_ms` asks the
-    caller to call `Store.give_up` after that long on the monotonic clock, which answers with zero rows; None
-    means that the store itself ends the wait.
-    """
-
-    __slots__ = ("on_outcome", "timeout_ms")
-
-    def __init__(self, timeout_ms: int | None) -> None:
-        self.timeout_ms = timeout_ms
-        self.on_outcome: Callable[[Outcome], None] | None = None
-
-
-class StateMachine(Protocol):
+class Engine(Protocol):
     """Executes statements one after the other: each sees all effects of those before it.
 
-    `now_ms` is the wall clock in whole milliseconds since the epoch; it may step back. `commit_seq` of replies
-    never falls. A statement whose `request_key` was answered before is not executed again if it has effects: it
-    gets the kept answer.
+    `now_ms` is the wall clock in whole milliseconds since the epoch; it may step back. A message whose `request_key`
+    was answered before is not executed again if its effect is `Effect.KEPT`: it gets the kept answer.
+
+    No answer leaves before every effect that it may have seen is as durable as the engine promises: that holds for
+    results, for errors that depend on the state, and for requests that are woken.
     """
-
-    @property
-    def applied_seq(self) -> int:
-        """The commit sequence number of the newest applied effect."""
-
-    @property
-    def durable_seq(self) -> int:
-        """Replies with a `commit_seq` up to this one may leave. Never falls."""
-
-    def on_durable(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called whenever `durable_seq` has risen."""
-
-    def on_failed(self, callback: Callable[[str, int], None]) -> None:
-        """Have `callback` called when the effects above a commit sequence number were lost: with an error's text
-        and that number.
-
-        All replies that wait for such are to be errors; those up to the number wait on, and become durable.
-        """
 
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
-    ) -> Reply | Pending:
+    ) -> Result | Later:
         """Carry the statement out. Raises `StatementError` when it is refused; it then changed nothing."""
 
-    def give_up(self, pending: Pending, now_ms: int) -> None:
-        """End a wait: it answers with zero rows, unless it was answered already."""
+    def give_up(self, later: Later, now_ms: int) -> None:
+        """End a wait: it is done with zero rows, unless it was done before."""
 
     def end_waits(self, now_ms: int) -> None:
         """End all waits, as at a stop of the server."""
@@ -110,27 +49,48 @@ class StateMachine(Protocol):
         Touches about `max_rows` rows at most, so that the caller bounds its time; True when more is due already.
         """
 
-    def gauges(self) -> dict[str, int]:
-        """What the store holds, by name: counts and bytes. O(1): kept, never counted."""
-
     def check_invariants(self) -> None:
         """Audit every index against every other, O(n); raises AssertionError."""
 
 
-class Store(StateMachine, Protocol):
-    """A state machine that also shows operators what it holds."""
+class Inspectable(Protocol):
+    """An engine that shows people what it holds. What it has to ask others for comes later, hence the awaitables.
 
-    def read_table(self, table: SystemTable) -> TableReading:
-        """Begin to read all rows of a table, a slice at a time. O(rows), about ten nanoseconds each."""
+    Whoever reads in several steps notes `losses` ahead of the first one and ends with `settled`.
+    """
 
-    def queue_stats(self) -> QueueStatsTable:
-        """What happened in each queue since the start; to be read only. O(1)."""
+    @property
+    def losses(self) -> int:
+        """How often applied effects were lost, by a failed write or by a failover."""
 
-    def queue_figures(self, now_ms: int) -> Iterable[QueueFigures]:
-        """How each queue stands. About two microseconds each; it may be read in slices, between statements."""
+    def settled(self, losses: int) -> Later | None:
+        """None when everything that can have been read since `losses` was noted is durable.
 
-    def waited_prefixes(self) -> Iterable[Path | None]:
-        """The queue that each RESULT_BLOCKING waits for, None when that is not known. It may be read in slices."""
+        Else a `Later` that is done when it is, or with an error when it was lost. Raises `StatementError` when
+        something was lost since then already.
+        """
 
-    def cache_totals(self) -> PrefixTotalsTable:
-        """What CACHE GET found by prefix since the start; to be read only. O(1)."""
+    def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
+        """Read all rows of a table in slices of some hundred, about a microsecond a row; others may write meanwhile.
+
+        Rows that go before their slice is read are left out; rows that come later are not seen.
+        """
+
+    async def queue_stats(self) -> QueueStatsTable:
+        """What happened in each queue since the start; to be read only."""
+
+    def queue_figures(self, now_ms: int) -> AsyncIterator[list[QueueFigures]]:
+        """How each queue stands, in slices; about two microseconds each."""
+
+    def waited_prefixes(self) -> AsyncIterator[list[Path | None]]:
+        """The queue that each RESULT_BLOCKING waits for, None when that is not known, in slices."""
+
+    async def cache_totals(self) -> PrefixTotalsTable:
+        """What CACHE GET found by prefix since the start; to be read only."""
+
+    def gauges(self) -> dict[str, int]:
+        """What the engine holds, by name: counts and bytes. O(1); of a remote engine, as of its last tick."""
+
+
+class Store(Engine, Inspectable, Protocol):
+    """An engine for QUEUE, CACHE and SYS CACHESTORE."""

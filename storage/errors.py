@@ -7,6 +7,8 @@ StatementError          the statement had no effect; `wire_text` is the message 
 
 from __future__ import annotations
 
+from typing import Final
+
 
 class StatementError(Exception):
     """A statement that was refused. It changed nothing; neither the connection nor another request is affected."""
@@ -31,3 +33,7 @@ class InternalError(StatementError):
     """Upstream's *internal* errors: a value that cannot be read as what the command needs."""
 
     prefix = "Internal: "
+
+
+# The error of a reading that took several steps, in between which a failed write took back what it has read.
+SEEN_WAS_LOST: Final = "what this statement has read was lost by a failed write, ask again"

@@ -2,44 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import islice
+from typing import Final, Protocol, TypeVar
 
-from storage.answers import Answers
+from storage.answers import AnswerRecorder, Answers
+from storage.asking import Caller, Later, NewLater, Outcome
+from storage.cache.entry import EntryRecorder
 from storage.cache.statements import Cache
 from storage.cache.totals import PrefixTotalsTable
-from storage.effects import Effects
-from storage.engine import Caller, Pending, Reply, RequestKey
 from storage.errors import InternalError, UserError
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.paths import prefix_of
-from storage.queue.handover import NO_RESULT
-from storage.queue.statements import Handler, Handlers, Queue
+from storage.queue.result_statements import NO_RESULT
+from storage.queue.statements import Handlers, Queue, QueueRecorder
 from storage.queue.stats import QueueFigures, QueueStatsTable
-from storage.queue.waiters import Waiter
-from storage.system_tables import SystemTable, TableReading, read_table
+from storage.system_tables import SystemTable
+from storage.table_readings import TableReading, read_table
 from storage.vocabulary import (
     EMPTY_RESULT,
     INFO_COLUMNS,
     CachestoreAction,
     Cell,
+    Effect,
     Path,
     QueueResult,
     QueueResultBlocking,
     QueueRetrieve,
+    RequestKey,
     Result,
     Statement,
     SysCachestore,
 )
 
 # Statements that often change nothing, and then may as well be executed again: no answer is kept of those.
-_KEPT_IF_CHANGED = frozenset({QueueRetrieve, QueueResult, QueueResultBlocking})
+_KEPT_IF_CHANGED: Final = frozenset({QueueRetrieve, QueueResult, QueueResultBlocking})
+_KEPT: Final = Effect.KEPT
+
+# Queues or waits in one slice of a reading: half a millisecond.
+_SLICE: Final = 200
+
+T = TypeVar("T")
+
+
+class Recorder(QueueRecorder, AnswerRecorder, Protocol):
+    """Is told of every change in the queue and in the kept answers; `seq` rises with each."""
+
+    seq: int
 
 
 class MemoryStore:
-    """Queue, cache and kept answers of one server. Nothing outlasts the process, so no reply waits for a disk.
+    """Queue, cache and kept answers of one server. Nothing outlasts the process, so no answer waits for a disk.
 
-    `first_id` is the id of the first item (`storage.ids.first_id`), `random` draws from [0, 1). `effects` is told
-    what changes in the queue and in the kept answers, `cache_effects` what changes in the cache; they may be one.
+    `first_id` is the id of the first item (`storage.ids.first_id`), `random` draws from [0, 1). `recorder` is told
+    of changes in the queue and in the kept answers, `cache_recorder` of changes in the cache; they may be one.
+    `complete` is given the requests that a statement releases, and their answer, instead of `Later.done`.
     """
 
     def __init__(  # noqa: PLR0917  # each is of its own type
@@ -49,74 +66,54 @@ class MemoryStore:
         answer_limits: AnswerLimits,
         first_id: int,
         random: Callable[[], float],
-        effects: Effects | None = None,
-        cache_effects: Effects | None = None,
+        new_later: NewLater,
+        recorder: Recorder | None = None,
+        cache_recorder: EntryRecorder | None = None,
+        complete: Callable[[Later, Outcome], None] | None = None,
     ) -> None:
-        self._effects = Effects() if effects is None else effects
-        self.answers = Answers(answer_limits, self._effects)
-        self.queue = Queue(queue_limits, first_id, self._effects, self._wake)
-        self.cache = Cache(cache_limits, random, self._effects if cache_effects is None else cache_effects)
+        self._recorder = recorder
+        self._complete = _complete if complete is None else complete
+        self.answers = Answers(answer_limits, recorder)
+        self.queue = Queue(queue_limits, first_id, recorder, new_later, self._wake)
+        self.cache = Cache(cache_limits, random, cache_recorder)
         self._handlers: Handlers = {
             **self.queue.handlers,
             **self.cache.handlers,
             SysCachestore: self._cachestore,
         }
 
-    # Sequence numbers: here an effect is as durable as it will ever be once it is applied.
-
-    @property
-    def applied_seq(self) -> int:
-        return self._effects.seq
-
-    @property
-    def durable_seq(self) -> int:
-        return self._effects.seq
-
-    def on_durable(self, callback: Callable[[], None]) -> None:
-        """Never calls back: `durable_seq` is never behind, so there is nothing that anybody could wait for."""
-
-    def on_failed(self, callback: Callable[[str, int], None]) -> None:
-        """Never calls back: nothing can be lost that was applied."""
-
     # Statements.
 
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
-    ) -> Reply | Pending:
+    ) -> Result | Later:
         """Carry a statement out, or give the kept answer. O(1) on top of what the statement costs."""
         handler = self._handlers.get(type(statement))
         if handler is None:
             raise InternalError(f"{type(statement).__name__} is not for the store")
         queue, answers = self.queue, self.answers
-        if queue.items.due_ms <= now_ms or queue.handover.results.due_ms <= now_ms or answers.due_ms <= now_ms:
+        if queue.items.due_ms <= now_ms or queue.results.table.due_ms <= now_ms or answers.due_ms <= now_ms:
             self._expire(now_ms)
-        if request_key is None or not statement.has_effects:
-            outcome = handler(statement, caller, now_ms)
-        elif (kept := answers.find(request_key)) is not None:
-            outcome = kept
-        else:
-            outcome = self._execute_and_keep(handler, statement, caller, request_key, now_ms)
-        return Reply(outcome, self._effects.seq) if type(outcome) is Result else outcome
-
-    def _execute_and_keep(
-        self, handler: Handler, statement: Statement, caller: Caller, request_key: RequestKey, now_ms: int
-    ) -> Result | Pending:
-        """Carry out a statement whose answer is kept for one who asks again."""
-        if not self.answers.make_room():
+        if request_key is None or statement.effect is not _KEPT:
+            return handler(statement, caller, now_ms)
+        kept = answers.find(request_key)
+        if kept is not None:
+            return kept
+        if answers.size_bytes >= answers.give_way_bytes and not answers.make_room():
             raise UserError(
                 "refused: the answers kept for clients that might ask again fill the room that"
                 " CUBEQUEUE_ANSWERS_MAX_SIZE allows, and none of them is known to have arrived"
             )
-        seq_before = self._effects.seq
+        recorder = self._recorder
+        seq = 0 if recorder is None else recorder.seq
+        changes = queue.claims + queue.results.takes
         outcome = handler(statement, caller, now_ms)
-        if type(outcome) is Result:
-            if self._effects.seq != seq_before:
-                group = self._effects.answer_kept(request_key, outcome, now_ms)
-                self.answers.keep(request_key, outcome, now_ms, group)
-            elif type(statement) not in _KEPT_IF_CHANGED:
-                self.answers.keep(request_key, outcome, now_ms)
-        elif isinstance(outcome, Waiter):
+        if type(outcome) is not Result:
             outcome.request_key = request_key
+        elif changes != queue.claims + queue.results.takes or type(statement) not in _KEPT_IF_CHANGED:
+            changed = recorder is not None and recorder.seq != seq
+            group = recorder.answer_kept(request_key, outcome, now_ms) if recorder is not None and changed else None
+            answers.keep(request_key, outcome, now_ms, group)
         return outcome
 
     def _cachestore(self, ask: SysCachestore, caller: Caller, now_ms: int) -> Result:
@@ -137,32 +134,31 @@ class MemoryStore:
         return [
             *self.cache.table_stats(now_ms).rows("CacheItems"),
             *self.queue.items.stats().rows("QueueItems"),
-            *self.queue.handover.results.stats().rows("QueueResults"),
+            *self.queue.results.table.stats().rows("QueueResults"),
         ]
 
     # Waits.
 
-    def give_up(self, pending: Pending, now_ms: int) -> None:
+    def give_up(self, later: Later, now_ms: int) -> None:
         """End a wait with zero rows, unless it was answered already. O(1)."""
-        if isinstance(pending, Waiter) and self.queue.handover.waiters.remove(pending):
-            pending.answer(Reply(NO_RESULT, self._effects.seq))
+        if self.queue.results.waiters.remove(later):
+            self._complete(later, NO_RESULT)
 
     def end_waits(self, now_ms: int) -> None:
-        """End all waits with zero rows. O(waiters)."""
-        reply = Reply(NO_RESULT, self._effects.seq)
-        for waiter in self.queue.handover.waiters.pop_all():
-            waiter.answer(reply)
+        """End all waits with zero rows. O(waits)."""
+        for later in self.queue.results.waiters.pop_all():
+            self._complete(later, NO_RESULT)
 
-    def _wake(self, waiters: list[Waiter], result: Result, now_ms: int) -> None:
-        """Answer those whom an ACK releases; their answers are kept first, whether anybody listens or not."""
-        owed = {waiter.request_key for waiter in waiters} - {None}
-        for waiter in waiters:
-            if waiter.request_key is not None and self.answers.find(waiter.request_key) is None:
-                group = self._effects.answer_kept(waiter.request_key, result, now_ms)
-                self.answers.keep(waiter.request_key, result, now_ms, group, len(owed))
-        reply = Reply(result, self._effects.seq)
-        for waiter in waiters:
-            waiter.answer(reply)
+    def _wake(self, released: list[Later], result: Result, now_ms: int) -> None:
+        """Answer the requests that an ACK releases; their answers are kept first, whether anybody listens or not."""
+        owed = {later.request_key for later in released} - {None}
+        for later in released:
+            key = later.request_key
+            if key is not None and self.answers.find(key) is None:
+                group = None if self._recorder is None else self._recorder.answer_kept(key, result, now_ms)
+                self.answers.keep(key, result, now_ms, group, len(owed))
+        for later in released:
+            self._complete(later, result)
 
     # Kept answers.
 
@@ -188,32 +184,39 @@ class MemoryStore:
         self.queue.expire(now_ms)
         self.answers.expire(now_ms)
 
+    # What people look at (`storage.engine.Inspectable`).
+
+    losses = 0
+
+    def settled(self, losses: int) -> Later | None:
+        """None: here everything that was applied is as durable as it will ever be."""
+        return None
+
     def read_table(self, table: SystemTable) -> TableReading:
         """Begin to read all rows of a table. O(rows), about ten nanoseconds each."""
         return read_table(table, self.queue, self.cache)
 
-    def depths(self) -> Iterator[tuple[Path, int, int]]:
-        """Prefix, pending and active items of each queue. O(queues)."""
-        return self.queue.items.depths()
-
-    def queue_stats(self) -> QueueStatsTable:
+    async def queue_stats(self) -> QueueStatsTable:
         """What happened in each queue since the start; to be read only."""
         return self.queue.stats
 
-    def queue_figures(self, now_ms: int) -> Iterator[QueueFigures]:
-        """How each queue stands. O(queues), and it may be read in slices."""
+    def queue_figures(self, now_ms: int) -> AsyncIterator[list[QueueFigures]]:
+        """How each queue stands."""
         queues = list(self.queue.items.queues.values())
-        return (queue.figures(now_ms) for queue in queues)
+        return _slices(queue.figures(now_ms) for queue in queues)
 
-    def waited_prefixes(self) -> Iterator[Path | None]:
-        """The queue that each RESULT_BLOCKING waits for, None when that is not known. May be read in slices."""
+    def waited_prefixes(self) -> AsyncIterator[list[Path | None]]:
+        """The queue that each RESULT_BLOCKING waits for, None when that is not known."""
+        return _slices(self._waited_prefixes())
+
+    def _waited_prefixes(self) -> Iterator[Path | None]:
         by_id = self.queue.items.by_id
-        for key in self.queue.handover.waiters.keys():  # noqa: SIM118  # it is no dict
+        for key in self.queue.results.waiters.keys():  # noqa: SIM118  # it is no dict
             path = key if isinstance(key, bytes) else by_id[key].path if key in by_id else None
             yield None if path is None else prefix_of(path)
 
-    def cache_totals(self) -> PrefixTotalsTable:
-        """What CACHE GET found by prefix; to be read only."""
+    async def cache_totals(self) -> PrefixTotalsTable:
+        """What CACHE GET found by prefix since the start; to be read only."""
         return self.cache.totals
 
     def gauges(self) -> dict[str, int]:
@@ -231,3 +234,13 @@ class MemoryStore:
         self.queue.check_invariants()
         self.cache.check_invariants()
         self.answers.check_invariants()
+
+
+def _complete(later: Later, outcome: Outcome) -> None:
+    later.done(outcome)
+
+
+async def _slices(rows: Iterable[T]) -> AsyncIterator[list[T]]:
+    iterator = iter(rows)
+    while some := list(islice(iterator, _SLICE)):
+        yield some

@@ -3,8 +3,7 @@
 Text is UTF-8 `bytes` throughout: a payload stays the bytes it arrived as, from the frame of the request to the
 frame of the reply, and is neither decoded nor copied on the way. A value that the client sent as *binary* is a
 `Binary`. Numbers carry their unit last in their name. Every statement is one class; `command` and `family` name
-it in metrics and logs, `has_effects` says whether its answer must be kept for a client that asks again
-(wire.md §3): executing it twice could change something twice.
+it in metrics and logs, `effect` says what a second execution of the same message would do (wire.md §3).
 
 Adding a statement: one class here, one grammar rule in `protocol`, one method of the state machine, one row in
 the tests' tables.
@@ -14,8 +13,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, TypeAlias, final
+
+import msgspec
 
 
 class Binary(bytes):
@@ -28,10 +28,13 @@ class Binary(bytes):
 Path: TypeAlias = bytes
 # What addresses an item: its path, or its numeric id (commands.md §2, "keyref").
 KeyRef: TypeAlias = bytes | int
+# (authenticated user, connection_id, message_id): names one message of one client for ever (wire.md §3).
+RequestKey: TypeAlias = tuple[bytes, bytes, int]
 # A payload, result or cache value. `Binary` is a subclass of `bytes`.
 Value: TypeAlias = bytes
 # One cell of a result: text or binary, a number, a truth value, or NULL.
 Cell: TypeAlias = bytes | int | float | bool | None
+Row: TypeAlias = tuple[Cell, ...]
 
 
 class ColumnType(enum.Enum):
@@ -62,14 +65,11 @@ class Columns:
 
 
 @final
-class Result:
+class Result(msgspec.Struct, eq=False, gc=False):
     """A table: what a statement answers. `rows` is not changed after the result was handed out."""
 
-    __slots__ = ("columns", "rows")
-
-    def __init__(self, columns: Columns, rows: Sequence[tuple[Cell, ...]]) -> None:
-        self.columns = columns
-        self.rows = rows
+    columns: Columns
+    rows: Sequence[tuple[Cell, ...]]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Result):
@@ -78,9 +78,6 @@ class Result:
         return (mine.names, mine.types, list(self.rows)) == (theirs.names, theirs.types, list(other.rows))
 
     __hash__ = None  # type: ignore[assignment]  # a table is compared, never looked up
-
-    def __repr__(self) -> str:
-        return f"Result({self.columns!r}, {self.rows!r})"
 
 
 _S, _B, _I = ColumnType.STRING, ColumnType.BOOLEAN, ColumnType.INT
@@ -105,36 +102,39 @@ INFO_COLUMNS = Columns(("name", _S), ("value", _S), ("description", _S))
 EMPTY_RESULT = Result(NO_COLUMNS, ())
 
 
-class Statement:
-    """The base of everything the parser can produce."""
+class Effect(enum.Enum):
+    """What a statement changes, and so what a message does that arrives a second time."""
 
-    __slots__ = ()
+    NONE = "none"  # it only reads: it is executed again
+    REPEATABLE = "repeatable"  # it may be executed again: the second time changes nothing of weight
+    KEPT = "kept"  # it gets the answer that was kept of the first time
+
+
+class Statement(msgspec.Struct, gc=False):
+    """The base of everything the parser can produce. Made in C: two or three are made for each request."""
+
     family: ClassVar[str]
     command: ClassVar[str]
-    has_effects: ClassVar[bool] = False
+    effect: ClassVar[Effect] = Effect.NONE
 
 
-class QueueStatement(Statement):
-    __slots__ = ()
+class QueueStatement(Statement, gc=False):
     family: ClassVar[str] = "queue"
 
 
-class CacheStatement(Statement):
-    __slots__ = ()
+class CacheStatement(Statement, gc=False):
     family: ClassVar[str] = "cache"
 
 
-class SysStatement(Statement):
-    __slots__ = ()
+class SysStatement(Statement, gc=False):
     family: ClassVar[str] = "sys"
 
 
-@dataclass(slots=True)
-class QueueAdd(QueueStatement):
+class QueueAdd(QueueStatement, gc=False):
     """`QUEUE ADD` (commands.md §4.1): `orphaned_s` in seconds, `external_id` at most 48 bytes."""
 
     command: ClassVar[str] = "add"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
     path: Path
     payload: Value
     priority: int = 0
@@ -143,12 +143,11 @@ class QueueAdd(QueueStatement):
     external_id: bytes | None = None
 
 
-@dataclass(slots=True)
-class QueueAddAndRetrieve(QueueStatement):
+class QueueAddAndRetrieve(QueueStatement, gc=False):
     """`QUEUE ADD_AND_RETRIEVE` (commands.md §4.2)."""
 
     command: ClassVar[str] = "add_and_retrieve"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
     path: Path
     payload: Value
     concurrency: int
@@ -158,16 +157,14 @@ class QueueAddAndRetrieve(QueueStatement):
     external_id: bytes | None = None
 
 
-@dataclass(slots=True)
-class QueueGet(QueueStatement):
+class QueueGet(QueueStatement, gc=False):
     """`QUEUE GET` (commands.md §4.3)."""
 
     command: ClassVar[str] = "get"
     key: KeyRef
 
 
-@dataclass(slots=True)
-class QueueList(QueueStatement):
+class QueueList(QueueStatement, gc=False):
     """`QUEUE LIST`: pending and active items (commands.md §4.4)."""
 
     command: ClassVar[str] = "list"
@@ -175,8 +172,7 @@ class QueueList(QueueStatement):
     with_payload: bool = False
 
 
-@dataclass(slots=True)
-class QueuePending(QueueStatement):
+class QueuePending(QueueStatement, gc=False):
     """`QUEUE PENDING` (commands.md §4.4)."""
 
     command: ClassVar[str] = "pending"
@@ -184,8 +180,7 @@ class QueuePending(QueueStatement):
     with_payload: bool = False
 
 
-@dataclass(slots=True)
-class QueueActive(QueueStatement):
+class QueueActive(QueueStatement, gc=False):
     """`QUEUE ACTIVE` (commands.md §4.4)."""
 
     command: ClassVar[str] = "active"
@@ -193,46 +188,41 @@ class QueueActive(QueueStatement):
     with_payload: bool = False
 
 
-@dataclass(slots=True)
-class QueueCancel(QueueStatement):
+class QueueCancel(QueueStatement, gc=False):
     """`QUEUE CANCEL` (commands.md §4.6)."""
 
     command: ClassVar[str] = "cancel"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
     key: KeyRef
 
 
-@dataclass(slots=True)
-class QueueHeartbeat(QueueStatement):
+class QueueHeartbeat(QueueStatement, gc=False):
     """`QUEUE HEARTBEAT` (commands.md §4.7)."""
 
     command: ClassVar[str] = "heartbeat"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.REPEATABLE
     key: KeyRef
 
 
-@dataclass(slots=True)
-class QueueAck(QueueStatement):
+class QueueAck(QueueStatement, gc=False):
     """`QUEUE ACK` (commands.md §4.10); `value` None is `ACK k NULL`."""
 
     command: ClassVar[str] = "ack"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
     key: KeyRef
     value: Value | None
 
 
-@dataclass(slots=True)
-class QueueMergeExtra(QueueStatement):
+class QueueMergeExtra(QueueStatement, gc=False):
     """`QUEUE MERGE_EXTRA` (commands.md §4.8)."""
 
     command: ClassVar[str] = "merge_extra"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
     key: KeyRef
     extra: bytes
 
 
-@dataclass(slots=True)
-class QueueStalled(QueueStatement):
+class QueueStalled(QueueStatement, gc=False):
     """`QUEUE STALLED` (commands.md §4.5)."""
 
     command: ClassVar[str] = "stalled"
@@ -240,8 +230,7 @@ class QueueStalled(QueueStatement):
     heartbeat_timeout_ms: int
 
 
-@dataclass(slots=True)
-class QueueOrphaned(QueueStatement):
+class QueueOrphaned(QueueStatement, gc=False):
     """`QUEUE ORPHANED` (commands.md §4.5)."""
 
     command: ClassVar[str] = "orphaned"
@@ -249,8 +238,7 @@ class QueueOrphaned(QueueStatement):
     orphaned_timeout_ms: int
 
 
-@dataclass(slots=True)
-class QueueToCancel(QueueStatement):
+class QueueToCancel(QueueStatement, gc=False):
     """`QUEUE TO_CANCEL`: STALLED and ORPHANED in one (commands.md §4.5)."""
 
     command: ClassVar[str] = "to_cancel"
@@ -259,97 +247,87 @@ class QueueToCancel(QueueStatement):
     orphaned_timeout_ms: int
 
 
-@dataclass(slots=True)
-class QueueRetrieve(QueueStatement):
+class QueueRetrieve(QueueStatement, gc=False):
     """`QUEUE RETRIEVE` (commands.md §4.9)."""
 
     command: ClassVar[str] = "retrieve"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
     path: Path
     concurrency: int = 1
     extended: bool = False
 
 
-@dataclass(slots=True)
-class QueueResult(QueueStatement):
+class QueueResult(QueueStatement, gc=False):
     """`QUEUE RESULT` (commands.md §4.11); by path it is one-shot, hence its effect."""
 
     command: ClassVar[str] = "result"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
     key: KeyRef
     external_id: bytes | None = None
 
 
-@dataclass(slots=True)
-class QueueResultBlocking(QueueStatement):
+class QueueResultBlocking(QueueStatement, gc=False):
     """`QUEUE RESULT_BLOCKING` (commands.md §4.11): waits at most `timeout_ms`."""
 
     command: ClassVar[str] = "result_blocking"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
     key: KeyRef
     timeout_ms: int
 
 
-@dataclass(slots=True)
-class QueueClear(QueueStatement):
+class QueueClear(QueueStatement, gc=False):
     """`QUEUE CLEAR`, formerly `TRUNCATE` (commands.md §4.12)."""
 
     command: ClassVar[str] = "clear"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
 
 
-@dataclass(slots=True)
-class CacheSet(CacheStatement):
+class CacheSet(CacheStatement, gc=False):
     """`CACHE SET` (commands.md §5): `ttl_s` None lives for ever, `nx` leaves a live entry alone."""
 
     command: ClassVar[str] = "set"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
     path: Path
     value: Value
     ttl_s: int | None = None
     nx: bool = False
 
 
-@dataclass(slots=True)
-class CacheGet(CacheStatement):
+class CacheGet(CacheStatement, gc=False):
     """`CACHE GET` (commands.md §5)."""
 
     command: ClassVar[str] = "get"
     path: Path
 
 
-@dataclass(slots=True)
-class CacheKeys(CacheStatement):
+class CacheKeys(CacheStatement, gc=False):
     """`CACHE KEYS` (commands.md §3, §5); `prefix` as sent, a trailing `:` or `:*` included."""
 
     command: ClassVar[str] = "keys"
     prefix: Path
 
 
-@dataclass(slots=True)
-class CacheIncr(CacheStatement):
+class CacheIncr(CacheStatement, gc=False):
     """`CACHE INCR` (commands.md §5)."""
 
     command: ClassVar[str] = "incr"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
     path: Path
 
 
-@dataclass(slots=True)
-class CacheRemove(CacheStatement):
+class CacheRemove(CacheStatement, gc=False):
     """`CACHE REMOVE` (commands.md §5)."""
 
     command: ClassVar[str] = "remove"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
     path: Path
 
 
-@dataclass(slots=True)
-class CacheClear(CacheStatement):
+class CacheClear(CacheStatement, gc=False):
     """`CACHE CLEAR`, formerly `TRUNCATE` (commands.md §5)."""
 
     command: ClassVar[str] = "clear"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
 
 
 class CachestoreAction(enum.Enum):
@@ -364,17 +342,15 @@ class CachestoreAction(enum.Enum):
     WIPE = "wipe"
 
 
-@dataclass(slots=True)
-class SysCachestore(SysStatement):
+class SysCachestore(SysStatement, gc=False):
     """`SYS CACHESTORE …` (commands.md §6)."""
 
     command: ClassVar[str] = "cachestore"
-    has_effects: ClassVar[bool] = True
+    effect: ClassVar[Effect] = Effect.KEPT
     action: CachestoreAction
 
 
-@dataclass(slots=True)
-class SysForeign(SysStatement):
+class SysForeign(SysStatement, gc=False):
     """A SYS statement of CubeStore's pre-aggregation engine: METASTORE, DROP, KILL, REPARTITION, PANIC.
 
     `text` is its normal form in upper case, e.g. `METASTORE COMPACTION`: what answers it says so in words.
@@ -384,21 +360,10 @@ class SysForeign(SysStatement):
     text: str
 
 
-class OtherSql(Statement):
+class OtherSql(Statement, gc=False):
     """SQL outside QUEUE, CACHE and SYS: start-up statements, refresh keys, DDL (commands.md §9)."""
 
-    __slots__ = ("parameters", "text")
     family: ClassVar[str] = "sql"
     command: ClassVar[str] = "sql"
-
-    def __init__(self, text: bytes, parameters: tuple[Cell, ...] = ()) -> None:
-        self.text = text
-        self.parameters = parameters
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, OtherSql) and (self.text, self.parameters) == (other.text, other.parameters)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"OtherSql({self.text!r}, {self.parameters!r})"
+    text: bytes
+    parameters: tuple[Cell, ...] = ()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cubequeue_server.observe.logs import flush_logs
+from cubequeue_server.requests.ask import Ask
+from cubequeue_server.requests.outbox import Outbox
 from cubequeue_server.settings.resolve import Settings
 from storage.engine import Store
 from storage.ids import first_id
@@ -40,7 +42,7 @@ class OpenStore:
     failure: Callable[[], str | None]
 
 
-def open_store(settings: Settings, now_ms: Callable[[], int]) -> OpenStore:
+def open_store(settings: Settings, now_ms: Callable[[], int], outbox: Outbox) -> OpenStore:
     """Open the store that the settings ask for. To be called in the event loop. Raises `CannotOpenError`.
 
     In memory the first id is above any that a start before can have given: a client that waits for a result across
@@ -48,24 +50,24 @@ def open_store(settings: Settings, now_ms: Callable[[], int]) -> OpenStore:
     """
     draw = random.Random(random.SystemRandom().getrandbits(64)).random  # noqa: S311  # it decides evictions, no secrets
     if settings.durability == "memory":
-        store = MemoryStore(settings.queue, settings.cache, settings.answers, first_id(now_ms()), draw)
+        store = MemoryStore(settings.queue, settings.cache, settings.answers, first_id(now_ms()), draw, Ask)
         return OpenStore(store, _nothing_to_close, _never_fails)
-    return _open_journaled(settings, now_ms, draw)
+    return _open_journaled(settings, now_ms, draw, outbox)
 
 
-def _open_journaled(settings: Settings, now_ms: Callable[[], int], draw: Callable[[], float]) -> OpenStore:
+def _open_journaled(
+    settings: Settings, now_ms: Callable[[], int], draw: Callable[[], float], outbox: Outbox
+) -> OpenStore:
     from storage.journal.database import Database  # noqa: PLC0415  # 20 ms and 10 MB that memory mode need not pay
     from storage.journal.errors import JournalError  # noqa: PLC0415
-    from storage.journal.store import Durability, JournaledStore, Surroundings  # noqa: PLC0415
+    from storage.journal.host import Host  # noqa: PLC0415
+    from storage.journal.store import Durability, JournaledStore  # noqa: PLC0415
     from storage.journal.sync import Syncer  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
 
-    def later(callback: Callable[[], None], delay_ms: int) -> None:
-        if delay_ms:
-            loop.call_later(delay_ms / 1000, callback)
-        else:
-            loop.call_soon(callback)
+    def call_later(delay_ms: int, callback: Callable[[], None]) -> None:
+        loop.call_later(delay_ms / 1000, callback)
 
     def in_thread(work: Callable[[], None], then: Callable[[], None]) -> None:
         loop.run_in_executor(None, work).add_done_callback(lambda _: then())
@@ -74,16 +76,16 @@ def _open_journaled(settings: Settings, now_ms: Callable[[], int], draw: Callabl
     cache_durability = Durability.MEMORY if settings.cache_durability == "memory" else durability
     directory = Path(settings.data_dir) / JOURNAL_FOLDER
     try:
-        engine = Database(directory, look_first=True)
-        if engine.cut is not None:
-            _log.warning("%s", engine.cut)
+        database = Database(directory, look_first=True)
+        if database.cut is not None:
+            _log.warning("%s", database.cut)
         syncer = Syncer(directory, lambda seq, position: store.synced(seq, position), _end)  # noqa: PLW0108  # there is no store yet
         store = JournaledStore(
-            engine,
+            database,
             settings.queue,
             settings.cache,
             settings.answers,
-            Surroundings(later, in_thread, now_ms, draw, _end),
+            Host(loop.call_soon, call_later, in_thread, outbox.batch, now_ms, draw, _end, Ask),
             syncer.ask,
             durability,
             cache_durability,

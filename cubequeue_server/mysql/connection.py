@@ -32,14 +32,14 @@ from cubequeue_server.mysql.statements import (
 from cubequeue_server.mysql.stream import GoneError, PacketStream, PacketTooLargeError
 from cubequeue_server.net.unfinished import Unfinished
 from cubequeue_server.observe.counters import Counters
-from cubequeue_server.requests.calls import Call
+from cubequeue_server.requests.ask import Ask
+from protocol.commands import parse_statement
 from protocol.errors import ProtocolError, StatementSyntaxError
 from protocol.mysql_login import asks_for_tls, read_change_user, read_login
 from protocol.mysql_parameters import MalformedPacketError, read_parameters
 from protocol.mysql_rows import binary_row, is_longlong, text_row
-from protocol.parser import parse_statement
 from protocol.placeholders import count_placeholders
-from storage.engine import ANYBODY, Caller, Outcome, Reply
+from storage.asking import ANYBODY, Caller, Outcome
 from storage.errors import StatementError, UserError
 from storage.vocabulary import Cell, Result, Statement
 from storage.vocabulary import ColumnType as CellType
@@ -81,10 +81,10 @@ class Backend(Protocol):
     counters: Counters
     unfinished: Unfinished
 
-    def call(self, statement: Statement, caller: Caller, tell: Callable[[Outcome], None]) -> Call:
+    def call(self, statement: Statement, caller: Caller, tell: Callable[[Outcome], None]) -> Ask | None:
         """Execute a statement and have `tell` called with its outcome, now or later."""
 
-    def give_up_call(self, call: Call) -> None:
+    def give_up_call(self, ask: Ask) -> None:
         """Nobody listens to a call any more."""
 
 
@@ -268,18 +268,19 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
             self._backend.counters.syntax_errors += 1
             raise
         outcome = await self._outcome(statement)
-        if not isinstance(outcome, Reply):
+        if isinstance(outcome, StatementError):
             raise outcome
-        return outcome.result
+        assert isinstance(outcome, Result), "a ready message is for the WebSocket"
+        return outcome
 
     async def _outcome(self, statement: Statement) -> Outcome:
         told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        call = self._backend.call(statement, ANYBODY, lambda outcome: _tell(told, outcome))
-        if not told.done():
-            await self._wait(told, call)
+        ask = self._backend.call(statement, ANYBODY, lambda outcome: _tell(told, outcome))
+        if ask is not None:
+            await self._wait(told, ask)
         return await told
 
-    async def _wait(self, told: asyncio.Future[Outcome], call: Call) -> None:
+    async def _wait(self, told: asyncio.Future[Outcome], ask: Ask) -> None:
         """Until the outcome is there. A client that leaves meanwhile frees what waits for it."""
         ahead = self.stream.look_ahead()
         try:
@@ -288,7 +289,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
                 await asyncio.wait({told})
         finally:
             if not told.done():
-                self._backend.give_up_call(call)
+                self._backend.give_up_call(ask)
         if not told.done():
             raise GoneError
 

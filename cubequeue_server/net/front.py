@@ -24,8 +24,6 @@ from cubequeue_server.net.http_head import (
 )
 from cubequeue_server.net.lingering import Lingering
 from cubequeue_server.options import ServerOptions
-from cubequeue_server.requests.connection import Identity
-from storage.engine import ANYBODY, Caller
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +42,8 @@ class Gate(Protocol):
     def check_room(self) -> None:
         """Raise `RefusedError` when there are too many connections already."""
 
-    def admit(self, transport: asyncio.Transport, identity: Identity, already_read: bytes) -> None:
-        """`transport` is a WebSocket from here on; `already_read` followed its handshake."""
+    def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
+        """`transport` is a WebSocket from here on; `already_read` followed its handshake. `user` may be empty."""
 
 
 class Front(asyncio.Protocol):
@@ -153,14 +151,14 @@ class Front(asyncio.Protocol):
     def _serve(self, head: Head, already_read: bytes) -> None:
         self._buffer = b""
         self._may_have_body = head.method != b"HEAD"
-        conclude = partial(self._conclude, head, _caller_of(head), already_read)
+        conclude = partial(self._conclude, head, _process_id_of(head), already_read)
         self._credentials.check_header(
             head.headers.get(b"authorization"), lambda verdict: self._guarded(partial(conclude, verdict))
         )
         if not self._is_done:  # the verdict comes later
             self._transport.pause_reading()
 
-    def _conclude(self, head: Head, caller: Caller, already_read: bytes, verdict: Verdict) -> None:
+    def _conclude(self, head: Head, process_id: bytes | None, already_read: bytes, verdict: Verdict) -> None:
         if self._is_done:
             return
         self._transport.resume_reading()
@@ -169,15 +167,15 @@ class Front(asyncio.Protocol):
         if verdict is Verdict.REFUSED:
             self._credentials.count_refusal(self._transport.get_extra_info("peername"))
             raise RefusedError(HTTPStatus.FORBIDDEN, "Not authorized")
-        self._upgrade(head, caller, already_read)
+        self._upgrade(head, process_id, already_read)
 
-    def _upgrade(self, head: Head, caller: Caller, already_read: bytes) -> None:
+    def _upgrade(self, head: Head, process_id: bytes | None, already_read: bytes) -> None:
         _check_route(head)
         accept = accept_key(head)
         self._gate.check_room()
         self._finish()
         self._transport.write(upgrade_response(accept, self._options.announce_version))
-        self._gate.admit(self._transport, Identity(_user_of(head), caller), already_read)
+        self._gate.admit(self._transport, _user_of(head), process_id, already_read)
 
     def _refuse(self, refused: RefusedError) -> None:
         self._is_done = True
@@ -225,12 +223,12 @@ class TlsEntrance(asyncio.Protocol):
             self._front.secure(accepted, self._tls)
 
 
-def _caller_of(head: Head) -> Caller:
+def _process_id_of(head: Head) -> bytes | None:
     process_id = head.headers.get(b"x-process-id", b"")
     if len(process_id) > _MAX_PROCESS_ID_BYTES:
         text = f"x-process-id header exceeds maximum allowed length of {_MAX_PROCESS_ID_BYTES} characters"
         raise RefusedError(HTTPStatus.BAD_REQUEST, text)
-    return Caller(process_id) if process_id else ANYBODY
+    return process_id or None
 
 
 def _user_of(head: Head) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Mapping
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 from cubequeue_server.net.framing import (
     BINARY,
@@ -58,20 +58,25 @@ _pack_long_header = struct.Struct(">BBQ").pack
 Message = bytes | memoryview
 
 
-class Session(Protocol):
-    """What a WebSocket is for. None of these may raise."""
+class Receiver(NamedTuple):
+    """What a WebSocket calls. None of these may raise.
 
-    def on_message(self, message: Message) -> None:
-        """A message within the size limit. A memoryview is valid during the call only."""
+    `on_message` gets a message within the size limit, `on_oversized` one above the limit, but not above twice the
+    limit: a memoryview is valid during the call only. `on_pong` gets the payload of a ping that was sent: the peer has
+    received everything before it. `on_lost` is called once, when the connection is gone.
+    """
 
-    def on_oversized_message(self, message: Message) -> None:
-        """A message above the limit, but not above twice the limit."""
+    on_message: Callable[[Message], None]
+    on_oversized: Callable[[Message], None]
+    on_pong: Callable[[bytes], None]
+    on_lost: Callable[[], None]
 
-    def on_pong(self, payload: bytes) -> None:
-        """The peer received everything that was sent before the ping with this payload."""
 
-    def on_lost(self) -> None:
-        """The connection is gone. Called once."""
+def _ignore(*_: object) -> None:
+    """Nobody listens any more."""
+
+
+_NOBODY: Final = Receiver(_ignore, _ignore, _ignore, _ignore)
 
 
 def oversize_reason(size_bytes: int, kind: str, limit_bytes: int) -> str:
@@ -108,11 +113,13 @@ class WebSocket(FrameListener):
         "_framing",
         "_is_listed",
         "_is_reading",
+        "_max_message_bytes",
+        "_on_message",
         "_options",
         "_out",
         "_out_bytes",
         "_outbox",
-        "_session",
+        "_receiver",
         "_stalled",
         "_transport",
         "_unfinished",
@@ -123,7 +130,7 @@ class WebSocket(FrameListener):
     def __init__(
         self,
         transport: asyncio.Transport,
-        session: Session,
+        receiver: Receiver,
         options: ServerOptions,
         counters: Counters,
         outbox: Outbox,
@@ -131,8 +138,10 @@ class WebSocket(FrameListener):
         unfinished: Unfinished,
     ) -> None:
         self._transport = transport
-        self._session: Session = session
+        self._receiver = receiver
+        self._on_message = receiver.on_message
         self._options = options
+        self._max_message_bytes = options.max_message_bytes
         self._counters = counters
         self._outbox = outbox
         self._unfinished = unfinished
@@ -162,6 +171,7 @@ class WebSocket(FrameListener):
 
     def on_ws_frame(self, _transport: WSTransport, frame: Frame) -> None:
         self._is_reading = True
+        size = frame.payload_size
         if not self.is_open:
             pass  # closed by a frame before it, in the same read
         elif (
@@ -173,15 +183,27 @@ class WebSocket(FrameListener):
             or frame.rsv3
         ):
             self._on_other_frame(frame)
-        elif frame.payload_size <= _COPY_BYTES:
-            self._receive(frame.get_payload_as_bytes())
-        else:
+        elif size > _COPY_BYTES or self._stalled:
             self._receive(frame.get_payload_as_memoryview())
+        else:
+            counters = self._counters
+            counters.messages_in += 1
+            counters.bytes_in += size
+            if size > counters.largest_message_bytes:  # noqa: PLR1730  # a call of max() would cost more
+                counters.largest_message_bytes = size
+            if size <= self._max_message_bytes:
+                self._on_message(frame.get_payload_as_bytes())
+            else:
+                self._receive_oversized(frame.get_payload_as_bytes())
         if frame.last_in_buffer:
             self._is_reading = False
             self.unparsed_bytes = frame.tail_size
             outbox = self._outbox
             if self._out and not self._is_listed:
+                if outbox.alone_reads and not outbox.waiting:
+                    outbox.alone_reads -= 1
+                    self.flush()
+                    return
                 self._is_listed = True
                 outbox.waiting.append(self)
             if outbox.waiting:
@@ -194,7 +216,7 @@ class WebSocket(FrameListener):
         elif kind is PING:
             self._send_control(PONG, frame.get_payload_as_bytes())
         elif kind is PONG:
-            self._session.on_pong(frame.get_payload_as_bytes())
+            self._receiver.on_pong(frame.get_payload_as_bytes())
             if frame.last_in_buffer and not frame.tail_size and self._framing is not None:
                 self._framing.narrow()
         elif kind is TEXT:
@@ -273,19 +295,20 @@ class WebSocket(FrameListener):
             self._backlog.append(bytes(message))
             return
         size = len(message)
-        counters = self._counters
-        counters.messages_in += 1
-        counters.bytes_in += size
-        if size > counters.largest_message_bytes:  # noqa: PLR1730  # a call of max() would cost more
-            counters.largest_message_bytes = size
-        limit = self._options.max_message_bytes
-        if size <= limit:
-            self._session.on_message(message)
-        elif size <= 2 * limit:
-            counters.oversized += 1
-            self._session.on_oversized_message(message)
+        self._counters.messages_in += 1
+        self._counters.bytes_in += size
+        self._counters.largest_message_bytes = max(self._counters.largest_message_bytes, size)
+        if size <= self._max_message_bytes:
+            self._on_message(message)
         else:
-            self._close_oversized(size, "message", limit)
+            self._receive_oversized(message)
+
+    def _receive_oversized(self, message: Message) -> None:
+        if len(message) <= 2 * self._max_message_bytes:
+            self._counters.oversized += 1
+            self._receiver.on_oversized(message)
+        else:
+            self._close_oversized(len(message), "message", self._max_message_bytes)
 
     def _refuse(self, text: str) -> None:
         self._counters.violations += 1
@@ -421,7 +444,8 @@ class WebSocket(FrameListener):
         self._fragments = None
         self._framing = None
         self._release()
-        self._session.on_lost()
+        lost, self._receiver, self._on_message = self._receiver.on_lost, _NOBODY, _NOBODY.on_message  # no cycle is left
+        lost()
 
 
 def _shorten(reason: str) -> bytes:

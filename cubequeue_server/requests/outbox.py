@@ -32,20 +32,34 @@ class Sender(Protocol):
 
 
 class Outbox:
-    """Collects senders until the end of a turn, of a timer or of a callback of the store: those in `waiting`."""
+    """Collects senders until the end of a turn, of a timer or of a batch.
 
-    __slots__ = ("_alone_reads", "_alone_turns", "_is_scheduled", "_loop", "waiting")
+    `alone_reads` more reads write at once: see above. The socket's side looks at it itself, to save a call a request.
+    """
+
+    __slots__ = ("_alone_turns", "_is_scheduled", "_loop", "alone_reads", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.waiting: list[Sender] = []
         self._is_scheduled = False
         self._alone_turns = 0  # one after the other
-        self._alone_reads = 0  # so many more are not waited with
+        self.alone_reads = 0
 
     def add(self, sender: Sender) -> None:
-        """Have `sender` flushed. It takes care to be here only once."""
+        """Have `sender` flushed in this turn of the loop. It takes care to be here only once."""
         self.waiting.append(sender)
+        if not self._is_scheduled:
+            self._flush_soon()
+
+    def batch(self, complete: Callable[[], object]) -> None:
+        """Run a function that completes many requests, and let all write then."""
+        was_scheduled, self._is_scheduled = self._is_scheduled, True
+        try:
+            complete()
+        finally:
+            self._is_scheduled = was_scheduled
+            self.flush()
 
     def flush(self) -> None:
         """Let all write now."""
@@ -60,34 +74,30 @@ class Outbox:
                     sender.abort("internal")
 
     def on_read_end(self) -> None:
-        """A read was handled, and somebody waits: let them write now or with those of other reads."""
-        if self._alone_reads:
-            self._alone_reads -= 1
-            self.flush()
-        elif len(self.waiting) >= _TOGETHER:
+        """A read was handled, and somebody waits: let them write with those of other reads, but for a bound."""
+        if len(self.waiting) >= _TOGETHER:
             self._alone_turns = 0
             self.flush()
-        else:
-            self.flush_soon()
+        elif not self._is_scheduled:
+            self._flush_soon()
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Have something done in the next turn of the loop."""
         self._loop.call_soon(callback)
 
-    def flush_soon(self) -> None:
+    def _flush_soon(self) -> None:
         """Let all write in this turn of the loop, once it has run everything that is due."""
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            self._loop.call_soon(self._flush_scheduled)
+        self._is_scheduled = True
+        self._loop.call_soon(self._flush_scheduled)
 
     def _flush_scheduled(self) -> None:
         self._is_scheduled = False
         if len(self.waiting) > 1:
             self._alone_turns = 0
         elif not self.waiting:
-            pass  # they were written before, many or by a callback
+            pass  # they were written before, many or by a batch
         elif self._alone_turns < _ALONE_TURNS:
             self._alone_turns += 1
         else:
-            self._alone_reads = _ALONE_READS
+            self.alone_reads = _ALONE_READS
         self.flush()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cubequeue_server.observe.logs import TRACE, log_event
+from cubequeue_server.requests.client import Client
 from protocol.messages import Request
 from storage.errors import StatementError
 from storage.vocabulary import Statement
-
-if TYPE_CHECKING:
-    from cubequeue_server.requests.connection import Connection
 
 _MAX_TRACE_BYTES: Final = 4096
 _log = logging.getLogger(__name__)
@@ -29,7 +27,7 @@ class StatementLog:
         self._slow_ns = slow_ms * 1_000_000
         self.threshold_ns = 0 if _log.isEnabledFor(logging.DEBUG) else self._slow_ns
 
-    def tell(self, connection: Connection, request: Request, statement: Statement, duration_ns: int) -> None:
+    def tell(self, client: Client, request: Request, statement: Statement, duration_ns: int) -> None:
         """A statement was executed. Its text is logged at trace only."""
         is_slow = duration_ns >= self._slow_ns
         level = logging.WARNING if is_slow else logging.DEBUG
@@ -41,13 +39,13 @@ class StatementLog:
             "duration_ms": round(duration_ns / 1e6, 3),
             "key": _key_of(statement),
             "query_bytes": len(request.query),
-            **where_from(connection, request),
+            **where_from(client, request),
         }
         log_event(_log, level, "slow statement" if is_slow else "statement", fields)
         if _log.isEnabledFor(TRACE):
             log_event(_log, TRACE, "text of the statement", {"message_id": request.message_id, "query": request.query})
 
-    def tell_error(self, connection: Connection, request: Request, statement: Statement, error: StatementError) -> None:
+    def tell_error(self, client: Client, request: Request, statement: Statement, error: StatementError) -> None:
         """A statement got an error: clients make many on purpose, so only what nobody foresaw is seen at info."""
         is_unforeseen = isinstance(error, UnforeseenError)
         level = logging.ERROR if is_unforeseen else logging.DEBUG
@@ -57,15 +55,21 @@ class StatementLog:
                 "command": statement.command,
                 "error": error.wire_text,
                 "key": _key_of(statement),
-                **where_from(connection, request),
+                **where_from(client, request),
             }
             log_event(_log, level, "statement failed" if is_unforeseen else "statement refused", fields)
 
 
-def where_from(connection: Connection, request: Request) -> dict[str, Any]:
+def log_undecodable(peer: str, number: int, error: str) -> None:
+    """Log the 1st, 2nd, 4th, 8th … message of a connection that is no request: a log is no place to flood."""
+    if number & (number - 1) == 0:
+        log_event(_log, logging.WARNING, "undecodable message", {"number": number, "peer": peer, "error": error})
+
+
+def where_from(client: Client, request: Request) -> dict[str, Any]:
     """Who sent a request, and what names it on both sides."""
     return {
-        "peer": connection.peer,
+        "peer": client.caller.peer,
         "message_id": request.message_id,
         "connection_id": request.connection_id,
         "request_id": request_id_of(request.trace),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from storage.cache.totals import PrefixTotals
+from storage.vocabulary import Value
 
 # The deadline of what never expires: later than any wall clock, and still a signed 64-bit number.
 NEVER = (1 << 63) - 1
@@ -42,3 +45,19 @@ class Entry:
 def row_bytes(path: bytes, value: bytes) -> int:
     """What a row counts against the limits, in bytes."""
     return len(path) + len(value) + ROW_OVERHEAD_BYTES
+
+
+class EntryRecorder(Protocol):
+    """Is told of every change of an entry, after it happened, where that is to outlast the process. O(1) each."""
+
+    def entry_put(self, entry: Entry, old: Value | None) -> None:
+        """A new entry, or one with a new value in place of `old`."""
+
+    def entry_removed(self, entry: Entry) -> None:
+        """It is gone."""
+
+    def cache_cleared(self) -> None:
+        """All entries are gone; `entry_freed` follows for each, some time."""
+
+    def entry_freed(self, entry: Entry) -> None:
+        """One that CLEAR took lets go of its value."""

@@ -18,14 +18,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from storage.asking import Caller
 from storage.cache.deadlines import DeadlineIndex
-from storage.cache.entry import NEVER, Entry, row_bytes
+from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, EntryRecorder, row_bytes
 from storage.cache.eviction import EvictionRun, eviction_order, hard_limit
 from storage.cache.prefixes import PrefixIndex
 from storage.cache.totals import PrefixTotalsTable
 from storage.cache.values import incremented
-from storage.effects import Effects
-from storage.engine import Caller
 from storage.errors import UserError
 from storage.graveyard import Graveyard
 from storage.limits import SECOND_MS, CacheLimits
@@ -72,10 +71,10 @@ class Cache:
     After every statement the cache is within its hard limits, or holds a single entry larger than the limit.
     """
 
-    def __init__(self, limits: CacheLimits, random: Callable[[], float], effects: Effects | None = None) -> None:
+    def __init__(self, limits: CacheLimits, random: Callable[[], float], recorder: EntryRecorder | None = None) -> None:
         self._limits = limits
         self._random = random
-        self._effects = Effects() if effects is None else effects
+        self._recorder = recorder
         self._hard_keys = hard_limit(limits.max_keys)
         self._hard_bytes = hard_limit(limits.max_bytes)
         self._graveyard = Graveyard()
@@ -108,7 +107,10 @@ class Cache:
             )
         ttl_s = statement.ttl_s
         expires_ms = NEVER if ttl_s is None else min(now_ms + ttl_s * SECOND_MS, NEVER)
-        entry = self._live(path, now_ms)
+        entry = self._entries.get(path)
+        if entry is not None and entry.expires_ms <= now_ms:
+            self._remove_expired(entry)  # what is written now is a new row
+            entry = None
         if entry is None:
             self._insert(path, value, expires_ms, now_ms)
         elif statement.nx:
@@ -140,7 +142,10 @@ class Cache:
         if now_ms != self._seen_ms:
             self.see(now_ms)
         path = statement.path
-        entry = self._live(path, now_ms)
+        entry = self._entries.get(path)
+        if entry is not None and entry.expires_ms <= now_ms:
+            self._remove_expired(entry)
+            entry = None
         if entry is None:
             value = b"1"
             self._insert(path, value, NEVER, now_ms)
@@ -161,14 +166,6 @@ class Cache:
         self.clear(now_ms)
         return EMPTY_RESULT
 
-    def _live(self, path: Path, now_ms: int) -> Entry | None:
-        """The live entry that a write finds. An expired one is removed: what is written now is a new row."""
-        entry = self._entries.get(path)
-        if entry is not None and entry.expires_ms <= now_ms:
-            self._remove_expired(entry)
-            return None
-        return entry
-
     # --- the rows -------------------------------------------------------------------------------------------------
 
     def _begin_empty(self) -> None:
@@ -183,12 +180,15 @@ class Cache:
         self._row_sizes: dict[int, int] = {}  # how many rows have a size
 
     def _insert(self, path: Path, value: Value, expires_ms: int, now_ms: int) -> None:
-        self._make_room(1, row_bytes(path, value), now_ms)
+        size = len(path) + len(value) + ROW_OVERHEAD_BYTES
+        if len(self._entries) >= self._hard_keys or self._bytes + size > self._hard_bytes:
+            self._make_room(1, size, now_ms)
         entry = Entry(path, value, expires_ms)
         self._entries[path] = entry
         self._prefixes.add(entry)
-        self._enter(entry, now_ms)
-        self._effects.entry_put(entry, None)
+        self._enter(entry, size, now_ms)
+        if self._recorder is not None:
+            self._recorder.entry_put(entry, None)
 
     def restore(self, path: Path, value: Value, expires_ms: int, used_ms: int) -> None:
         """Put an entry back that an earlier process held, as if it was used at `used_ms`. As SET, within the limits."""
@@ -197,31 +197,36 @@ class Cache:
     def _replace(self, entry: Entry, value: Value, expires_ms: int, now_ms: int) -> None:
         """Give an entry a new value. While room is made for it, it stands outside the order: no victim of itself."""
         self._leave(entry)
-        self._make_room(0, row_bytes(entry.path, value), now_ms)
+        size = len(entry.path) + len(value) + ROW_OVERHEAD_BYTES
+        if len(self._entries) > self._hard_keys or self._bytes + size > self._hard_bytes:
+            self._make_room(0, size, now_ms)
         old = entry.value
         entry.value = value
         entry.expires_ms = expires_ms
-        self._enter(entry, now_ms)
-        self._effects.entry_put(entry, old)
+        self._enter(entry, size, now_ms)
+        if self._recorder is not None:
+            self._recorder.entry_put(entry, old)
 
     def _remove(self, entry: Entry) -> None:
         self._leave(entry)
         del self._entries[entry.path]
         self._prefixes.remove(entry.path)
-        self._effects.entry_removed(entry)
+        if self._recorder is not None:
+            self._recorder.entry_removed(entry)
 
     def clear(self, now_ms: int) -> None:
         """Drop every row. O(prefixes + buckets of deadlines); `tick` frees the rows in slices."""
-        self._graveyard.bury([self._entries], lambda row: self._effects.entry_freed(row[1]))
+        recorder = self._recorder
+        self._graveyard.bury([self._entries], None if recorder is None else lambda row: recorder.entry_freed(row[1]))
         self._graveyard.bury([*self._prefixes.containers(), *self._order.containers()])
         self._graveyard.bury([*self._deadlines.containers(), *self._large_deadlines.containers()])
         self._begin_empty()
         self._run.abandon()
-        self._effects.cache_cleared()
+        if recorder is not None:
+            recorder.cache_cleared()
 
-    def _enter(self, entry: Entry, now_ms: int) -> None:
+    def _enter(self, entry: Entry, size: int, now_ms: int) -> None:
         """Enter an entry's size, deadline and place in the order of eviction."""
-        size = row_bytes(entry.path, entry.value)
         self._bytes += size
         sizes = self._row_sizes
         sizes[size] = sizes.get(size, 0) + 1
@@ -292,10 +297,8 @@ class Cache:
     def _make_room(self, keys: int, size: int, now_ms: int) -> None:
         """Evict until this much more fits under the hard limits, or nothing is left, and have `tick` go on to the soft.
 
-        What expired goes first, as far as a slice of it shows.
+        Expired entries go first, as far as a slice of them shows. To be called when it does not fit.
         """
-        if len(self._entries) + keys <= self._hard_keys and self._bytes + size <= self._hard_bytes:
-            return
         self._run.begin(len(self._entries) + keys, self._bytes + size)
         if self._deadlines.may_be_due(now_ms):
             self._drop_expired(now_ms, _EXPIRED_SLICE)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from storage.journal.rows import INLINE_BYTES
-from storage.vocabulary import Binary
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from storage.vocabulary import Cell
+from storage.vocabulary import Binary, Cell
 
 
 class Blob:
@@ -32,13 +27,13 @@ class Blobs:
     names any more is deleted by the next group, unless it is named again until then. Every operation is O(1).
     """
 
-    __slots__ = ("_by_identity", "_new", "_next_number", "_unnamed")
+    __slots__ = ("_by_identity", "_next_number", "new", "unnamed")
 
     def __init__(self) -> None:
         self._by_identity: dict[int, Blob] = {}
         self._next_number = 1
-        self._new: list[Blob] = []
-        self._unnamed: list[Blob] = []
+        self.new: list[Blob] = []
+        self.unnamed: list[Blob] = []
 
     def __len__(self) -> int:
         return len(self._by_identity)
@@ -51,7 +46,7 @@ class Blobs:
         if blob is None:
             blob = self._by_identity[id(value)] = Blob(value, self._next_number, is_written=False)
             self._next_number += 1
-            self._new.append(blob)
+            self.new.append(blob)
         blob.references += 1
 
     def release(self, value: Cell) -> None:
@@ -61,7 +56,7 @@ class Blobs:
         blob = self._by_identity[id(value)]
         blob.references -= 1
         if not blob.references:
-            self._unnamed.append(blob)
+            self.unnamed.append(blob)
 
     def number(self, value: bytes) -> int:
         """The number of a text that was acquired."""
@@ -69,8 +64,8 @@ class Blobs:
 
     def take_new(self) -> list[Blob]:
         """What is to be written, once."""
-        new = [blob for blob in self._new if blob.references]
-        self._new = []
+        new = [blob for blob in self.new if blob.references]
+        self.new = []
         for blob in new:
             blob.is_written = True
         return new
@@ -78,12 +73,12 @@ class Blobs:
     def take_unnamed(self) -> list[Blob]:
         """What is to be deleted, once. Call it before `take_new`."""
         gone = []
-        for blob in self._unnamed:
+        for blob in self.unnamed:
             if not blob.references and self._by_identity.get(id(blob.value)) is blob:
                 del self._by_identity[id(blob.value)]
                 if blob.is_written:
                     gone.append(blob)
-        self._unnamed = []
+        self.unnamed = []
         return gone
 
     def restore(self, texts: Iterable[tuple[int, bytes]]) -> RestoredBlobs:
@@ -97,14 +92,14 @@ class Blobs:
 
     def forget_unnamed(self, restored: RestoredBlobs) -> None:
         """Have the next group delete what nothing has named since `restore`."""
-        self._unnamed += [blob for blob in restored.blobs() if not blob.references]
+        self.unnamed += [blob for blob in restored.blobs() if not blob.references]
 
     def check_invariants(self) -> None:
         """Audit, O(n); raises AssertionError."""
         for identity, blob in self._by_identity.items():
             assert id(blob.value) == identity
             assert blob.references >= 0
-            assert blob.references or blob in self._unnamed, "nothing would ever delete it"
+            assert blob.references or blob in self.unnamed, "nothing would ever delete it"
 
 
 class RestoredBlobs:

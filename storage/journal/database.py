@@ -68,9 +68,10 @@ def _options() -> Options:
 class Database:
     """Rows by key, in the order of their keys, in a directory. Groups are written whole or not at all.
 
-    A write returns when the operating system has it (it survives a kill of the process), not when the disk has. One
-    that finds the log full begins a new one first, which may wait for the disk: with `is_log_due`, `begin_log` does
-    that ahead of it, in a thread. Two processes cannot have one directory open. Every method may raise `JournalError`.
+    A write returns when the operating system has it (it survives a kill of the process), not when the disk has. A
+    write that finds the log full begins a new one first, which may wait for the disk: when `is_log_due`, `begin_log`
+    does that ahead of it, in a thread. Two processes cannot have one directory open. Every method may raise
+    `JournalError`.
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False, look_first: bool = False) -> None:
@@ -85,6 +86,7 @@ class Database:
         self._write_options = WriteOptions()
         self._write_options.no_slowdown = True
         self._log_bytes = 0  # about as much was written since the log was begun
+        self.is_log_due = False  # whether `begin_log` is to be called before much more is written
         if not read_only:
             _refuse_foreign(directory)
             self.cut = prepare(directory)
@@ -146,15 +148,11 @@ class Database:
         prepare(self.directory)
         self._db = self._open(read_only=False)
         self._log_bytes = 0
+        self.is_log_due = False
 
     def wait_when_busy(self) -> None:
         """From now on writes wait for a busy database instead of raising `BusyError`."""
         self._write_options.no_slowdown = False
-
-    @property
-    def is_log_due(self) -> bool:
-        """Whether `begin_log` is to be called before much more is written."""
-        return self._log_bytes >= _LOG_DUE_BYTES
 
     def begin_log(self) -> None:
         """Begin a new log, and have what the old one holds written to the files. Nothing may be written meanwhile.
@@ -164,6 +162,7 @@ class Database:
         with _errors(f"cannot write to the journal in {self.directory}"):
             self._db.flush(False)
         self._log_bytes = 0
+        self.is_log_due = False
 
     def write(self, group: Group) -> None:
         """Commit the rows of a group but its large texts. O(rows), about 1 µs each, and a copy of their bytes."""
@@ -188,6 +187,7 @@ class Database:
 
     def _write(self, batch: WriteBatch) -> None:
         self._log_bytes += batch.size_in_bytes() + _ROW_OVERHEAD_BYTES * batch.len()
+        self.is_log_due = self._log_bytes >= _LOG_DUE_BYTES
         try:
             self._db.write(batch, self._write_options)
         except Exception as error:

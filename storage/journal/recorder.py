@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
 
-from storage.effects import AnswerGroup, Effects
+import msgspec
+
+from storage.answers import AnswerGroup
+from storage.cache.entry import Entry
 from storage.journal import rows
 from storage.journal.blobs import Blob, Blobs
-
-if TYPE_CHECKING:
-    from storage.cache.entry import Entry
-    from storage.engine import RequestKey
-    from storage.queue.items import Item
-    from storage.queue.results import StoredResult
-    from storage.vocabulary import Cell, Result, Value
+from storage.queue.items import Item
+from storage.queue.results import StoredResult
+from storage.vocabulary import Cell, RequestKey, Result, Value
 
 
-class Group(NamedTuple):
+class Group(msgspec.Struct):
     """Rows that are committed together, in the order in which they are applied: ranges, deletes, puts.
 
     `large` are texts too long to be written in one go. They are written ahead, chunk by chunk: until the rest
@@ -38,11 +36,12 @@ class Group(NamedTuple):
                 yield rows.chunk_key(number, chunk), bytes(value[start : start + rows.CHUNK_BYTES])
 
 
-class Recorder(Effects):
+class Recorder:
     """Remembers by row what changed: a row that changes often in one group is written once.
 
-    `on_change` is called with the first change after each `take`. Costs: a few dictionary entries a change; `take`
-    is O(rows changed).
+    It is told by the tables (`ItemRecorder`, `ResultRecorder`, `EntryRecorder`, `AnswerRecorder`). `on_change` is
+    called with the first change after each `take`, `is_clean` until then. Costs: a few dictionary entries a change;
+    `take` is O(rows changed).
     """
 
     __slots__ = (
@@ -50,23 +49,24 @@ class Recorder(Effects):
         "_answers",
         "_entries",
         "_group",
-        "_is_clean",
         "_items",
         "_next_group",
         "_next_id",
         "_next_write",
-        "_on_change",
         "_ranges",
         "_results",
         "_states",
         "_stored_next_id",
         "blobs",
+        "is_clean",
+        "on_change",
+        "seq",
     )
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
-        super().__init__()
+    def __init__(self, on_change: Callable[[], None] | None = None) -> None:
+        self.seq = 0
         self.blobs = Blobs()
-        self._on_change = on_change
+        self.on_change = on_change
         self._next_id = 0  # the id that the next item will get
         self._stored_next_id = 0
         self._next_group = 1
@@ -74,7 +74,7 @@ class Recorder(Effects):
         self._begin()
 
     def _begin(self) -> None:
-        self._is_clean = True
+        self.is_clean = True
         self._ranges: list[bytes] = []
         # What a row is now; None when it is gone.
         self._items: dict[int, Item | None] = {}
@@ -87,9 +87,15 @@ class Recorder(Effects):
 
     def _changed(self) -> None:
         self.seq += 1
-        if self._is_clean:
-            self._is_clean = False
-            self._on_change()
+        if self.is_clean:
+            self._have_taken()
+
+    def _have_taken(self) -> None:
+        """Have a group taken some time, though nothing changed that an answer could wait for."""
+        if self.is_clean:
+            self.is_clean = False
+            if self.on_change is not None:
+                self.on_change()
 
     # What the tables tell (`storage.effects`).
 
@@ -166,19 +172,19 @@ class Recorder(Effects):
         self.blobs.release(entry.value)
         self._have_taken()
 
-    def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup | None:
+    def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
         if self._group is None:
             self._group = AnswerGroup(self._next_group)
             self._next_group += 1
         self._group.remaining += 1
         self._answers.append((key, result, now_ms))
-        if rows.has_texts(result):
+        if result.columns not in rows.WITHOUT_TEXTS:
             self._for_each_text(result, self.blobs.acquire)
         self._changed()
         return self._group
 
     def answer_dropped(self, group: AnswerGroup, result: Result) -> None:
-        if rows.has_texts(result):
+        if result.columns not in rows.WITHOUT_TEXTS:
             self._for_each_text(result, self.blobs.release)
         group.remaining -= 1
         if not group.remaining and group is not self._group:
@@ -192,64 +198,77 @@ class Recorder(Effects):
                 if isinstance(cell, bytes) and len(cell) > rows.INLINE_BYTES:
                     do(cell)
 
-    def _have_taken(self) -> None:
-        """Have a group taken some time, though nothing changed that a reply could wait for."""
-        if self._is_clean:
-            self._is_clean = False
-            self._on_change()
-
     # Groups.
 
-    @property
-    def has_changes(self) -> bool:
-        """Whether there is anything to take."""
-        return not self._is_clean
-
-    def take(self) -> Group:
+    def take(self, mark: bytes = b"") -> Group:
         """All that changed since the last one."""
-        deletes: list[bytes] = []
-        puts: list[tuple[bytes, bytes]] = []
-        large: list[tuple[int, bytes]] = []
-        for blob in self.blobs.take_unnamed():
-            deletes += rows.chunk_keys(blob.number, len(blob.value))
-        for blob in self.blobs.take_new():
-            _put_blob(blob, puts, large)
-        self._take_items(deletes, puts)
-        self._take_results(deletes, puts)
-        self._take_entries(deletes, puts)
-        self._take_answers(deletes, puts)
+        group = Group(self.seq, self._ranges, [], [], [], mark)
+        deletes, puts = group.deletes, group.puts
+        blobs = self.blobs
+        if blobs.unnamed:
+            for blob in blobs.take_unnamed():
+                deletes += rows.chunk_keys(blob.number, len(blob.value))
+        if blobs.new:
+            for blob in blobs.take_new():
+                _put_blob(blob, puts, group.large)
+        if self._items:
+            self._take_items(deletes, puts)
+        if self._states:
+            self._take_states(puts)
+        if self._results:
+            self._take_results(deletes, puts)
+        if self._entries:
+            self._take_entries(deletes, puts)
+        if self._answers or self._answer_groups:
+            self._take_answers(deletes, puts)
         if self._next_id != self._stored_next_id:
             self._stored_next_id = self._next_id
             puts.append((rows.NEXT_ID_KEY, rows.encode(self._next_id)))
-        group = Group(self.seq, self._ranges, deletes, puts, large)
         self._begin()
         return group
 
     def _take_items(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
         number = self.blobs.number
         for id_, item in self._items.items():
-            key = rows.numbered(rows.ITEM, id_)
+            end = id_.to_bytes(8, "big")
             if item is None:
-                deletes += (key, rows.numbered(rows.STATE, id_))
+                deletes += (rows.ITEM + end, rows.STATE + end)
             else:
+                added_by = item.added_by
                 row = rows.ItemRow(
                     item.path,
                     rows.stored(item.payload, number),
                     item.priority,
                     item.created_ms,
                     item.orphaned_ms,
-                    item.process_id,
+                    added_by.process_id,
                     item.exclusive,
                     item.external_id,
+                    added_by.peer,
+                    added_by.connection,
                 )
-                puts.append((key, rows.encode(row)))
+                puts.append((rows.ITEM + end, rows.encode(row)))
+
+    def _take_states(self, puts: list[tuple[bytes, bytes]]) -> None:
         for id_, item in self._states.items():
-            state = rows.StateRow(item.active, item.heartbeat_ms, rows.stored(item.extra, number))
-            puts.append((rows.numbered(rows.STATE, id_), rows.encode(state)))
+            extra = None if item.extra is None else rows.stored(item.extra, self.blobs.number)
+            claimed_by = item.claimed_by
+            if claimed_by is None:
+                state = rows.StateRow(item.active, item.heartbeat_ms, extra)
+            else:
+                state = rows.StateRow(
+                    item.active,
+                    item.heartbeat_ms,
+                    extra,
+                    claimed_by.process_id,
+                    claimed_by.peer,
+                    claimed_by.connection,
+                )
+            puts.append((rows.STATE + id_.to_bytes(8, "big"), rows.encode(state)))
 
     def _take_results(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
         for id_, result in self._results.items():
-            key = rows.numbered(rows.RESULT, id_)
+            key = rows.RESULT + id_.to_bytes(8, "big")
             if result is None:
                 deletes.append(key)
             else:
@@ -267,17 +286,17 @@ class Recorder(Effects):
                 puts.append((rows.ENTRY + path, rows.encode(row)))
 
     def _take_answers(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
-        deletes += [rows.numbered(rows.ANSWERS, number) for number in self._answer_groups]
+        deletes.extend(rows.ANSWERS + number.to_bytes(8, "big") for number in self._answer_groups)
         group = self._group
         if group is None or not group.remaining:
             return
         answers = []
         for key, result, answered_ms in self._answers:
             try:
-                cells = self._cells(result) if rows.has_texts(result) else result.rows
+                cells = result.rows if result.columns in rows.WITHOUT_TEXTS else self._cells(result)
             except KeyError:
                 continue  # kept for so short a time that it was dropped, texts and all, within this group
-            answers.append((*key, answered_ms, rows.columns_number(result.columns), cells))
+            answers.append((*key, answered_ms, rows.COLUMNS_NUMBERS[result.columns], cells))
         puts.append((rows.numbered(rows.ANSWERS, group.number), rows.encode(answers)))
 
     def _cells(self, result: Result) -> list[list[rows.Stored]]:
@@ -308,7 +327,7 @@ class Recorder(Effects):
     def forget_puts(self) -> None:
         """What was put back is on the disk already. What was removed on the way, for want of room, is not, nor what
         nothing names: a group is due."""
-        self._is_clean = False
+        self.is_clean = False
         self._items = {id_: None for id_, item in self._items.items() if item is None}
         self._states.clear()
         self._results = {id_: None for id_, result in self._results.items() if result is None}

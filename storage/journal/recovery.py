@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from storage.asking import ANYBODY, Caller
 from storage.journal import rows
+from storage.journal.blobs import RestoredBlobs
+from storage.journal.database import Database
 from storage.journal.errors import JournalError
+from storage.journal.recorder import Recorder
+from storage.memory import MemoryStore
 from storage.queue.items import Item
 from storage.queue.results import StoredResult
-
-if TYPE_CHECKING:
-    from storage.engine import RequestKey
-    from storage.journal.blobs import RestoredBlobs
-    from storage.journal.database import Database
-    from storage.journal.recorder import Recorder
-    from storage.memory import MemoryStore
+from storage.vocabulary import RequestKey
 
 # A server is known to be up for so long when it gives an answer: a start takes longer.
 _UP_MS = 1_000
@@ -68,8 +66,10 @@ def _texts(database: Database) -> Iterator[tuple[int, bytes]]:
 
 def _recover_items(database: Database, store: MemoryStore, texts: RestoredBlobs) -> None:
     items = store.queue.items
+    callers: dict[Caller, Caller] = {ANYBODY: ANYBODY}  # one object each: a client has many items
     for key, value in database.rows(rows.ITEM):
         row = rows.decode_item(value)
+        caller = Caller(row.process_id, row.added_peer, row.added_connection)
         item = Item(
             rows.number_of(key),
             row.path,
@@ -78,7 +78,7 @@ def _recover_items(database: Database, store: MemoryStore, texts: RestoredBlobs)
             row.priority,
             row.created_ms,
             row.orphaned_ms,
-            row.process_id,
+            callers.setdefault(caller, caller),
             row.exclusive,
             row.external_id,
         )
@@ -90,7 +90,8 @@ def _recover_items(database: Database, store: MemoryStore, texts: RestoredBlobs)
             items.set_extra(item, rows.loaded(state.extra, texts.get))
         if state.heartbeat_ms is not None:
             if state.active:
-                items.claim(item, state.heartbeat_ms)
+                caller = Caller(state.claimed_by_process, state.claimed_by_peer, state.claimed_by_connection)
+                items.claim(item, callers.setdefault(caller, caller), state.heartbeat_ms)
             else:
                 items.beat(item, state.heartbeat_ms)
 
@@ -101,7 +102,7 @@ def _recover_results(database: Database, store: MemoryStore, texts: RestoredBlob
         text = rows.loaded(row.value, texts.get)
         result = StoredResult(rows.number_of(key), row.path, text, row.external_id, row.expire_ms)
         result.taken = row.taken
-        store.queue.handover.results.put(result)
+        store.queue.results.table.put(result)
 
 
 def _recover_cache(

@@ -61,17 +61,17 @@ _COLUMN_SETS: tuple[Columns, ...] = (
     vocabulary.VALUE_COLUMNS,
     vocabulary.INFO_COLUMNS,
 )
-_COLUMNS_NUMBERS: dict[int, int] = {id(columns): number for number, columns in enumerate(_COLUMN_SETS)}
+COLUMNS_NUMBERS: Final[dict[Columns, int]] = {columns: number for number, columns in enumerate(_COLUMN_SETS)}
 
 # The answers without payloads, extras, results and values: most.
-_WITHOUT_TEXTS = frozenset({id(vocabulary.NO_COLUMNS), id(vocabulary.ADD_COLUMNS), id(vocabulary.SUCCESS_COLUMNS)})
+WITHOUT_TEXTS: Final = frozenset({vocabulary.NO_COLUMNS, vocabulary.ADD_COLUMNS, vocabulary.SUCCESS_COLUMNS})
 
 # A text as it stands in a row: itself, or a reference.
 Stored: TypeAlias = Any
 
 
 class ItemRow(msgspec.Struct, array_like=True, gc=False):
-    """Times in wall clock milliseconds, as everywhere."""
+    """Times in wall clock milliseconds, as everywhere. Fields with a default are missing in rows of older servers."""
 
     path: bytes
     payload: Stored
@@ -81,12 +81,19 @@ class ItemRow(msgspec.Struct, array_like=True, gc=False):
     process_id: bytes | None
     exclusive: bool
     external_id: bytes | None
+    added_peer: str = ""
+    added_connection: int = 0
 
 
 class StateRow(msgspec.Struct, array_like=True, gc=False):
+    """`claimed_by_*` say who claimed it: process id, peer and connection."""
+
     active: bool
     heartbeat_ms: int | None
     extra: Stored
+    claimed_by_process: bytes | None = None
+    claimed_by_peer: str = ""
+    claimed_by_connection: int = 0
 
 
 class ResultRow(msgspec.Struct, array_like=True, gc=False):
@@ -166,16 +173,6 @@ def loaded(value: Stored, blob: Callable[[int, bool], bytes]) -> Any:
     if value.code in {_TEXT_REF, _BINARY_REF}:
         return blob(int.from_bytes(value.data, "big"), value.code == _BINARY_REF)
     raise ValueError(f"extension type {value.code} is unknown")
-
-
-def columns_number(columns: Columns) -> int:
-    """The number by which an answer names its columns."""
-    return _COLUMNS_NUMBERS[id(columns)]
-
-
-def has_texts(result: Result) -> bool:
-    """Whether a cell of a result may be long or binary."""
-    return id(result.columns) not in _WITHOUT_TEXTS and bool(result.rows)
 
 
 def result_of(answer: AnswerRow, blob: Callable[[int, bool], bytes]) -> Result:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from storage.journal import rows
+from storage.journal.database import Database
 from storage.journal.errors import JournalError
-
-if TYPE_CHECKING:
-    from storage.journal.database import Database
 
 # From a version to the next. Each may be repeated after a stop half-way; the new version is written last.
 MIGRATIONS: Mapping[int, Callable[[Database], None]] = {}

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from operator import attrgetter
 
-from storage.effects import Effects
+from storage.asking import Caller
 from storage.graveyard import Graveyard
 from storage.limits import QueueLimits
 from storage.paths import prefix_of
 from storage.queue.indexes import NEVER_MS, TimeIndex
-from storage.queue.items import Item
-from storage.queue.prefix_queue import PrefixQueue, expiry_ms
+from storage.queue.items import Item, ItemRecorder, PrefixQueue, expiry_ms
 from storage.queue.stats import QueueStatsTable
 from storage.table_stats import TableStats
 from storage.vocabulary import KeyRef, Path, Value
@@ -25,10 +24,10 @@ class ItemTable:
     """
 
     __slots__ = (
-        "_effects",
         "_idle",
         "_limits",
         "_queues_made",
+        "_recorder",
         "_schedule",
         "_stats",
         "active_count",
@@ -39,9 +38,9 @@ class ItemTable:
         "size_bytes",
     )
 
-    def __init__(self, limits: QueueLimits, effects: Effects, stats: QueueStatsTable) -> None:
+    def __init__(self, limits: QueueLimits, recorder: ItemRecorder | None, stats: QueueStatsTable) -> None:
         self._limits = limits
-        self._effects = effects
+        self._recorder = recorder
         self._stats = stats
         self.by_id: dict[int, Item] = {}
         self.by_path: dict[Path, Item] = {}
@@ -70,7 +69,8 @@ class ItemTable:
 
     def insert(self, item: Item) -> None:
         """Put a new, pending item. O(1); O(log n) with ORPHANED."""
-        self._effects.item_put(item)
+        if self._recorder is not None:
+            self._recorder.item_put(item)
         self.by_id[item.id] = item
         self.by_path[item.path] = item
         self.size_bytes += len(item.payload)
@@ -80,17 +80,20 @@ class ItemTable:
         if end_ms < queue.due_ms:
             self._reschedule(queue, end_ms)
 
-    def claim(self, item: Item, now_ms: int) -> None:
+    def claim(self, item: Item, caller: Caller, now_ms: int) -> None:
         """Make a pending item active, with a first heartbeat. O(1), amortised."""
         self.active_count += 1
+        item.claimed_by = caller
         item.queue.claim(item, now_ms)
-        self._effects.item_touched(item)
+        if self._recorder is not None:
+            self._recorder.item_touched(item)
 
     def beat(self, item: Item, now_ms: int) -> None:
         """Set the heartbeat. O(1)."""
         queue = item.queue
         queue.beat(item, now_ms)
-        self._effects.item_touched(item)
+        if self._recorder is not None:
+            self._recorder.item_touched(item)
         if now_ms + self._limits.item_life_ms < queue.due_ms:  # the wall clock stepped back
             self._reschedule(queue, now_ms + self._limits.item_life_ms)
 
@@ -100,15 +103,12 @@ class ItemTable:
         self.size_bytes -= item.size_bytes
         item.extra = extra
         self.size_bytes += item.size_bytes
-        self._effects.extra_set(item, old)
+        if self._recorder is not None:
+            self._recorder.extra_set(item, old)
 
     def remove(self, item: Item) -> None:
         """Delete an item that is in. O(1), amortised."""
         del self.by_id[item.id]
-        self._unlink(item)
-        self._effects.item_removed(item)
-
-    def _unlink(self, item: Item) -> None:
         del self.by_path[item.path]
         self.size_bytes -= item.size_bytes
         if item.active:
@@ -118,6 +118,8 @@ class ItemTable:
         if not (queue.pending_count or queue.active_count or queue.is_idle):
             queue.is_idle = True
             self._idle.append(queue)
+        if self._recorder is not None:
+            self._recorder.item_removed(item)
 
     # Queues come and go.
 
@@ -170,14 +172,14 @@ class ItemTable:
 
         Items and queues refer to each other: emptied one by one, what holds them leaves no cycle for a collector.
         """
-        effects, stats = self._effects, self._stats  # not the table: its memory is to go piece by piece
+        recorder, stats = self._recorder, self._stats  # not the table: its memory is to go piece by piece
 
         def bury_queue(row: tuple[Path, PrefixQueue]) -> None:
             prefix, queue = row
             stats.release(prefix, queue.stats)
             graveyard.bury(queue.give_away())
 
-        graveyard.bury([self.by_id], lambda row: effects.item_freed(row[1]))
+        graveyard.bury([self.by_id], None if recorder is None else lambda row: recorder.item_freed(row[1]))
         graveyard.bury([self.by_path, *self._schedule.containers(), self._idle])
         graveyard.bury([self.queues], bury_queue)
 

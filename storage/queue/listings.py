@@ -12,9 +12,8 @@ from typing import TypeAlias, TypeVar, overload
 
 from storage.paths import key_of
 from storage.queue.items import Item
-from storage.vocabulary import Cell, Path, Value
+from storage.vocabulary import Path, Row, Value
 
-Row: TypeAlias = tuple[Cell, ...]
 # Makes the rows of a part of a list.
 RowsOf: TypeAlias = Callable[[slice], list[Row]]
 

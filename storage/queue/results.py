@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from operator import attrgetter
+from typing import Protocol
 
-from storage.effects import Effects
 from storage.graveyard import Graveyard
 from storage.queue.indexes import NEVER_MS, TimeIndex
 from storage.table_stats import TableStats
@@ -29,6 +29,22 @@ class StoredResult:
         self.newer: StoredResult | None = None
 
 
+class ResultRecorder(Protocol):
+    """Is told of every change of a result, after it happened, where that is to outlast the process. O(1) each."""
+
+    def result_put(self, result: StoredResult) -> None:
+        """A new result."""
+
+    def result_taken(self, result: StoredResult) -> None:
+        """It was read by path."""
+
+    def result_removed(self, result: StoredResult) -> None:
+        """It is gone."""
+
+    def result_freed(self, result: StoredResult) -> None:
+        """One that CLEAR took lets go of its value."""
+
+
 class ResultTable:
     """Results by item id and by path, the newest of a path first.
 
@@ -36,12 +52,12 @@ class ResultTable:
     `take` and `remove`. As with items, `expire` runs ahead of a statement once `due_ms` has come.
     """
 
-    __slots__ = ("_by_end", "_by_external_id", "_effects", "_newest", "by_id", "due_ms", "size_bytes")
+    __slots__ = ("_by_end", "_by_external_id", "_recorder", "by_id", "due_ms", "newest", "size_bytes")
 
-    def __init__(self, effects: Effects) -> None:
-        self._effects = effects
+    def __init__(self, recorder: ResultRecorder | None) -> None:
+        self._recorder = recorder
         self.by_id: dict[int, StoredResult] = {}
-        self._newest: dict[Path, StoredResult] = {}
+        self.newest: dict[Path, StoredResult] = {}  # the result of a path with the highest id, taken or not
         self._by_external_id: dict[tuple[Path, bytes], StoredResult] = {}
         self._by_end: TimeIndex[StoredResult] = TimeIndex(attrgetter("expire_ms"))
         self.due_ms = NEVER_MS  # no result expires earlier
@@ -52,10 +68,6 @@ class ResultTable:
 
     # Readings, O(1).
 
-    def newest(self, path: Path) -> StoredResult | None:
-        """The result of a path with the highest id, taken or not."""
-        return self._newest.get(path)
-
     def with_external_id(self, path: Path, external_id: bytes) -> StoredResult | None:
         """The newest result of a path with this external id."""
         return self._by_external_id.get((path, external_id))
@@ -64,13 +76,14 @@ class ResultTable:
 
     def put(self, result: StoredResult) -> None:
         """Store the result of an item that is gone. O(1); O(log n) when the wall clock stepped back."""
-        self._effects.result_put(result)
+        if self._recorder is not None:
+            self._recorder.result_put(result)
         self.by_id[result.id] = result
-        older = self._newest.get(result.path)
+        older = self.newest.get(result.path)
         if older is not None:
             result.older = older
             older.newer = result
-        self._newest[result.path] = result
+        self.newest[result.path] = result
         if result.external_id is not None:
             self._by_external_id[result.path, result.external_id] = result
         self._by_end.add(result, result.expire_ms)
@@ -81,13 +94,15 @@ class ResultTable:
     def take(self, result: StoredResult) -> None:
         """Hide a result from readers by path, for ever. O(1)."""
         result.taken = True
-        self._effects.result_taken(result)
+        if self._recorder is not None:
+            self._recorder.result_taken(result)
 
     def remove(self, result: StoredResult) -> None:
         """Delete a result that is in. O(1), but for older results of its path under the same external id."""
         del self.by_id[result.id]
         self._unlink(result)
-        self._effects.result_removed(result)
+        if self._recorder is not None:
+            self._recorder.result_removed(result)
 
     def _unlink(self, result: StoredResult) -> None:
         self._by_end.remove(result)
@@ -115,9 +130,9 @@ class ResultTable:
         if newer is not None:
             newer.older = older
         elif older is not None:
-            self._newest[result.path] = older
+            self.newest[result.path] = older
         else:
-            del self._newest[result.path]
+            del self.newest[result.path]
 
     def expire(self, now_ms: int) -> None:
         """Delete every result that has expired. O(1) each."""
@@ -130,14 +145,15 @@ class ResultTable:
 
     def bury(self, graveyard: Graveyard) -> None:
         """Have a table that nobody reads any more freed in slices. O(1)."""
-        effects = self._effects
+        recorder = self._recorder
 
         def let_go(row: tuple[int, StoredResult]) -> None:
             row[1].older = row[1].newer = None  # no cycle is left for a collector
-            effects.result_freed(row[1])
+            if recorder is not None:
+                recorder.result_freed(row[1])
 
         graveyard.bury([self.by_id], let_go)
-        graveyard.bury([self._newest, self._by_external_id, *self._by_end.containers()])
+        graveyard.bury([self.newest, self._by_external_id, *self._by_end.containers()])
 
     def stats(self) -> TableStats:
         """The figures of SYS CACHESTORE INFO. O(n): an administrator's question, not a client's."""
@@ -147,7 +163,7 @@ class ResultTable:
     def check_invariants(self) -> None:
         """Audit every index against every other, O(n); raises AssertionError."""
         chained = []
-        for path, newest in self._newest.items():
+        for path, newest in self.newest.items():
             assert newest.newer is None
             chain = [newest, *_older_than(newest)]
             assert all(result.path == path for result in chain)

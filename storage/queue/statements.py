@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from storage.effects import Effects
-from storage.engine import Caller, Pending
+from storage.asking import Caller, Later, NewLater
 from storage.errors import UserError
 from storage.graveyard import Graveyard
 from storage.limits import SECOND_MS, QueueLimits
 from storage.paths import key_of, prefix_of
-from storage.queue.handover import Handover, Wake
 from storage.queue.item_table import ItemTable
-from storage.queue.items import Item
+from storage.queue.items import Item, ItemRecorder
 from storage.queue.listings import cancel_listing, listing
 from storage.queue.merge import merge_extra
+from storage.queue.result_statements import Results, Wake
+from storage.queue.results import ResultRecorder
 from storage.queue.stats import QueueStatsTable
 from storage.vocabulary import (
     ADD_AND_RETRIEVE_COLUMNS,
@@ -54,7 +54,7 @@ from storage.vocabulary import (
     Statement,
 )
 
-Handler: TypeAlias = Callable[[Any, Caller, int], Result | Pending]
+Handler: TypeAlias = Callable[[Any, Caller, int], Result | Later]
 Handlers: TypeAlias = dict[type[Statement], Handler]
 
 # What a kept result costs beyond its value. ADD counts it: without it, results of a few bytes would be free.
@@ -74,19 +74,26 @@ _OWNER_NEEDED_TO_CLAIM = (
 )
 
 
+class QueueRecorder(ItemRecorder, ResultRecorder, Protocol):
+    """Is told of every change in the queue that is to outlast the process."""
+
+
 class Queue:
-    """All queue items, their results, and who waits for them."""
+    """All queue items, their results, and the requests that wait for them. `claims` counts claimed items."""
 
-    __slots__ = ("_cleared", "_effects", "_limits", "_next_id", "handlers", "handover", "items", "stats")
+    __slots__ = ("_cleared", "_limits", "_next_id", "_recorder", "claims", "handlers", "items", "results", "stats")
 
-    def __init__(self, limits: QueueLimits, first_id: int, effects: Effects, wake: Wake) -> None:
+    def __init__(
+        self, limits: QueueLimits, first_id: int, recorder: QueueRecorder | None, new_later: NewLater, wake: Wake
+    ) -> None:
         self._limits = limits
         self._next_id = first_id
-        self._effects = effects
+        self._recorder = recorder
         self._cleared = Graveyard()
+        self.claims = 0
         self.stats = QueueStatsTable()
-        self.items = ItemTable(limits, effects, self.stats)
-        self.handover = Handover(limits, effects, wake)
+        self.items = ItemTable(limits, recorder, self.stats)
+        self.results = Results(limits, recorder, new_later, wake)
         self.handlers: Handlers = {
             QueueAdd: self.add,
             QueueAddAndRetrieve: self.add_and_retrieve,
@@ -102,8 +109,8 @@ class Queue:
             QueueOrphaned: self.orphaned,
             QueueToCancel: self.to_cancel,
             QueueRetrieve: self.retrieve,
-            QueueResult: self.handover.result,
-            QueueResultBlocking: self.handover.result_blocking,
+            QueueResult: self.results.result,
+            QueueResultBlocking: self.results.result_blocking,
             QueueClear: self.clear,
         }
 
@@ -136,7 +143,7 @@ class Queue:
         claims = not item.active and len(queue) - 1 < ask.concurrency and _may_claim(item, caller)
         active = _keys(queue.all_active(), item if claims else None)
         if claims:
-            self._claim(item, now_ms)
+            self._claim(item, caller, now_ms)
         payload, extra = (item.payload, item.extra) if claims else (None, None)
         row = (b"%d" % item.id, added, queue.pending_count, active, payload, extra)
         return Result(ADD_AND_RETRIEVE_COLUMNS, (row,))
@@ -144,18 +151,25 @@ class Queue:
     def retrieve(self, ask: QueueRetrieve, caller: Caller, now_ms: int) -> Result:
         """`QUEUE RETRIEVE` (§4.9). O(active items of the prefix)."""
         item = self.items.by_path.get(ask.path)
-        if item is None or item.active or item.queue.active_count >= ask.concurrency or not _may_claim(item, caller):
+        if (
+            item is None
+            or item.active
+            or item.queue.active_count >= ask.concurrency
+            or (item.exclusive and not _may_claim(item, caller))
+        ):
             return self._refuse_claim(ask.path) if ask.extended else _NOT_CLAIMED
         queue = item.queue
-        active = _keys(queue.all_active(), item)
-        self._claim(item, now_ms)
+        active = _keys(queue.all_active(), item) if queue.active_count else key_of(item.path)
+        self._claim(item, caller, now_ms)
         return Result(RETRIEVE_COLUMNS, ((item.payload, item.extra, queue.pending_count, active, b"%d" % item.id),))
 
-    def _claim(self, item: Item, now_ms: int) -> None:
+    def _claim(self, item: Item, caller: Caller, now_ms: int) -> None:
+        self.claims += 1
         stats = item.queue.stats
         stats.claimed += 1
-        stats.waited_ms += max(0, now_ms - item.created_ms)
-        self.items.claim(item, now_ms)
+        if now_ms > item.created_ms:
+            stats.waited_ms += now_ms - item.created_ms
+        self.items.claim(item, caller, now_ms)
 
     def _refuse_claim(self, path: Path) -> Result:
         """What EXTENDED tells of a claim that failed."""
@@ -165,7 +179,7 @@ class Queue:
 
     def _insert(self, ask: QueueAdd | QueueAddAndRetrieve, caller: Caller, now_ms: int) -> Item:
         """Put a new pending item."""
-        items, results, limits = self.items, self.handover.results, self._limits
+        items, results, limits = self.items, self.results.table, self._limits
         size_bytes = items.size_bytes + results.size_bytes + len(results.by_id) * RESULT_OVERHEAD_BYTES
         if len(items.by_id) >= limits.max_items or size_bytes + len(ask.payload) > limits.max_bytes:
             raise self._no_room_for(ask)
@@ -177,7 +191,7 @@ class Queue:
             ask.priority,
             now_ms,
             None if ask.orphaned_s is None else now_ms + ask.orphaned_s * SECOND_MS,
-            caller.process_id,
+            caller,
             ask.exclusive,
             ask.external_id,
         )
@@ -195,9 +209,10 @@ class Queue:
 
     def heartbeat(self, ask: QueueHeartbeat, caller: Caller, now_ms: int) -> Result:
         """`QUEUE HEARTBEAT` (§4.7). O(1)."""
-        item = self.items.find(ask.key)
+        items, key = self.items, ask.key
+        item = items.by_id.get(key) if isinstance(key, int) else items.by_path.get(key)
         if item is not None:
-            self.items.beat(item, now_ms)
+            items.beat(item, now_ms)
         return EMPTY_RESULT
 
     def merge_extra(self, ask: QueueMergeExtra, caller: Caller, now_ms: int) -> Result:
@@ -222,16 +237,17 @@ class Queue:
 
     def ack(self, ask: QueueAck, caller: Caller, now_ms: int) -> Result:
         """`QUEUE ACK` (§4.10). O(1), amortised, and O(waiters released)."""
-        item = self.items.find(ask.key)
+        items, key, value = self.items, ask.key, ask.value
+        item = items.by_id.get(key) if isinstance(key, int) else items.by_path.get(key)
         if item is None:
             return _NOT_ACKNOWLEDGED
-        if ask.value is not None:
-            growth = len(ask.value) - item.size_bytes  # the result takes the place of its own item
+        if value is not None:
+            growth = len(value) - item.size_bytes  # the result takes the place of its own item
             if growth > 0 and self._size_bytes() + growth > self._limits.max_bytes:
                 raise self._too_large("ACK", growth)
         item.queue.stats.acknowledged += 1
-        self.items.remove(item)
-        self.handover.hand_over(item, ask.value, now_ms)
+        items.remove(item)
+        self.results.hand_over(item, value, now_ms)
         return _ACKNOWLEDGED
 
     # Lists.
@@ -280,16 +296,17 @@ class Queue:
 
     def clear(self, ask: QueueClear | None, caller: Caller, now_ms: int) -> Result:
         """`QUEUE CLEAR` (§4.12): ids go on, waiters wait on. O(1); the memory is freed in ticks."""
-        self._effects.queue_cleared()
+        if self._recorder is not None:
+            self._recorder.queue_cleared()
         self.items.bury(self._cleared)
-        self.handover.clear().bury(self._cleared)
-        self.items = ItemTable(self._limits, self._effects, self.stats)
+        self.results.clear().bury(self._cleared)
+        self.items = ItemTable(self._limits, self._recorder, self.stats)
         return EMPTY_RESULT
 
     def expire(self, now_ms: int) -> None:
         """Delete what has expired by now. O(1) when nothing has."""
         self.items.expire(now_ms)
-        self.handover.results.expire(now_ms)
+        self.results.table.expire(now_ms)
 
     def tick(self, max_rows: int) -> bool:
         """Free what CLEAR left and drop queues that stayed empty; True when there is more to do."""
@@ -299,7 +316,7 @@ class Queue:
 
     def gauges(self) -> dict[str, int]:
         """Counts and bytes. O(1)."""
-        items, results = self.items, self.handover.results
+        items, results = self.items, self.results.table
         return {
             "queues": len(items.queues),
             "queue_items": len(items),
@@ -308,22 +325,22 @@ class Queue:
             "queue_bytes": items.size_bytes,
             "queue_results": len(results),
             "queue_result_bytes": results.size_bytes,
-            "waiters": self.handover.waiters.count,
+            "waiters": self.results.waiters.count,
         }
 
     def check_invariants(self) -> None:
         """Audit everything, O(n); raises AssertionError."""
         self.items.check_invariants()
-        self.handover.results.check_invariants()
-        self.handover.waiters.check_invariants()
+        self.results.table.check_invariants()
+        self.results.waiters.check_invariants()
         self.stats.check_invariants()
         assert all(id_ < self._next_id < 1 << 53 for id_ in self.items.by_id)
-        assert not self.items.by_id.keys() & self.handover.results.by_id.keys(), "an item and its result both live"
+        assert not self.items.by_id.keys() & self.results.table.by_id.keys(), "an item and its result both live"
 
     # Bounds.
 
     def _size_bytes(self) -> int:
-        return self.items.size_bytes + self.handover.results.size_bytes
+        return self.items.size_bytes + self.results.table.size_bytes
 
     def _no_room_for(self, ask: QueueAdd | QueueAddAndRetrieve) -> UserError:
         if len(self.items) >= self._limits.max_items:
@@ -342,7 +359,7 @@ class Queue:
 
 def _may_claim(item: Item, caller: Caller) -> bool:
     """Whether the caller is the one that an EXCLUSIVE item demands (§4.9, step 4)."""
-    if not item.exclusive or item.process_id == caller.process_id:
+    if not item.exclusive or item.added_by.process_id == caller.process_id:
         return True
     if caller.process_id is None:
         raise UserError(_OWNER_NEEDED_TO_CLAIM)

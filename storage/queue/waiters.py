@@ -4,111 +4,90 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from storage.engine import Outcome, Pending, RequestKey
+from storage.asking import Later
 from storage.vocabulary import KeyRef
 
 
-class Waiter(Pending):
-    """One that waits for an item by its id or by its path. `request_key` names the answer it is owed.
-
-    `earlier` and `later` chain those that wait for the same: a hundred bytes less for each than a dict of them.
-    """
-
-    __slots__ = ("earlier", "is_waiting", "key", "later", "request_key")
-
-    def __init__(self, key: KeyRef, timeout_ms: int) -> None:
-        super().__init__(timeout_ms)
-        self.key = key
-        self.request_key: RequestKey | None = None
-        self.is_waiting = False
-        self.earlier: Waiter | None = None
-        self.later: Waiter | None = None
-
-    def answer(self, outcome: Outcome) -> None:
-        """Hand the outcome over."""
-        assert self.on_outcome is not None, "nobody listens to a wait that was handed out"
-        self.on_outcome(outcome)
-
-
 class Waiters:
-    """All that wait, by what they wait for; any number for one item. Every operation on one of them is O(1).
+    """All that wait, by the item they wait for; any number for one item. Every operation on one of them is O(1).
 
-    An id is an `int` and a path is `bytes`, so one dict holds both.
+    An id is an `int` and a path is `bytes`, so one dict holds both. Those that wait for the same item are chained:
+    a hundred bytes less for each than a dict of them.
     """
 
-    __slots__ = ("_latest", "count")
+    __slots__ = ("_newest", "count")
 
     def __init__(self) -> None:
-        self._latest: dict[KeyRef, Waiter] = {}
+        self._newest: dict[KeyRef, Later] = {}
         self.count = 0
 
-    def add(self, waiter: Waiter) -> None:
-        """Let one wait that does not yet."""
-        waiter.is_waiting = True
-        earlier = self._latest.get(waiter.key)
-        if earlier is not None:
-            earlier.later = waiter
-            waiter.earlier = earlier
-        self._latest[waiter.key] = waiter
+    def add(self, later: Later, key: KeyRef) -> None:
+        """Let a request wait that does not yet."""
+        later.waits_for = key
+        older = self._newest.get(key)
+        if older is not None:
+            older.newer = later
+            later.older = older
+        self._newest[key] = later
         self.count += 1
 
-    def remove(self, waiter: Waiter) -> bool:
+    def remove(self, later: Later) -> bool:
         """End a wait; False if it has ended before."""
-        if not waiter.is_waiting:
+        key = later.waits_for
+        if key is None:
             return False
-        earlier, later = waiter.earlier, waiter.later
-        if earlier is not None:
-            earlier.later = later
-        if later is not None:
-            later.earlier = earlier
-        elif earlier is not None:
-            self._latest[waiter.key] = earlier
+        older, newer = later.older, later.newer
+        if older is not None:
+            older.newer = newer
+        if newer is not None:
+            newer.older = older
+        elif older is not None:
+            self._newest[key] = older
         else:
-            del self._latest[waiter.key]
-        self._end(waiter)
+            del self._newest[key]
+        self._end(later)
         return True
 
-    def pop(self, key: KeyRef) -> list[Waiter]:
-        """End all waits for one id or path; returns them in the order they began. O(waiters returned)."""
-        latest = self._latest.pop(key, None)
-        if latest is None:
+    def pop(self, key: KeyRef) -> list[Later]:
+        """End all waits for one id or path; returns them in the order they began. O(requests returned)."""
+        newest = self._newest.pop(key, None)
+        if newest is None:
             return []
-        waiters = [*_chain(latest)]
-        waiters.reverse()
-        for waiter in waiters:
-            self._end(waiter)
-        return waiters
+        waiting = [*_chain(newest)]
+        waiting.reverse()
+        for later in waiting:
+            self._end(later)
+        return waiting
 
     def keys(self) -> Iterator[KeyRef]:
-        """What each waits for. It may be read in slices: those that come or end meanwhile may be left out."""
-        for latest in list(self._latest.values()):
-            for waiter in _chain(latest):
-                yield waiter.key
+        """What each waits for. It may be read in slices: waits that begin or end meanwhile may be left out."""
+        for newest in list(self._newest.values()):
+            for later in _chain(newest):
+                if later.waits_for is not None:
+                    yield later.waits_for
 
-    def pop_all(self) -> list[Waiter]:
-        """End all waits. O(waiters)."""
-        return [waiter for key in list(self._latest) for waiter in self.pop(key)]
+    def pop_all(self) -> list[Later]:
+        """End all waits. O(waits)."""
+        return [later for key in list(self._newest) for later in self.pop(key)]
 
-    def _end(self, waiter: Waiter) -> None:
-        waiter.is_waiting = False
-        waiter.earlier = waiter.later = None
+    def _end(self, later: Later) -> None:
+        later.waits_for = later.older = later.newer = None
         self.count -= 1
 
     def check_invariants(self) -> None:
         """Audit the count and the chains, O(n); raises AssertionError."""
         count = 0
-        for key, latest in self._latest.items():
-            assert latest.later is None
-            for waiter in _chain(latest):
-                assert waiter.is_waiting
-                assert waiter.key == key
-                assert waiter.earlier is None or waiter.earlier.later is waiter
+        for key, newest in self._newest.items():
+            assert newest.newer is None
+            for later in _chain(newest):
+                assert later.waits_for == key
+                assert later.older is None or later.older.newer is later
                 count += 1
         assert count == self.count
 
 
-def _chain(latest: Waiter) -> Iterator[Waiter]:
-    waiter: Waiter | None = latest
-    while waiter is not None:
-        yield waiter
-        waiter = waiter.earlier
+def _chain(newest: Later) -> Iterator[Later]:
+    later: Later | None = newest
+    while later is not None:
+        yield later
+        later = later.older

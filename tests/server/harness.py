@@ -11,25 +11,37 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from cubequeue_server.access.credentials import Credentials
-from cubequeue_server.server import Server, ServerOptions, SqlEngine
-from storage.engine import Caller, Pending, Reply, RequestKey
+from cubequeue_server.requests.ask import Ask
+from cubequeue_server.requests.outbox import Outbox
+from cubequeue_server.router import Router
+from cubequeue_server.server import Server, ServerOptions
+from storage.asking import Caller, Later
+from storage.engine import Engine, Store
+from storage.journal import rows
+from storage.journal.host import Host
+from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.vocabulary import Columns, ColumnType, OtherSql, Result, Statement, SysForeign
+from storage.stateless import Stateless
+from storage.vocabulary import Columns, ColumnType, RequestKey, Result, Statement
+from tests.storage.journal.restarting import RowsEngine
 
 FIRST_ID = 1000
 
 
-def answer_one(_statement: OtherSql | SysForeign, _now_ms: int) -> Result:
+class AnswersOne(Stateless):
     """An SQL engine that always knows."""
-    return Result(Columns(("one", ColumnType.INT)), ((1,),))
+
+    def execute(
+        self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
+    ) -> Result | Later:
+        return Result(Columns(("one", ColumnType.INT)), ((1,),))
 
 
-class WatchedStore(MemoryStore):
-    """The in-memory store, with a record of what the shell told it."""
+class Watched:
+    """A record of what the shell told a store."""
 
     def __init__(self) -> None:
-        super().__init__(QueueLimits(), CacheLimits(), AnswerLimits(), FIRST_ID, random.Random(7).random)
         self.executed: list[Statement] = []
         self.callers: list[Caller] = []
         self.keys: list[RequestKey | None] = []
@@ -37,12 +49,24 @@ class WatchedStore(MemoryStore):
         self.undelivered: list[RequestKey] = []
         self.ticks = 0
 
-    def execute(
-        self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
-    ) -> Reply | Pending:
+    def note(self, statement: Statement, caller: Caller, request_key: RequestKey | None) -> None:
         self.executed.append(statement)
         self.callers.append(caller)
         self.keys.append(request_key)
+
+
+class WatchedStore(MemoryStore, Watched):
+    """The in-memory store, watched."""
+
+    def __init__(self) -> None:
+        Watched.__init__(self)
+        draw = random.Random(7).random
+        MemoryStore.__init__(self, QueueLimits(), CacheLimits(), AnswerLimits(), FIRST_ID, draw, Ask)
+
+    def execute(
+        self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
+    ) -> Result | Later:
+        self.note(statement, caller, request_key)
         return super().execute(statement, caller, request_key, now_ms)
 
     def confirm_delivered(self, request_keys: list[RequestKey]) -> None:
@@ -58,46 +82,72 @@ class WatchedStore(MemoryStore):
         return super().tick(now_ms, max_rows)
 
 
-class SlowDurableStore(WatchedStore):
-    """A store whose effects are durable only when the test says so."""
+class SlowDurableStore(JournaledStore, Watched):
+    """A strict store on rows in memory whose effects are durable only when the test says so. Made in a running loop."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._durable_seq = 0
-        self._callbacks: list[Callable[[], None]] = []
+        Watched.__init__(self)
+        loop = asyncio.get_running_loop()
+        self.rows = RowsEngine({rows.NEXT_ID_KEY: rows.encode(FIRST_ID), rows.SCHEMA_KEY: rows.encode(rows.SCHEMA)})
+        self.outbox = Outbox(loop)
+
+        def fail(reason: str) -> None:
+            raise AssertionError(reason)
+
+        host = Host(
+            loop.call_soon,
+            lambda delay_ms, callback: loop.call_later(delay_ms / 1000, callback),
+            lambda work, then: loop.call_soon(lambda: (work(), then())),
+            self.outbox.batch,
+            lambda: 0,
+            random.Random(7).random,
+            fail,
+            Ask,
+        )
+        limits = (QueueLimits(), CacheLimits(), AnswerLimits())
+        JournaledStore.__init__(
+            self,
+            self.rows,  # type: ignore[arg-type]  # its methods are the database's
+            *limits,
+            host,
+            lambda _seq: None,
+            Durability.STRICT,
+            Durability.STRICT,
+        )
 
     @property
-    def durable_seq(self) -> int:
-        return self._durable_seq
-
-    def on_durable(self, callback: Callable[[], None]) -> None:
-        self._callbacks.append(callback)
+    def applied_seq(self) -> int:
+        return self._recorder.seq
 
     def sync(self, seq: int | None = None) -> None:
         """Everything up to `seq`, or all, is durable now."""
-        self._durable_seq = self.applied_seq if seq is None else seq
-        for callback in self._callbacks:
-            callback()
+        self._writer._commit()
+        self.synced(self.applied_seq if seq is None else seq)
+
+    def execute(
+        self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
+    ) -> Result | Later:
+        self.note(statement, caller, request_key)
+        return super().execute(statement, caller, request_key, now_ms)
+
+    def mark_undelivered(self, request_key: RequestKey) -> None:
+        self.undelivered.append(request_key)
+        super().mark_undelivered(request_key)
 
 
 @asynccontextmanager
 async def serving(
-    store: WatchedStore | None = None,
-    sql: SqlEngine = answer_one,
+    store: Store | None = None,
+    sql: Engine | None = None,
     *,
     credentials: Credentials | None = None,
     tls: ssl.SSLContext | None = None,
     **options: Any,
 ) -> AsyncIterator[Server]:
     """A started server; stopped in the end, whatever happens."""
-    server = Server(
-        ServerOptions(**options),
-        store if store is not None else WatchedStore(),
-        sql,
-        time.time_ns,
-        credentials=credentials,
-        tls=tls,
-    )
+    router = Router(WatchedStore() if store is None else store, AnswersOne() if sql is None else sql)
+    outbox = store.outbox if isinstance(store, SlowDurableStore) else Outbox(asyncio.get_running_loop())
+    server = Server(ServerOptions(**options), router, outbox, time.time_ns, credentials=credentials, tls=tls)
     await server.start()
     try:
         yield server

@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Final
 
 from cubequeue_server.engines.sql.fixed import answer_by_words, answer_foreign, answer_startup
 from cubequeue_server.engines.sql.shapes import answer_shape
-from storage.engine import Pending
-from storage.errors import UserError
-from storage.vocabulary import OtherSql, Result, SysForeign
+from storage.asking import Caller, Later, NewLater
+from storage.engine import Inspectable
+from storage.errors import InternalError, UserError
+from storage.stateless import Stateless
+from storage.vocabulary import OtherSql, RequestKey, Result, Statement, SysForeign
 
 if TYPE_CHECKING:
     from cubequeue_server.engines.sql.database import Database
     from cubequeue_server.engines.sql.plan import Plan
-    from cubequeue_server.engines.sql.table_selects import Tables, TableSelects
+    from cubequeue_server.engines.sql.table_selects import TableSelects
 
 _MAX_PLANS: Final = 256
 _MAX_REMEMBERED_BYTES: Final = 4_096
 _LEADING_WORDS: Final = 4
 
 
-class SqlEngine:
+class SqlEngine(Stateless):
     """Answers statements. Not for several threads, but for `prepare`, which may run in one of its own.
 
     `tables` are those of the store; a SELECT over them may take `time_limit_s`. The evaluation of SELECTs takes no more
@@ -34,8 +36,13 @@ class SqlEngine:
     """
 
     def __init__(
-        self, tables: Tables | None = None, time_limit_s: float = 120.0, max_heap_bytes: int = 128 << 20
+        self,
+        new_later: NewLater,
+        tables: Inspectable | None = None,
+        time_limit_s: float = 120.0,
+        max_heap_bytes: int = 128 << 20,
     ) -> None:
+        self._new_later = new_later
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
         self._database: Database | None = None
         self._tables = tables
@@ -50,7 +57,9 @@ class SqlEngine:
         importlib.import_module("cubequeue_server.engines.sql.compiler").compile_select(source)
         importlib.import_module("cubequeue_server.engines.sql.table_selects")
 
-    def execute(self, statement: OtherSql | SysForeign, now_ms: int) -> Result | Pending:
+    def execute(
+        self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
+    ) -> Result | Later:
         """The result; `now_ms` is the time that NOW() and UNIX_TIMESTAMP() tell.
 
         A SELECT that reads the store's tables is answered later, on the running loop. Raises UserError for what
@@ -59,6 +68,8 @@ class SqlEngine:
         """
         if isinstance(statement, SysForeign):
             return answer_foreign(statement.text)
+        if not isinstance(statement, OtherSql):
+            raise InternalError(f"{type(statement).__name__} is not SQL")
         text = statement.text
         known = answer_shape(text, now_ms) or answer_startup(text)
         if known is not None:
@@ -92,7 +103,7 @@ class SqlEngine:
         if self._table_selects is not None:
             self._table_selects.stop()
 
-    def _run(self, plan: Plan, now_ms: int) -> Result | Pending:
+    def _run(self, plan: Plan, now_ms: int) -> Result | Later:
         if plan.reads:
             return self._selects().begin(plan, now_ms)
         if self._database is None:
@@ -111,5 +122,5 @@ class SqlEngine:
         if self._table_selects is None:
             from cubequeue_server.engines.sql.table_selects import TableSelects  # noqa: PLC0415
 
-            self._table_selects = TableSelects(self._tables, self._time_limit_s, self._max_heap_bytes)
+            self._table_selects = TableSelects(self._new_later, self._tables, self._time_limit_s, self._max_heap_bytes)
         return self._table_selects

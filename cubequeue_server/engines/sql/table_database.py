@@ -16,8 +16,8 @@ from cubequeue_server.engines.sql.scalars import Value
 from cubequeue_server.engines.sql.tables import LARGE_COLUMNS, stored_name
 from protocol.cells import hex_text
 from storage.errors import UserError
-from storage.system_tables import SYSTEM_COLUMNS, Row, SystemTable
-from storage.vocabulary import Binary, Cell
+from storage.system_tables import SYSTEM_COLUMNS, SystemTable
+from storage.vocabulary import Binary, Cell, Row
 
 MAX_ROWS: Final = 200_000
 

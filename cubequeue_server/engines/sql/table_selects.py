@@ -16,13 +16,15 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Protocol
+from typing import Final
 
 from cubequeue_server.engines.sql.plan import Plan
 from cubequeue_server.engines.sql.table_database import TableDatabase
-from storage.engine import Outcome, Pending, Reply
+from cubequeue_server.requests.ask import settle
+from storage.asking import Later, NewLater, Outcome
+from storage.engine import Inspectable
 from storage.errors import InternalError, StatementError, UserError
-from storage.system_tables import SystemTable, TableReading
+from storage.system_tables import SystemTable
 from storage.vocabulary import Cell, Result
 
 _log = logging.getLogger(__name__)
@@ -37,21 +39,11 @@ _ASK_FOR_LESS: Final = "ask for fewer columns, or rows with LIMIT"
 _STOPPED: Final = "SELECT was ended: the server stops"
 
 
-class Tables(Protocol):
-    """Whose rows are read: the store."""
-
-    @property
-    def applied_seq(self) -> int:
-        """The commit sequence number of what was read last."""
-
-    def read_table(self, table: SystemTable) -> TableReading:
-        """Begin to read a table."""
-
-
 class TableSelects:
     """Answers SELECTs that read tables. `time_limit_s` is for each, from the start of its own reading."""
 
-    def __init__(self, tables: Tables, time_limit_s: float, max_heap_bytes: int) -> None:
+    def __init__(self, new_later: NewLater, tables: Inspectable, time_limit_s: float, max_heap_bytes: int) -> None:
+        self._new_later = new_later
         self._tables = tables
         self._time_limit_s = time_limit_s
         self._max_heap_bytes = max_heap_bytes
@@ -61,17 +53,17 @@ class TableSelects:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopped = False
 
-    def begin(self, plan: Plan, now_ms: int) -> Pending:
+    def begin(self, plan: Plan, now_ms: int) -> Later:
         """Answer later, on the running loop. Raises UserError when too many wait already."""
         if self._is_stopped:
             raise UserError(_STOPPED)
         if len(self._tasks) >= _MAX_WAITING:
             raise UserError(f"{_MAX_WAITING} SELECTs wait to be evaluated already")
-        pending = Pending(None)
-        task = asyncio.get_running_loop().create_task(self._answer(pending, plan, now_ms))
+        later = self._new_later(None)
+        task = asyncio.get_running_loop().create_task(self._answer(later, plan, now_ms))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return pending
+        return later
 
     def stop(self) -> None:
         """Answer all with an error, soon, and let the thread go."""
@@ -83,7 +75,7 @@ class TableSelects:
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _answer(self, pending: Pending, plan: Plan, now_ms: int) -> None:
+    async def _answer(self, later: Later, plan: Plan, now_ms: int) -> None:
         outcome: Outcome
         try:
             async with self._turn:
@@ -95,20 +87,21 @@ class TableSelects:
         except Exception as error:  # one statement must not take others down
             _log.exception("a SELECT failed unexpectedly")
             outcome = InternalError(f"unexpected {type(error).__name__}, see the log of cubequeue")
-        if pending.on_outcome is not None:
-            pending.on_outcome(outcome)
+        later.done(outcome)
 
-    async def _select(self, plan: Plan, now_ms: int) -> Reply:
+    async def _select(self, plan: Plan, now_ms: int) -> Result:
         loop = asyncio.get_running_loop()
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "select")
         database = self._database = TableDatabase(plan, self._time_limit_s, self._max_heap_bytes)
         try:
+            losses = self._tables.losses
             for table in plan.reads:
                 await self._load(database, table)
-            seq = self._tables.applied_seq
             await loop.run_in_executor(self._thread, database.evaluate, now_ms)
-            return Reply(Result(plan.columns, await self._rows(database)), seq)
+            rows = await self._rows(database)
+            await settle(self._tables, losses)
+            return Result(plan.columns, rows)
         finally:
             self._database = None
             database.cancel()
@@ -121,11 +114,9 @@ class TableSelects:
             self._thread.submit(call)
 
     async def _load(self, database: TableDatabase, table: SystemTable) -> None:
-        reading = self._tables.read_table(table)
-        await asyncio.sleep(0)  # to begin took its own time
         pause = _Pause()
-        while not reading.is_done:
-            database.insert(table, reading.read(_ROWS_AT_ONCE))
+        async for rows in self._tables.read_table(table):
+            database.insert(table, rows)
             await pause.when_due()
 
     async def _rows(self, database: TableDatabase) -> list[tuple[Cell, ...]]:

@@ -15,7 +15,7 @@ from cubequeue_server.observe.histogram import Histogram, count, cumulative, sum
 from cubequeue_server.observe.metrics.families import OF_COUNTERS, OF_COUNTERS_NOW, OF_STORE, OF_STORE_NOW, Family
 from cubequeue_server.observe.metrics.sources import Sources
 from cubequeue_server.version import __version__
-from storage.queue.stats import QueueFigures
+from storage.queue.stats import QueueFigures, QueueStats
 from storage.vocabulary import Statement
 
 # Powers of two of nanoseconds: 1 µs to 17 s for work, 1 ms to 73 min for waiting and the loop.
@@ -29,13 +29,14 @@ class Exposition(Collector):
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
         self._queues: list[tuple[str, QueueFigures]] = []
+        self._totals: Mapping[str, QueueStats] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    def text(self, queues: list[tuple[str, QueueFigures]]) -> bytes:
-        """The exposition, a few milliseconds of work; `queues` comes from `Sources.queues`."""
-        self._queues = queues
+    def text(self, queues: list[tuple[str, QueueFigures]], totals: Mapping[str, QueueStats]) -> bytes:
+        """The exposition, a few milliseconds of work, from `Sources.queues` and `Sources.queue_totals`."""
+        self._queues, self._totals = queues, totals
         return generate_latest(self._registry)
 
     def describe(self) -> Iterable[Metric]:
@@ -61,9 +62,10 @@ class Exposition(Collector):
             "Log lines lost for want of a reader.",
             value=sources.log_lines_dropped(),
         )
-        lag = sources.store.applied_seq - sources.store.durable_seq
         yield GaugeMetricFamily(
-            "cubequeue_journal_lag", "Changes applied and not yet as durable as promised.", value=lag
+            "cubequeue_journal_lag",
+            "Changes applied and not yet as durable as promised.",
+            value=gauges.get("journal_lag", 0),
         )
         yield _by_command(
             "cubequeue_command_seconds",
@@ -115,7 +117,7 @@ class Exposition(Collector):
             "Items that left, by reason; stalled, orphaned and manual ones were cancelled.",
             labels=["queue", "reason"],
         )
-        for name, queue in self._sources.queue_totals().items():
+        for name, queue in self._totals.items():
             added.add_metric([name], queue.added)
             claimed.add_metric([name], queue.claimed)
             waited.add_metric([name], queue.waited_ms / 1000)

@@ -27,5 +27,5 @@ class MetricsPage:
         if self._exposition is None:
             module = await asyncio.to_thread(import_module, "cubequeue_server.observe.metrics.exposition")
             self._exposition = module.Exposition(self._sources)
-        queues = await self._sources.queues()
-        return Answer(200, self._exposition.text(queues), CONTENT_TYPE)
+        queues, totals = await self._sources.queues(), await self._sources.queue_totals()
+        return Answer(200, self._exposition.text(queues, totals), CONTENT_TYPE)

@@ -6,7 +6,6 @@ import asyncio
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from cubequeue_server.observe.counters import Counters
@@ -21,7 +20,6 @@ MAX_DEEPEST_QUEUES: Final = 100
 
 OTHER: Final = "other"
 
-_SLICE: Final = 200  # queues between two turns of the loop: half a millisecond
 _MAX_LABEL: Final = 200
 
 
@@ -38,16 +36,15 @@ class Sources:
 
     async def queues(self) -> list[tuple[str, QueueFigures]]:
         """How the deepest queues stand, by their label, and all others as one. In slices, so that others get turns."""
-        figures = iter(self.store.queue_figures(self.now_ms()))
         deepest = Deepest(MAX_DEEPEST_QUEUES)
-        while part := list(islice(figures, _SLICE)):
+        async for part in self.store.queue_figures(self.now_ms()):
             deepest.add(part)
             await asyncio.sleep(0)
         return deepest.labelled()
 
-    def queue_totals(self) -> Mapping[str, QueueStats]:
+    async def queue_totals(self) -> Mapping[str, QueueStats]:
         """What happened in each queue that has a name, and in all others. O(names)."""
-        stats = self.store.queue_stats()
+        stats = await self.store.queue_stats()
         return {**{label(prefix): each for prefix, each in stats.named.items()}, OTHER: stats.other}
 
 

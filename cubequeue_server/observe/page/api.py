@@ -10,7 +10,6 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from itertools import islice
 from typing import Any, Final, Protocol
 
 from cubequeue_server.observe.histogram import count
@@ -19,12 +18,14 @@ from cubequeue_server.observe.metrics.sources import OTHER, Sources, label
 from cubequeue_server.observe.page.files import SECURITY_HEADERS
 from cubequeue_server.observe.page.readable import readable
 from cubequeue_server.observe.status import Answer, PageRequest, Route
+from cubequeue_server.requests.ask import settle
 from cubequeue_server.version import __version__
+from storage.asking import ANYBODY, Caller, Outcome
 from storage.cache.entry import row_bytes
-from storage.engine import ANYBODY, Caller, Outcome, Reply
+from storage.errors import StatementError
 from storage.queue.stats import QueueFigures, QueueStats
-from storage.system_tables import Row, SystemTable
-from storage.vocabulary import Path, QueueCancel, Statement
+from storage.system_tables import SystemTable
+from storage.vocabulary import Path, QueueCancel, Result, Row, Statement
 
 _SLICE: Final = 500  # rows between two turns of the loop: half a millisecond
 _DEFAULT_ROWS: Final = 25
@@ -74,10 +75,10 @@ class PageApi:
         sources = self._sources
         figures = await sources.queues()
         waiting = await self._waiting()
-        totals = sources.queue_totals()
+        totals = await sources.queue_totals()
         by_name: dict[str, QueueFigures | None] = {**dict.fromkeys(totals), **dict(figures)}
         queues = [_queue(name, queue, totals.get(name), waiting) for name, queue in by_name.items()]
-        counters = sources.counters
+        counters, gauges = sources.counters, sources.store.gauges()
         return _json(
             {
                 "version": __version__,
@@ -88,16 +89,15 @@ class PageApi:
                 "executed": sum(map(count, counters.durations.values())),
                 "bytes_in": counters.bytes_in,
                 "bytes_out": counters.bytes_out,
-                "journal_lag": sources.store.applied_seq - sources.store.durable_seq,
-                "gauges": sources.store.gauges(),
+                "journal_lag": gauges.get("journal_lag", 0),
+                "gauges": gauges,
                 "queues": sorted(queues, key=lambda each: (-each["pending"] - each["active"], each["name"])),
             }
         )
 
     async def _waiting(self) -> Counter[str]:
         counted: Counter[str] = Counter()
-        prefixes = iter(self._sources.store.waited_prefixes())
-        while part := list(islice(prefixes, _SLICE)):
+        async for part in self._sources.store.waited_prefixes():
             counted.update(label(prefix) for prefix in part if prefix is not None)
             await asyncio.sleep(0)
         return counted
@@ -155,18 +155,20 @@ class PageApi:
         return _json({"rows": rows, "offset": offset, "next": offset + limit if has_more else None})
 
     async def _rows(self, table: SystemTable) -> AsyncIterator[Row]:
-        reading = self._sources.store.read_table(table)
-        while not reading.is_done:
-            for row in reading.read(_SLICE):
+        store = self._sources.store
+        losses = store.losses
+        async for rows in store.read_table(table):
+            for row in rows:
                 yield row
             await asyncio.sleep(0)
+        await settle(store, losses)
 
     # Cache
 
     async def cache(self, _request: PageRequest) -> Answer:
         """The largest prefixes of the cache with size, entries, and what GET found. O(entries) every 5 s, in slices."""
         sizes = await self._sizes()
-        totals = self._sources.store.cache_totals()
+        totals = await self._sources.store.cache_totals()
         prefixes = {**{prefix: [0, 0] for prefix in totals.named}, **sizes}
         largest = heapq.nlargest(_MAX_PREFIXES, prefixes.items(), key=lambda each: each[1][1])
         rows = []
@@ -218,9 +220,10 @@ class PageApi:
 
         self._executor.call(QueueCancel(path), ANYBODY, tell)
         answer = await outcome
-        if not isinstance(answer, Reply):
+        if isinstance(answer, StatementError):
             return _json({"error": answer.wire_text}, 409)
-        is_gone = bool(answer.result.rows)
+        assert isinstance(answer, Result)
+        is_gone = bool(answer.rows)
         log_event(_log, logging.WARNING, "item cancelled on the page", {"key": path, "was_there": is_gone})
         return _json({"cancelled": is_gone})
 
@@ -247,7 +250,8 @@ def _queue(name: str, figures: QueueFigures | None, totals: QueueStats | None, w
 
 
 def _item(row: Row) -> dict[str, Any]:
-    key, prefix, created_ms, status, priority, heartbeat_ms, orphaned_ms, value, extra, owner, exclusive, external = row
+    key, prefix, created_ms, status, priority, heartbeat_ms, orphaned_ms, value, extra, *rest = row
+    owner, exclusive, external, claimed_by, claimed_peer = rest
     assert isinstance(key, bytes)
     return {
         "item": _encoded(_path(prefix, key)),
@@ -258,6 +262,8 @@ def _item(row: Row) -> dict[str, Any]:
         "heartbeat_ms": heartbeat_ms,
         "orphaned_ms": orphaned_ms,
         "owner": _text(owner),
+        "claimed_by": _text(claimed_by),
+        "claimed_peer": _text(claimed_peer),
         "is_exclusive": exclusive,
         "external_id": _text(external),
         "payload": _readable(value),

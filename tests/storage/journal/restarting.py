@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from random import Random
 
 from sortedcontainers import SortedDict
 
+from storage.asking import Caller, Later
 from storage.cache.totals import PrefixTotalsTable
-from storage.engine import Caller, Pending, Reply, RequestKey
 from storage.journal import rows
 from storage.journal.aside import InThread
 from storage.journal.errors import BusyError, JournalError
+from storage.journal.host import Host
 from storage.journal.recorder import Group
-from storage.journal.store import Durability, JournaledStore, Surroundings
+from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.queue.items import Item
 from storage.queue.results import StoredResult
 from storage.queue.stats import QueueFigures, QueueStatsTable
-from storage.system_tables import SystemTable, TableReading
-from storage.vocabulary import CacheIncr, CacheSet, Result, Statement
+from storage.system_tables import SystemTable
+from storage.table_readings import TableReading
+from storage.vocabulary import CacheIncr, CacheSet, Effect, RequestKey, Result, Statement
+from storage.vocabulary import Path as QueuePath
+from tests.asking import Told
 
 WRITES_A_LOG = 50
 
@@ -65,7 +69,7 @@ class RowsEngine:
         self.log_writes += 1
 
     @property
-    def is_log_due(self) -> bool:
+    def is_log_due(self) -> bool:  # an attribute of the database
         return self.log_writes >= WRITES_A_LOG
 
     def begin_log(self) -> None:
@@ -116,7 +120,10 @@ class Turns:
     def __init__(self) -> None:
         self._due: deque[Callable[[], None]] = deque()
 
-    def later(self, callback: Callable[[], None], _delay_ms: int) -> None:
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._due.append(callback)
+
+    def call_later(self, _delay_ms: int, callback: Callable[[], None]) -> None:
         self._due.append(callback)
 
     def __len__(self) -> int:
@@ -149,7 +156,7 @@ def opened(
 
     def done_at_once(work: Callable[[], None], then: Callable[[], None]) -> None:
         work()
-        turns.later(then, 0)
+        turns.call_soon(then)
 
     def fail(reason: str) -> None:
         raise AssertionError(reason)
@@ -159,10 +166,24 @@ def opened(
         queue or QueueLimits(),
         cache or CacheLimits(),
         answers or AnswerLimits(),
-        Surroundings(turns.later, in_thread or done_at_once, lambda: now_ms, Random(0).random, fail),
+        host(turns, in_thread or done_at_once, fail, now_ms=now_ms),
         sync,
         durability,
         cache_durability,
+    )
+
+
+def host(turns: Turns, in_thread: InThread, fail: Callable[[str], None], *, now_ms: int = 0) -> Host:
+    """A process by hand: everything waits for `turns`, and time stands still."""
+    return Host(
+        turns.call_soon,
+        turns.call_later,
+        in_thread,
+        lambda complete: complete(),
+        lambda: now_ms,
+        Random(0).random,
+        fail,
+        Told,
     )
 
 
@@ -185,7 +206,6 @@ class RestartingStore:
         )
         self._statements = 0
         self._may_restart = cache == CacheLimits()  # the order of uses, which eviction follows, is not kept
-        self._seq = 0
         self._is_executing = False
         self._now_ms = 0
         self._written: set[bytes] = set()
@@ -195,14 +215,11 @@ class RestartingStore:
     def _opened(self) -> JournaledStore:
         queue, cache, answers = self._limits
         store = opened(self._database, self._turns, queue=queue, cache=cache, answers=answers)
-        store._recorder.seq += self._seq
-        store.durable_seq = store._recorder.seq
         self._turns.all()
         return store
 
     def _restart(self) -> None:
         before = everything(self._store)
-        self._seq = self._store.applied_seq
         self._database = RowsEngine(dict(self._database.content))
         self._store = self._opened()
         self._store._memory.cache.see(self._now_ms)  # as a start at this time does
@@ -211,28 +228,15 @@ class RestartingStore:
             assert after[what] == held, what
         self.restarts += 1
 
-    @property
-    def applied_seq(self) -> int:
-        return self._store.applied_seq
-
-    @property
-    def durable_seq(self) -> int:
-        return self._store.durable_seq
-
-    def on_durable(self, callback: Callable[[], None]) -> None:
-        """Everything is durable when `execute` returns."""
-
-    def on_failed(self, callback: Callable[[str, int], None]) -> None:
-        """Nothing fails here."""
-
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
-    ) -> Reply | Pending:
+    ) -> Result | Later:
         if self._is_executing:  # a waiter that asks when it is woken
-            outcome = self._store.execute(statement, caller, request_key, now_ms)
+            later = self._store.execute(statement, caller, request_key, now_ms)
             self._turns.all()
-            return outcome
-        if statement.has_effects:  # a restart ahead of reads, which look at each tick, would undo what the tick did
+            return later
+        if statement.effect is not Effect.NONE:
+            # A restart ahead of reads, which look at each tick, would undo what the tick did.
             self._statements += 1
             if self._may_restart and self._statements % self._every == 0 and not self._store.gauges()["waiters"]:
                 self._restart()
@@ -253,11 +257,13 @@ class RestartingStore:
                 self._may_restart = False
             self._written.add(statement.path)
 
-    def give_up(self, pending: Pending, now_ms: int) -> None:
-        self._store.give_up(pending, now_ms)
+    def give_up(self, later: Later, now_ms: int) -> None:
+        self._store.give_up(later, now_ms)
+        self._turns.all()
 
     def end_waits(self, now_ms: int) -> None:
         self._store.end_waits(now_ms)
+        self._turns.all()
 
     def confirm_delivered(self, request_keys: list[RequestKey]) -> None:
         self._may_restart = False
@@ -278,17 +284,22 @@ class RestartingStore:
     def read_table(self, table: SystemTable) -> TableReading:
         return self._store.read_table(table)
 
-    def queue_stats(self) -> QueueStatsTable:
-        return self._store.queue_stats()
+    losses = 0
 
-    def queue_figures(self, now_ms: int) -> Iterable[QueueFigures]:
+    def settled(self, losses: int) -> Later | None:
+        return self._store.settled(losses)
+
+    async def queue_stats(self) -> QueueStatsTable:
+        return await self._store.queue_stats()
+
+    def queue_figures(self, now_ms: int) -> AsyncIterator[list[QueueFigures]]:
         return self._store.queue_figures(now_ms)
 
-    def waited_prefixes(self) -> Iterable[bytes | None]:
+    def waited_prefixes(self) -> AsyncIterator[list[QueuePath | None]]:
         return self._store.waited_prefixes()
 
-    def cache_totals(self) -> PrefixTotalsTable:
-        return self._store.cache_totals()
+    async def cache_totals(self) -> PrefixTotalsTable:
+        return await self._store.cache_totals()
 
     def check_invariants(self) -> None:
         self._store.check_invariants()
@@ -301,7 +312,7 @@ def everything(store: JournaledStore) -> dict[str, object]:
     return {
         "next id": memory.queue.next_id,
         "items": [_fields(item, "queue") for item in memory.queue.items.by_id.values()],
-        "results": sorted(_fields(result, "older", "newer") for result in memory.queue.handover.results.by_id.values()),
+        "results": sorted(_fields(result, "older", "newer") for result in memory.queue.results.table.by_id.values()),
         "entries": sorted((entry.path, entry.value, entry.expires_ms) for entry in memory.cache._entries.values()),
         # Those of statements that changed nothing are not written.
         "answers": sorted((key, _same(a[0]), a[1]) for group in groups for key, a in group.items() if a[3] is not None),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Final
 
-from storage.engine import Pending
+from cubequeue_server.requests.ask import Ask
 
 TICK_S: Final = 0.01
 _TICKS_PER_S: Final = 100
@@ -18,8 +18,8 @@ _MAX_WAIT_MS: Final = 3_600_000
 _MAX_EMPTY_TICKS: Final = 10_000
 
 
-class Waits:
-    """Gives each `Pending` up after its `timeout_ms`, at most one tick late, on the loop's monotonic clock.
+class TimingWheel:
+    """Gives each `Ask` up after its `timeout_ms`, at most one tick late, on the loop's monotonic clock.
 
     `add` and `cancel` are O(1) but for the first wait of a tick, which is O(log ticks). One timer of the loop serves
     all.
@@ -27,10 +27,10 @@ class Waits:
 
     __slots__ = ("_by_tick", "_empty_ticks", "_give_up", "_loop", "_newest_tick", "_ticks", "_timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, give_up: Callable[[list[Pending]], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, give_up: Callable[[list[Ask]], None]) -> None:
         self._loop = loop
         self._give_up = give_up
-        self._by_tick: dict[int, dict[Pending, None]] = {}
+        self._by_tick: dict[int, dict[Ask, None]] = {}
         self._ticks: list[int] = []  # a heap of the keys of `_by_tick`
         self._empty_ticks = 0  # since they were dropped last; one that came and went twice counts twice
         self._newest_tick = 0
@@ -39,8 +39,8 @@ class Waits:
     def __len__(self) -> int:
         return sum(map(len, self._by_tick.values()))
 
-    def add(self, pending: Pending, timeout_ms: int) -> int:
-        """Returns the tick that `cancel` wants."""
+    def add(self, ask: Ask, timeout_ms: int) -> None:
+        """Give the request up after so long, unless it is cancelled before."""
         timeout_s = min(timeout_ms, _MAX_WAIT_MS) / 1000
         tick = int((self._loop.time() + timeout_s) * _TICKS_PER_S) + 1  # never early
         waiting = self._by_tick.get(tick)
@@ -49,17 +49,17 @@ class Waits:
             heappush(self._ticks, tick)
             if self._ticks[0] == tick:
                 self._schedule()
-        waiting[pending] = None
+        waiting[ask] = None
         if tick != self._newest_tick:
             self._newest_tick = tick
-        return self._newest_tick  # one number object for all that end with it
+        ask.tick = self._newest_tick  # one number object for all that end with it
 
-    def cancel(self, pending: Pending, tick: int) -> None:
-        """Forget `pending`, if it is still there."""
-        waiting = self._by_tick.get(tick)
+    def cancel(self, ask: Ask) -> None:
+        """Forget the request, if it is still there."""
+        waiting = self._by_tick.get(ask.tick)
         if waiting is None:
             return
-        waiting.pop(pending, None)
+        waiting.pop(ask, None)
         if not waiting:
             self._empty_ticks += 1
             if self._empty_ticks >= _MAX_EMPTY_TICKS:
@@ -86,7 +86,7 @@ class Waits:
 
     def _run(self) -> None:
         now_tick = int(self._loop.time() * _TICKS_PER_S)
-        due: list[Pending] = []
+        due: list[Ask] = []
         while self._ticks and self._ticks[0] <= now_tick:
             due.extend(self._by_tick.pop(heappop(self._ticks)))
         self._timer = None

@@ -3,42 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
-from storage.effects import Effects
-from storage.engine import Caller, Pending
+from storage.asking import Caller, Later, NewLater
 from storage.errors import UserError
 from storage.limits import QueueLimits
 from storage.queue.items import Item
-from storage.queue.results import ResultTable, StoredResult
-from storage.queue.waiters import Waiter, Waiters
+from storage.queue.results import ResultRecorder, ResultTable, StoredResult
+from storage.queue.waiters import Waiters
 from storage.vocabulary import RESULT_COLUMNS, Path, QueueResult, QueueResultBlocking, Result, Value
 
 NO_RESULT = Result(RESULT_COLUMNS, ())
 
 _SUCCESS = b"success"
-_NOBODY: list[Waiter] = []
+_NOBODY: list[Later] = []
 
-# Called with waiters that an ACK releases, their answer, and the time.
-Wake = Callable[[list[Waiter], Result, int], None]
+# Called with the requests that an ACK releases, their answer, and the time.
+Wake: TypeAlias = Callable[[list[Later], Result, int], None]
 
 
-class Handover:
-    """Stored results and those who wait for one."""
+class Results:
+    """Stored results and the requests that wait for one. `takes` counts the results that were read by path."""
 
-    __slots__ = ("_effects", "_limits", "_wake", "results", "waiters")
+    __slots__ = ("_limits", "_new_later", "_recorder", "_wake", "table", "takes", "waiters")
 
-    def __init__(self, limits: QueueLimits, effects: Effects, wake: Wake) -> None:
+    def __init__(self, limits: QueueLimits, recorder: ResultRecorder | None, new_later: NewLater, wake: Wake) -> None:
         self._limits = limits
-        self._effects = effects
+        self._recorder = recorder
+        self._new_later = new_later
         self._wake = wake
-        self.results = ResultTable(effects)
+        self.table = ResultTable(recorder)
         self.waiters = Waiters()
+        self.takes = 0
 
     def hand_over(self, item: Item, value: Value | None, now_ms: int) -> None:
-        """Store the result of an item that was just acknowledged and release all who wait for it.
+        """Store the result of an item that was just acknowledged and release all requests that wait for it.
 
-        Without a value nothing is stored: whoever waits gets NULL, whoever comes later finds nothing. A woken
-        waiter by id leaves the result taken, one by path leaves none. O(waiters released).
+        Without a value nothing is stored: requests that wait get NULL, later ones find nothing. A request that was
+        released by id leaves the result taken, one by path leaves none. O(requests released).
         """
         by_id = by_path = _NOBODY
         if self.waiters.count:
@@ -50,7 +52,7 @@ class Handover:
             result = StoredResult(item.id, item.path, value, item.external_id, expire_ms)
             result.taken = bool(by_id)
             if not by_path:
-                self.results.put(result)
+                self.table.put(result)
             if not by_id and not by_path:
                 return
             answer = _table(result)
@@ -58,36 +60,36 @@ class Handover:
 
     def result(self, ask: QueueResult, caller: Caller, now_ms: int) -> Result:
         """`QUEUE RESULT`. O(1)."""
-        if isinstance(ask.key, bytes):
-            return self._by_path(ask.key, ask.external_id)
-        return self._by_id(ask.key, ask.external_id)
-
-    def _by_path(self, path: Path, external_id: bytes | None) -> Result:
+        key, external_id = ask.key, ask.external_id
+        if isinstance(key, int):
+            return self._by_id(key, external_id)
         if external_id is not None:
-            named = self.results.with_external_id(path, external_id)
+            named = self.table.with_external_id(key, external_id)
             if named is not None:
                 return _table(named)
-        return self._take(path)
+        return self._take(key)
 
     def _take(self, path: Path) -> Result:
         """One-shot: the newest result of the path, once."""
-        newest = self.results.newest(path)
+        newest = self.table.newest.get(path)
         if newest is None or newest.taken:
             return NO_RESULT
-        self.results.take(newest)
+        self.takes += 1
+        self.table.take(newest)
         return _table(newest)
 
     def _by_id(self, id_: int, external_id: bytes | None) -> Result:
-        result = self.results.by_id.get(id_)
+        result = self.table.by_id.get(id_)
         if result is None:
             return NO_RESULT
         if external_id is not None and external_id != result.external_id:
             raise UserError(_mismatch(id_, external_id, result.external_id))
         return _table(result)
 
-    def result_blocking(self, ask: QueueResultBlocking, caller: Caller, now_ms: int) -> Result | Pending:
+    def result_blocking(self, ask: QueueResultBlocking, caller: Caller, now_ms: int) -> Result | Later:
         """`QUEUE RESULT_BLOCKING`: what RESULT answers, or a wait if that is nothing. O(1)."""
-        found = self._take(ask.key) if isinstance(ask.key, bytes) else self._by_id(ask.key, None)
+        key = ask.key
+        found = self._by_id(key, None) if isinstance(key, int) else self._take(key)
         if found is not NO_RESULT or ask.timeout_ms == 0:
             return found
         if self.waiters.count >= self._limits.max_waiters:
@@ -95,13 +97,13 @@ class Handover:
                 f"QUEUE RESULT_BLOCKING refused: {self._limits.max_waiters} statements wait for a result already,"
                 " which is as many as CUBEQUEUE_QUEUE_MAX_WAITERS allows"
             )
-        waiter = Waiter(ask.key, ask.timeout_ms)
-        self.waiters.add(waiter)
-        return waiter
+        later = self._new_later(ask.timeout_ms)
+        self.waiters.add(later, key)
+        return later
 
     def clear(self) -> ResultTable:
         """Drop all results, wake nobody; returns the old table, to be freed in slices. O(1)."""
-        old, self.results = self.results, ResultTable(self._effects)
+        old, self.table = self.table, ResultTable(self._recorder)
         return old
 
 

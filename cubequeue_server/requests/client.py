@@ -1,0 +1,49 @@
+"""One client of the WebSocket port: who it is, its session, and its socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cubequeue_server.net.websocket import WebSocket
+from protocol.pieces import Message
+from protocol.session import Session
+from storage.asking import Caller
+
+
+class Client:
+    """A connection. `peer` is its address, `end_cause` a word once it has ended. `user` is empty for anonymous ones."""
+
+    __slots__ = ("caller", "opened_s", "send", "session", "undecodable", "websocket")
+
+    websocket: WebSocket
+    send: Callable[[Message], None]
+
+    def __init__(self, user: bytes, caller: Caller, now_s: float) -> None:
+        self.caller = caller
+        self.opened_s = now_s
+        self.session = Session(user, now_s)
+        self.undecodable = 0  # messages that were no requests
+
+    def attach(self, websocket: WebSocket) -> None:
+        """Answer through this WebSocket. What is sent after its end is dropped there."""
+        self.websocket = websocket
+        self.send = websocket.send
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer can be handed over."""
+        return self.websocket.is_open
+
+    def ping(self, now_s: float) -> None:
+        """Ask for the proof that everything sent before has arrived, unless one is under way."""
+        payload = self.session.ping(now_s)
+        if payload is not None:
+            self.websocket.send_ping(payload)
+
+    def check_peer(self, now_s: float, interval_s: float, timeout_s: float, proof_interval_s: float) -> bool:
+        """Ping when it is time to. False when the last ping has waited for its pong for too long."""
+        if self.session.is_silent(now_s, timeout_s):
+            return False
+        if self.session.is_ping_due(now_s, interval_s, proof_interval_s):
+            self.ping(now_s)
+        return True
