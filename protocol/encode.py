@@ -47,8 +47,9 @@ def _cell(text: bytes) -> bytes:
     return b"".join((_CELL_HEAD, pack_u32(len(text)), text, _PADS[len(text) & 3]))
 
 
-_TRUE_CELL, _FALSE_CELL = _cell(b"true"), _cell(b"false")
-_SMALL_INTS = tuple(_cell(b"%d" % number) for number in range(1024))
+_WORD_CELLS: Final = {None: _NULL_CELL, True: _cell(b"true"), False: _cell(b"false")}
+_KNOWN_INTS: Final = 1024
+_SMALL_INTS = tuple(_cell(b"%d" % number) for number in range(_KNOWN_INTS))
 
 
 _NO_TEXT = string(b"")
@@ -115,14 +116,18 @@ def result_message(message_id: int, result: Result) -> Message:
     layout = _layouts.get(columns) or _layout_of(columns)
     if not rows:
         return b"".join((BEFORE_ID, pack_u32(message_id), layout.empty))
+    if layout.is_single and len(rows) == 1:
+        value = rows[0][0]
+        if type(value) is bytes and len(value) < _KNOWN_LENGTHS:
+            length = len(value)
+            cell = (_CELL_HEADS[length], value, _PADS[length & 3])
+            return b"".join((BEFORE_ID, pack_u32(message_id), layout.one_cell, *cell))
+        if value is None or value is True or value is False:
+            return b"".join((BEFORE_ID, pack_u32(message_id), layout.one_cell, _WORD_CELLS[value]))
     if len(rows) > STEP_ROWS:
         return finish(result_steps(message_id, result))
-    if not layout.is_plain:
-        return _encode_rows(message_id, layout, _text_rows(result))
     try:
-        if layout.is_single and len(rows) == 1:
-            return _encode_cell(message_id, layout, rows[0][0])
-        return _encode_rows(message_id, layout, rows)
+        return _encode_rows(message_id, layout, rows if layout.is_plain else _text_rows(result))
     except _BinaryCellError:
         return _encode_rows(message_id, layout, _text_rows(result))
 
@@ -157,16 +162,6 @@ def _text_blocks(
     types: Sequence[ColumnType], blocks: Iterable[Sequence[Sequence[Cell]]]
 ) -> Iterator[Sequence[Sequence[Cell]]]:
     return ([tuple(map(cell_text, types, row)) for row in block] for block in blocks)
-
-
-def _encode_cell(message_id: int, layout: _Layout, value: Cell) -> Message:
-    if type(value) is not bytes:
-        return b"".join((BEFORE_ID, pack_u32(message_id), layout.one_cell, _scalar_cell(value)))
-    length = len(value)
-    _check_size(length)
-    head = _CELL_HEADS[length] if length < _KNOWN_LENGTHS else _CELL_HEAD + pack_u32(length)
-    parts = (BEFORE_ID, pack_u32(message_id), layout.one_cell, head, value, _PADS[length & 3])
-    return b"".join(parts) if length <= JOINED_BYTES else Pieces(parts)
 
 
 def _encode_rows(message_id: int, layout: _Layout, rows: Sequence[Sequence[Cell]]) -> Message:
@@ -232,23 +227,23 @@ def _append_cells(parts: list[bytes], layout: _Layout, row: Sequence[Cell]) -> i
             parts += (head, value, _PADS[length & 3])
             reference += _CELL_BYTES + (length & -4)  # with four bytes of padding, less those of the offset
         else:
-            cell = _NULL_CELL if value is None else _scalar_cell(value)
+            if value is None or value is True or value is False:
+                cell = _WORD_CELLS[value]
+            elif type(value) is int and 0 <= value < _KNOWN_INTS:
+                cell = _SMALL_INTS[value]
+            else:
+                cell = _scalar_cell(value)
             parts.append(cell)
             reference += len(cell) - 4
-    _check_size(reference)
+    if reference > _MAX_ROWS_BYTES:
+        raise ReplyTooLargeError(reference)
     parts[at] = layout.pack_offsets(*references)
     return reference - _TABLE + 4 * len(row)
 
 
-def _scalar_cell(value: Cell) -> bytes:
-    if value is None:
-        return _NULL_CELL
-    if value is True:
-        return _TRUE_CELL
-    if value is False:
-        return _FALSE_CELL
+def _scalar_cell(value: bytes | float) -> bytes:
     if isinstance(value, int):
-        return _SMALL_INTS[value] if 0 <= value < len(_SMALL_INTS) else _cell(b"%d" % value)
+        return _cell(b"%d" % value)
     if isinstance(value, float):
         return _cell(float_text(value))
     if isinstance(value, Binary):

@@ -13,19 +13,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Protocol, TypeAlias
 
+import msgspec
+
 from storage.limits import AnswerLimits
 from storage.queue.indexes import NEVER_MS
 from storage.vocabulary import RequestKey, Result
 
 
-class AnswerGroup:
+class AnswerGroup(msgspec.Struct, gc=False):
     """Kept answers that were written as one row. `remaining` of them are still kept."""
 
-    __slots__ = ("number", "remaining")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.remaining = 0
+    number: int
+    remaining: int = 0
 
 
 class AnswerRecorder(Protocol):

@@ -346,7 +346,10 @@ class WebSocket(FrameListener):
         self._out_bytes += size
         if not self._is_reading and not self._is_listed:
             self._is_listed = True
-            self._outbox.add(self)
+            outbox = self._outbox
+            outbox.waiting.append(self)
+            if not outbox.is_scheduled:
+                outbox.flush_soon()
         if self._out_bytes > _FLUSH_BYTES:
             self.flush()
 

@@ -158,7 +158,7 @@ class Dispatcher:
                 if key is not None and kind.effect is _KEPT and client.session.sent(key, len(message)):
                     client.ping(self._loop.time())
             else:
-                self._wait(client, request, self._take_up(outcome, kind, key, started_ns), outcome)
+                self._wait(client, request, kind, outcome, key, started_ns)
         except Exception as error:  # as above
             self._refuse(client, request, statement, error)
         duration_ns = self._clock_ns() - started_ns
@@ -176,35 +176,42 @@ class Dispatcher:
             self._statement_log.tell_error(client, request, statement, error)
         client.send(encode_error(request.message_id, self._error_text(error)))
 
-    def _take_up(
-        self, outcome: Result | Later, statement: type[Statement], key: RequestKey | None, began_ns: int
-    ) -> Ask:
-        """The request that was answered with `outcome`, which is not there yet or takes long to encode."""
-        ask = Ask(None) if type(outcome) is Result else cast(Ask, outcome)
+    def _wait(  # noqa: PLR0917  # by position: it is called for each write in a durable mode
+        self,
+        client: Client,
+        request: Request,
+        statement: type[Statement],
+        outcome: Result | Later,
+        key: RequestKey | None,
+        began_ns: int,
+    ) -> None:
+        """Answer a client when `outcome` is there, or when it has been encoded."""
+        ask: Ask = Ask(None) if type(outcome) is Result else outcome  # type: ignore[assignment]  # made by Ask, too
         ask.desk = self
+        ask.client = client
+        ask.message_id = request.message_id
+        ask.response_format = request.response_format
         ask.statement = statement
         ask.request_key = key
         ask.began_ns = began_ns
         ask.repeats = ()
-        ask.client = ask.tell = None
+        ask.tell = None
         ask.tick = 0
         self.in_flight += 1
-        if ask.timeout_ms is not None:
-            if self._is_stopping:
-                self._loop.call_soon(self._give_up, [ask])
-            else:
-                self._wheel.add(ask, ask.timeout_ms)
-        return ask
-
-    def _wait(self, client: Client, request: Request, ask: Ask, outcome: Result | Later) -> None:
-        """Answer a client when the request is done, or when its result has been encoded."""
-        ask.client = client
-        ask.message_id, ask.response_format = request.message_id, request.response_format
         client.session.in_flight += 1
-        if ask.request_key is not None:
-            self._waiting[ask.request_key] = ask
+        if key is not None:
+            self._waiting[key] = ask
         if type(outcome) is Result:
             self._long_answers.add(ask, outcome)
+        elif ask.timeout_ms is not None:
+            self._limit(ask, ask.timeout_ms)
+
+    def _limit(self, ask: Ask, timeout_ms: int) -> None:
+        """Have a request given up in time."""
+        if self._is_stopping:
+            self._loop.call_soon(self._give_up, [ask])
+        else:
+            self._wheel.add(ask, timeout_ms)
 
     def _join(self, ask: Ask, client: Client) -> None:
         """Answer a client as well that asks what is in flight already, once."""
@@ -234,8 +241,15 @@ class Dispatcher:
         if not isinstance(outcome, Later):
             tell(outcome)
             return None
-        ask = self._take_up(outcome, type(statement), None, started_ns)
+        ask = cast(Ask, outcome)
+        ask.desk = self
+        ask.statement = type(statement)
+        ask.began_ns = started_ns
         ask.tell = tell
+        ask.tick = 0
+        self.in_flight += 1
+        if ask.timeout_ms is not None:
+            self._limit(ask, ask.timeout_ms)
         return ask
 
     def give_up_call(self, ask: Ask) -> None:

@@ -34,31 +34,27 @@ class Sender(Protocol):
 class Outbox:
     """Collects senders until the end of a turn, of a timer or of a batch.
 
-    `alone_reads` more reads write at once: see above. The socket's side looks at it itself, to save a call a request.
+    A sender that has something to write appends itself to `waiting`, once, and calls `flush_soon` unless that
+    `is_scheduled`. `alone_reads` more reads write at once: see above. Senders look at these themselves, which saves a
+    call a request.
     """
 
-    __slots__ = ("_alone_turns", "_is_scheduled", "_loop", "alone_reads", "waiting")
+    __slots__ = ("_alone_turns", "_loop", "alone_reads", "is_scheduled", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.waiting: list[Sender] = []
-        self._is_scheduled = False
+        self.is_scheduled = False
         self._alone_turns = 0  # one after the other
         self.alone_reads = 0
 
-    def add(self, sender: Sender) -> None:
-        """Have `sender` flushed in this turn of the loop. It takes care to be here only once."""
-        self.waiting.append(sender)
-        if not self._is_scheduled:
-            self._flush_soon()
-
     def batch(self, complete: Callable[[], object]) -> None:
         """Run a function that completes many requests, and let all write then."""
-        was_scheduled, self._is_scheduled = self._is_scheduled, True
+        was_scheduled, self.is_scheduled = self.is_scheduled, True
         try:
             complete()
         finally:
-            self._is_scheduled = was_scheduled
+            self.is_scheduled = was_scheduled
             self.flush()
 
     def flush(self) -> None:
@@ -78,20 +74,20 @@ class Outbox:
         if len(self.waiting) >= _TOGETHER:
             self._alone_turns = 0
             self.flush()
-        elif not self._is_scheduled:
-            self._flush_soon()
+        elif not self.is_scheduled:
+            self.flush_soon()
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Have something done in the next turn of the loop."""
         self._loop.call_soon(callback)
 
-    def _flush_soon(self) -> None:
+    def flush_soon(self) -> None:
         """Let all write in this turn of the loop, once it has run everything that is due."""
-        self._is_scheduled = True
+        self.is_scheduled = True
         self._loop.call_soon(self._flush_scheduled)
 
     def _flush_scheduled(self) -> None:
-        self._is_scheduled = False
+        self.is_scheduled = False
         if len(self.waiting) > 1:
             self._alone_turns = 0
         elif not self.waiting:

@@ -97,8 +97,9 @@ class Cache:
     # --- statements -----------------------------------------------------------------------------------------------
 
     def _on_set(self, statement: CacheSet, caller: Caller, now_ms: int) -> Result:
-        if now_ms != self._seen_ms:
+        if now_ms < self._seen_ms:
             self.see(now_ms)
+        self._seen_ms = now_ms
         path, value = statement.path, statement.value
         if len(value) >= self._limits.max_entry_bytes:
             raise UserError(
@@ -120,8 +121,9 @@ class Cache:
         return SET
 
     def _on_get(self, statement: CacheGet, caller: Caller, now_ms: int) -> Result:
-        if now_ms != self._seen_ms:
+        if now_ms < self._seen_ms:
             self.see(now_ms)
+        self._seen_ms = now_ms
         entry = self._entries.get(statement.path)
         if entry is None or entry.expires_ms <= now_ms:
             self.totals.of(prefix_of(statement.path)).misses += 1
@@ -131,16 +133,18 @@ class Cache:
         return Result(VALUE_COLUMNS, ((entry.value,),))
 
     def _on_keys(self, statement: CacheKeys, caller: Caller, now_ms: int) -> Result:
-        if now_ms != self._seen_ms:
+        if now_ms < self._seen_ms:
             self.see(now_ms)
+        self._seen_ms = now_ms
         prefix = prefix_of_argument(statement.prefix)
         if self._deadlines.may_be_due(now_ms):
             return Result(KEY_COLUMNS, key_listing(self._prefixes.live_paths(prefix, now_ms)))
         return Result(KEY_COLUMNS, key_listing(self._prefixes.paths(prefix)))
 
     def _on_incr(self, statement: CacheIncr, caller: Caller, now_ms: int) -> Result:
-        if now_ms != self._seen_ms:
+        if now_ms < self._seen_ms:
             self.see(now_ms)
+        self._seen_ms = now_ms
         path = statement.path
         entry = self._entries.get(path)
         if entry is not None and entry.expires_ms <= now_ms:
@@ -155,8 +159,9 @@ class Cache:
         return Result(VALUE_COLUMNS, ((value,),))
 
     def _on_remove(self, statement: CacheRemove, caller: Caller, now_ms: int) -> Result:
-        if now_ms != self._seen_ms:
+        if now_ms < self._seen_ms:
             self.see(now_ms)
+        self._seen_ms = now_ms
         entry = self._entries.get(statement.path)
         if entry is not None:
             self._remove(entry)

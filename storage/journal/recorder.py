@@ -12,7 +12,7 @@ from storage.journal import rows
 from storage.journal.blobs import Blob, Blobs
 from storage.queue.items import Item
 from storage.queue.results import StoredResult
-from storage.vocabulary import Cell, RequestKey, Result, Value
+from storage.vocabulary import RequestKey, Result, Value
 
 
 class Group(msgspec.Struct):
@@ -85,118 +85,138 @@ class Recorder:
         self._group: AnswerGroup | None = None
         self._answer_groups: list[int] = []  # whose last answer was dropped
 
-    def _changed(self) -> None:
-        self.seq += 1
-        if self.is_clean:
-            self._have_taken()
+    def _wake(self) -> None:
+        """Have a group taken some time."""
+        self.is_clean = False
+        if self.on_change is not None:
+            self.on_change()
 
-    def _have_taken(self) -> None:
-        """Have a group taken some time, though nothing changed that an answer could wait for."""
-        if self.is_clean:
-            self.is_clean = False
-            if self.on_change is not None:
-                self.on_change()
-
-    # What the tables tell (`storage.effects`).
+    # What the tables tell. A change counts in `seq`, for which answers wait; texts that are let go of do not.
 
     def item_put(self, item: Item) -> None:
         self._items[item.id] = item
         self._next_id = item.id + 1
-        self.blobs.acquire(item.payload)
-        self._changed()
+        if len(item.payload) > rows.INLINE_BYTES:
+            self.blobs.acquire(item.payload)
+        self.seq += 1
+        if self.is_clean:
+            self._wake()
 
     def item_touched(self, item: Item) -> None:
         self._states[item.id] = item
-        self._changed()
+        self.seq += 1
+        if self.is_clean:
+            self._wake()
 
     def extra_set(self, item: Item, old: Value | None) -> None:
         self._states[item.id] = item
         self.blobs.acquire(item.extra)
         self.blobs.release(old)
-        self._changed()
+        self.seq += 1
+        if self.is_clean:
+            self._wake()
 
     def item_removed(self, item: Item) -> None:
         self._items[item.id] = None
         self._states.pop(item.id, None)
+        self.seq += 1
         self.item_freed(item)
-        self._changed()
 
     def item_freed(self, item: Item) -> None:
-        self.blobs.release(item.payload)
-        self.blobs.release(item.extra)
-        self._have_taken()
+        if len(item.payload) > rows.INLINE_BYTES:
+            self.blobs.release(item.payload)
+        if item.extra is not None:
+            self.blobs.release(item.extra)
+        if self.is_clean:
+            self._wake()
 
     def queue_cleared(self) -> None:
         self._ranges += (rows.ITEM, rows.STATE, rows.RESULT)
         self._items.clear()
         self._states.clear()
         self._results.clear()
-        self._changed()
+        self.seq += 1
+        if self.is_clean:
+            self._wake()
 
     def result_put(self, result: StoredResult) -> None:
         self._results[result.id] = result
-        self.blobs.acquire(result.value)
-        self._changed()
+        if len(result.value) > rows.INLINE_BYTES:
+            self.blobs.acquire(result.value)
+        self.seq += 1
+        if self.is_clean:
+            self._wake()
 
     def result_taken(self, result: StoredResult) -> None:
         self._results[result.id] = result
-        self._changed()
+        self.seq += 1
+        if self.is_clean:
+            self._wake()
 
     def result_removed(self, result: StoredResult) -> None:
         self._results[result.id] = None
+        self.seq += 1
         self.result_freed(result)
-        self._changed()
 
     def result_freed(self, result: StoredResult) -> None:
-        self.blobs.release(result.value)
-        self._have_taken()
+        if len(result.value) > rows.INLINE_BYTES:
+            self.blobs.release(result.value)
+        if self.is_clean:
+            self._wake()
 
     def entry_put(self, entry: Entry, old: Value | None) -> None:
         self._entries[entry.path] = (entry, self._next_write)
         self._next_write += 1
-        self.blobs.acquire(entry.value)
-        self.blobs.release(old)
-        self._changed()
+        if len(entry.value) > rows.INLINE_BYTES:
+            self.blobs.acquire(entry.value)
+        if old is not None:
+            self.blobs.release(old)
+        self.seq += 1
+        if self.is_clean:
+            self._wake()
 
     def entry_removed(self, entry: Entry) -> None:
         self._entries[entry.path] = None
+        self.seq += 1
         self.entry_freed(entry)
-        self._changed()
 
     def cache_cleared(self) -> None:
         self._ranges.append(rows.ENTRY)
         self._entries.clear()
-        self._changed()
+        self.seq += 1
+        if self.is_clean:
+            self._wake()
 
     def entry_freed(self, entry: Entry) -> None:
-        self.blobs.release(entry.value)
-        self._have_taken()
+        if len(entry.value) > rows.INLINE_BYTES:
+            self.blobs.release(entry.value)
+        if self.is_clean:
+            self._wake()
 
     def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
-        if self._group is None:
-            self._group = AnswerGroup(self._next_group)
+        group = self._group
+        if group is None:
+            group = self._group = AnswerGroup(self._next_group)
             self._next_group += 1
-        self._group.remaining += 1
+        group.remaining += 1
         self._answers.append((key, result, now_ms))
         if result.columns not in rows.WITHOUT_TEXTS:
-            self._for_each_text(result, self.blobs.acquire)
-        self._changed()
-        return self._group
+            for cell in _long_texts(result):
+                self.blobs.acquire(cell)
+        self.seq += 1
+        if self.is_clean:
+            self._wake()
+        return group
 
     def answer_dropped(self, group: AnswerGroup, result: Result) -> None:
         if result.columns not in rows.WITHOUT_TEXTS:
-            self._for_each_text(result, self.blobs.release)
+            for cell in _long_texts(result):
+                self.blobs.release(cell)
         group.remaining -= 1
         if not group.remaining and group is not self._group:
             self._answer_groups.append(group.number)
-        self._have_taken()
-
-    @staticmethod
-    def _for_each_text(result: Result, do: Callable[[Cell], None]) -> None:
-        for row in result.rows:
-            for cell in row:
-                if isinstance(cell, bytes) and len(cell) > rows.INLINE_BYTES:
-                    do(cell)
+        if self.is_clean:
+            self._wake()
 
     # Groups.
 
@@ -286,7 +306,8 @@ class Recorder:
                 puts.append((rows.ENTRY + path, rows.encode(row)))
 
     def _take_answers(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
-        deletes.extend(rows.ANSWERS + number.to_bytes(8, "big") for number in self._answer_groups)
+        if self._answer_groups:
+            deletes.extend(rows.ANSWERS + number.to_bytes(8, "big") for number in self._answer_groups)
         group = self._group
         if group is None or not group.remaining:
             return
@@ -297,11 +318,17 @@ class Recorder:
             except KeyError:
                 continue  # kept for so short a time that it was dropped, texts and all, within this group
             answers.append((*key, answered_ms, rows.COLUMNS_NUMBERS[result.columns], cells))
-        puts.append((rows.numbered(rows.ANSWERS, group.number), rows.encode(answers)))
+        puts.append((rows.ANSWERS + group.number.to_bytes(8, "big"), rows.encode(answers)))
 
     def _cells(self, result: Result) -> list[list[rows.Stored]]:
-        number = self.blobs.number
-        return [[rows.stored(cell, number) for cell in row] for row in result.rows]
+        cells: list[list[rows.Stored]] = []
+        for row in result.rows:
+            stored: list[rows.Stored] = []
+            for cell in row:
+                is_plain = not isinstance(cell, bytes) or (type(cell) is bytes and len(cell) <= rows.INLINE_BYTES)
+                stored.append(cell if is_plain else rows.stored(cell, self.blobs.number))
+            cells.append(stored)
+        return cells
 
     # Taking over what an earlier process left (`storage.journal.recovery`).
 
@@ -319,7 +346,8 @@ class Recorder:
         group = AnswerGroup(number)
         group.remaining = len(results)
         for result in results:
-            self._for_each_text(result, self.blobs.acquire)
+            for cell in _long_texts(result):
+                self.blobs.acquire(cell)
         if not results:
             self._answer_groups.append(number)
         return group
@@ -332,6 +360,16 @@ class Recorder:
         self._states.clear()
         self._results = {id_: None for id_, result in self._results.items() if result is None}
         self._entries = {path: None for path, entry in self._entries.items() if entry is None}
+
+
+def _long_texts(result: Result) -> list[bytes]:
+    """The cells that are stored as blobs."""
+    found: list[bytes] = []
+    for row in result.rows:
+        for cell in row:
+            if isinstance(cell, bytes) and len(cell) > rows.INLINE_BYTES:
+                found.append(cell)  # noqa: PERF401  # a comprehension is a call more for each request
+    return found
 
 
 def _put_blob(blob: Blob, puts: list[tuple[bytes, bytes]], large: list[tuple[int, bytes]]) -> None:

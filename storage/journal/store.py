@@ -23,7 +23,7 @@ from storage.ids import first_id
 from storage.journal import rows
 from storage.journal.aside import Aside
 from storage.journal.database import Database
-from storage.journal.errors import BusyError, JournalError
+from storage.journal.errors import JournalError
 from storage.journal.host import Host
 from storage.journal.recorder import Recorder
 from storage.journal.recovery import recover, stored_next_id
@@ -96,7 +96,7 @@ class JournaledStore:
         self._compaction = Aside(host.in_thread, database.compact, self._on_compacted)
         self._reopening = Aside(host.in_thread, self._reopen, self._on_reopened)
         self._syncs = Syncs(sync)
-        self._writer = Writer(database, host, self._syncs.take_mark, self._on_written, self._fail)
+        self._writer = Writer(database, host, self._on_written, self._fail)
         bring_up_to_date(database)
         self._load(0)
         if not database.open_for_writing():  # another server was quicker, and is gone again
@@ -123,7 +123,7 @@ class JournaledStore:
         self._recorder, self._memory = recorder, memory
         self._written_seq = recorder.seq
         self._writer.begin(recorder)
-        self._syncs.mark_lost()
+        self._writer.mark = self._syncs.position  # the group that carried it may be lost
 
     def _open_writer(self) -> None:
         """The database was opened for writing: all that it holds is synced. What recovery deleted is to be written."""
@@ -213,6 +213,8 @@ class JournaledStore:
 
     def synced(self, seq: int, position: bytes = b"") -> None:
         """Everything up to `seq` is on the disk, and the log up to `position`."""
+        if position != self._syncs.position:
+            self._writer.mark = position
         self._syncs.synced(seq, position)
         if self._waits_for_sync and seq > self._durable_seq:
             self._durable_seq = seq
@@ -294,23 +296,11 @@ class JournaledStore:
         if self.failure is not None and now_ms >= self._retry_at_ms and not self._compaction.is_running:
             self._reopening.begin()  # it closes the database, which nobody else may be in
         self._sync_if_due(now_ms)
-        self._write_mark()
+        self._writer.write_mark()
         if now_ms >= self._next_measure_ms:
             self._next_measure_ms = now_ms + _MEASURE_INTERVAL_MS
             self.figures.size_bytes = self._database.size_bytes()
         return self._memory.tick(now_ms, max_rows)
-
-    def _write_mark(self) -> None:
-        """Write a mark that no group comes to carry."""
-        if not self._syncs.mark or self.failure is not None or not self._writer.is_idle:
-            return
-        try:
-            self._database.put(rows.SYNCED_KEY, self._syncs.mark)
-            self._syncs.take_mark()
-        except BusyError:
-            return
-        except JournalError as error:
-            self._fail(str(error))
 
     def close(self) -> None:
         """Write and sync what is left, however long that takes. Raises `JournalError` when it fails."""

@@ -1,4 +1,4 @@
-"""What of the journal is on the disk, and the marks that say so in the log."""
+"""What of the journal is on the disk."""
 
 from __future__ import annotations
 
@@ -23,29 +23,13 @@ class Syncs:
         self._ask = ask
         self._synced_seq = 0
         self._next_sync_ms = 0
-        # Up to where the log is synced, and the same if no group has carried it yet.
-        self._position = self._mark = b"" if ask is None else bytes(16)
+        # Up to where the log is synced: the mark of a group (`storage.journal.unsynced`).
+        self.position = b"" if ask is None else bytes(16)
         self._persists: deque[tuple[int, Later]] = deque()
 
     def taken_for_synced(self, seq: int) -> None:
         """The database was opened anew: it has rewritten and synced the recovered log, so all of it is durable."""
         self._synced_seq = seq
-
-    # Marks: up to where the log was synced when a group was written (`storage.journal.unsynced`).
-
-    def take_mark(self) -> bytes:
-        """The mark for the next group; empty when an earlier group has carried it."""
-        mark, self._mark = self._mark, b""
-        return mark
-
-    @property
-    def mark(self) -> bytes:
-        """A mark that waits for a group, if it says anything."""
-        return self._mark if self._mark.strip(b"\0") else b""
-
-    def mark_lost(self) -> None:
-        """The group that carried the last mark may be lost: the next one carries it again."""
-        self._mark = self._position
 
     # Syncs.
 
@@ -66,8 +50,7 @@ class Syncs:
 
     def synced(self, seq: int, position: bytes) -> None:
         """Everything up to `seq` is on the disk, and the log up to `position`."""
-        if position != self._position:
-            self._position = self._mark = position
+        self.position = position
         self._synced_seq = max(self._synced_seq, seq)
         while self._persists and self._persists[0][0] <= seq:
             self._persists.popleft()[1].done(EMPTY_RESULT)

@@ -17,6 +17,7 @@ from storage.journal.database import Database
 from storage.journal.errors import BusyError, JournalError
 from storage.journal.host import Host
 from storage.journal.recorder import Group, Recorder
+from storage.journal.rows import SYNCED_KEY
 
 # So much of large texts is written in one turn of the loop; then others have theirs. 1 to 2 ms.
 _LARGE_BYTES_A_TURN: Final = 1 << 19
@@ -36,25 +37,24 @@ class JournalFigures:
 class Writer:
     """Writes the groups of a recorder to a database.
 
-    `take_mark` gives the mark that the next group carries, `on_written` is called with the commit sequence number
-    of each group that the database has taken, `on_failed` with the reason why a group could not be written. Nothing
-    is written while `is_stopped`.
+    `mark` is what the next group carries. `on_written` is called with the commit sequence number of each group that the
+    database has taken, `on_failed` with the reason why a group could not be written. Nothing is written while
+    `is_stopped`.
     """
 
     def __init__(
         self,
         database: Database,
         host: Host,
-        take_mark: Callable[[], bytes],
         on_written: Callable[[int], None],
         on_failed: Callable[[str], None],
     ) -> None:
         self._database = database
         self._host = host
-        self._take_mark = take_mark
         self._on_written = on_written
         self._on_failed = on_failed
         self.figures = JournalFigures()
+        self.mark = b""
         self.is_stopped = True
         self._is_closing = False
         self._is_scheduled = False
@@ -75,11 +75,6 @@ class Writer:
             self._is_scheduled = True
             self._host.call_soon(self._commit)
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing waits to be written, and something else could be."""
-        return self._group is None and self._recorder.is_clean and not self._new_log.is_running
-
     def _commit(self) -> None:
         self._is_scheduled = False
         if not self._is_closing:
@@ -93,7 +88,8 @@ class Writer:
             if group is None:
                 if self._recorder.is_clean:
                     return
-                group = self._group = self._recorder.take(self._take_mark())
+                group = self._group = self._recorder.take(self.mark)
+                self.mark = b""
                 if group.large:
                     self._chunks = group.chunks()
             if group.large and not self._write_large():
@@ -136,6 +132,20 @@ class Writer:
             self._on_failed(failure)
         else:
             self.schedule()
+
+    def write_mark(self) -> None:
+        """Write a mark that no group comes to carry. Raises nothing."""
+        if self.is_stopped or not self.mark.strip(b"\0"):
+            return
+        if self._group is not None or not self._recorder.is_clean or self._new_log.is_running:
+            return
+        try:
+            self._database.put(SYNCED_KEY, self.mark)
+            self.mark = b""
+        except BusyError:
+            return
+        except JournalError as error:
+            self._on_failed(str(error))
 
     def finish(self) -> None:
         """Write all that is left, however long it takes."""

@@ -110,7 +110,9 @@ class ItemTable:
         """Delete an item that is in. O(1), amortised."""
         del self.by_id[item.id]
         del self.by_path[item.path]
-        self.size_bytes -= item.size_bytes
+        self.size_bytes -= len(item.payload)
+        if item.extra is not None:
+            self.size_bytes -= len(item.extra)
         if item.active:
             self.active_count -= 1
         queue = item.queue
@@ -125,7 +127,7 @@ class ItemTable:
 
     def queue_for(self, path: Path) -> PrefixQueue:
         """The queue that a path belongs to, made if it is not there. O(1)."""
-        prefix = prefix_of(path)
+        prefix = path.rpartition(b":")[0]
         queue = self.queues.get(prefix)
         if queue is None:
             self._queues_made += 1

@@ -14,7 +14,7 @@ from storage.asking import Caller, Later, NewLater
 from storage.errors import UserError
 from storage.graveyard import Graveyard
 from storage.limits import SECOND_MS, QueueLimits
-from storage.paths import key_of, prefix_of
+from storage.paths import prefix_of
 from storage.queue.item_table import ItemTable
 from storage.queue.items import Item, ItemRecorder
 from storage.queue.listings import cancel_listing, listing
@@ -159,7 +159,7 @@ class Queue:
         ):
             return self._refuse_claim(ask.path) if ask.extended else _NOT_CLAIMED
         queue = item.queue
-        active = _keys(queue.all_active(), item) if queue.active_count else key_of(item.path)
+        active = _keys(queue.all_active(), item) if queue.active_count else item.path.rpartition(b":")[2]
         self._claim(item, caller, now_ms)
         return Result(RETRIEVE_COLUMNS, ((item.payload, item.extra, queue.pending_count, active, b"%d" % item.id),))
 
@@ -242,7 +242,9 @@ class Queue:
         if item is None:
             return _NOT_ACKNOWLEDGED
         if value is not None:
-            growth = len(value) - item.size_bytes  # the result takes the place of its own item
+            growth = len(value) - len(item.payload)  # the result takes the place of its own item
+            if item.extra is not None:
+                growth -= len(item.extra)
             if growth > 0 and self._size_bytes() + growth > self._limits.max_bytes:
                 raise self._too_large("ACK", growth)
         item.queue.stats.acknowledged += 1
@@ -381,7 +383,7 @@ def _keys(active: Iterable[Item], claimed: Item | None = None) -> bytes | None:
     """The `active` column: keys in id order, the claimed one last; NULL when there is none."""
     keys = [item.key for item in active]
     if claimed is not None:
-        keys.append(key_of(claimed.path))
+        keys.append(claimed.path.rpartition(b":")[2])
     return b",".join(keys) if keys else None
 
 
