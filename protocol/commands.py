@@ -1,21 +1,21 @@
 """The table of all statements, and the way from a text to one of them (commands.md §1, §2).
 
-Each row has a head, the statement's class, the grammar's rule, and the usual spelling: how the real clients write the
-statement. The usual spelling is read by one regular expression and finds what the rule would find; a text in any
-other spelling is left to the rule, which reads tokens one after the other (`protocol.grammar`). SQL of another kind
-is passed on as `OtherSql`.
+Each row has a head, the statement's class, the usual spelling, and the grammar's rule: the terminals in the order in
+which they are written. The usual spelling is how the real clients write the statement: one regular expression reads it
+and finds what the rule would find. The rule reads any other spelling, token by token (`protocol.grammar`). SQL of
+another kind is passed on as `OtherSql`.
 
-Adding a statement: one class in `storage.vocabulary`, one rule in `protocol.grammar`, one row here.
+Adding a statement: one class in `storage.vocabulary`, one row here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from protocol import grammar, usual
-from protocol.cursor import Cursor
+from protocol.cursor import UINT64, Cursor
 from protocol.errors import ParserError
+from protocol.grammar import Rule, behind, flag, integer, rule
 from protocol.lexer import check_tokens, skip_trivia
 from protocol.position import preview
 from protocol.usual import Usual
@@ -50,7 +50,9 @@ from storage.vocabulary import (
     SysForeign,
 )
 
-Rule: TypeAlias = Callable[[Cursor], Statement]
+_KEY: Final = Cursor.key
+_KEYREF: Final = Cursor.keyref
+_WITH_PAYLOAD: Final = flag(b"WITH_PAYLOAD")
 
 
 class Command(NamedTuple):
@@ -62,38 +64,78 @@ class Command(NamedTuple):
     usual: Usual | None = None
 
 
+def _row(
+    head: bytes, statement: type[Statement], usual_: Usual | None = None, /, **terminals: grammar.Terminal
+) -> Command:
+    return Command(head, statement, rule(statement, **terminals), usual_)
+
+
 COMMANDS: Final = (
     Command(b"QUEUE ADD", QueueAdd, grammar.add, usual.add),
     Command(b"QUEUE ADD_AND_RETRIEVE", QueueAddAndRetrieve, grammar.add_and_retrieve),
-    Command(b"QUEUE GET", QueueGet, grammar.get, usual.of_keyref(QueueGet)),
-    Command(b"QUEUE LIST", QueueList, grammar.list_, usual.of_key(QueueList)),
-    Command(b"QUEUE PENDING", QueuePending, grammar.pending, usual.of_key(QueuePending)),
-    Command(b"QUEUE ACTIVE", QueueActive, grammar.active, usual.of_key(QueueActive)),
-    Command(b"QUEUE CANCEL", QueueCancel, grammar.cancel, usual.of_keyref(QueueCancel)),
-    Command(b"QUEUE HEARTBEAT", QueueHeartbeat, grammar.heartbeat, usual.of_keyref(QueueHeartbeat)),
-    Command(b"QUEUE ACK", QueueAck, grammar.ack, usual.ack),
-    Command(b"QUEUE MERGE_EXTRA", QueueMergeExtra, grammar.merge_extra, usual.merge_extra),
-    Command(b"QUEUE STALLED", QueueStalled, grammar.stalled),
-    Command(b"QUEUE ORPHANED", QueueOrphaned, grammar.orphaned),
-    Command(b"QUEUE TO_CANCEL", QueueToCancel, grammar.to_cancel, usual.to_cancel),
-    Command(b"QUEUE RETRIEVE", QueueRetrieve, grammar.retrieve, usual.retrieve),
-    Command(b"QUEUE RESULT", QueueResult, grammar.result, usual.of_keyref(QueueResult)),
-    Command(b"QUEUE RESULT_BLOCKING", QueueResultBlocking, grammar.result_blocking, usual.result_blocking),
-    Command(b"QUEUE CLEAR", QueueClear, grammar.queue_clear),
-    Command(b"QUEUE TRUNCATE", QueueClear, grammar.queue_clear),
-    Command(b"CACHE SET", CacheSet, grammar.cache_set, usual.cache_set),
-    Command(b"CACHE GET", CacheGet, grammar.cache_get, usual.of_cache_key(CacheGet)),
-    Command(b"CACHE KEYS", CacheKeys, grammar.cache_keys, usual.of_cache_key(CacheKeys)),
-    Command(b"CACHE INCR", CacheIncr, grammar.cache_incr, usual.of_cache_key(CacheIncr)),
-    Command(b"CACHE REMOVE", CacheRemove, grammar.cache_remove, usual.of_cache_key(CacheRemove)),
-    Command(b"CACHE CLEAR", CacheClear, grammar.cache_clear),
-    Command(b"CACHE TRUNCATE", CacheClear, grammar.cache_clear),
-    Command(b"SYS CACHESTORE", SysCachestore, grammar.cachestore),
-    Command(b"SYS METASTORE", SysForeign, grammar.metastore),
-    Command(b"SYS DROP", SysForeign, grammar.drop),
-    Command(b"SYS KILL", SysForeign, grammar.kill),
-    Command(b"SYS REPARTITION", SysForeign, grammar.repartition),
-    Command(b"SYS PANIC", SysForeign, grammar.panic),
+    _row(b"QUEUE GET", QueueGet, usual.of_keyref(QueueGet), key=_KEYREF),
+    _row(b"QUEUE LIST", QueueList, usual.of_key(QueueList), with_payload=_WITH_PAYLOAD, prefix=_KEY),
+    _row(b"QUEUE PENDING", QueuePending, usual.of_key(QueuePending), with_payload=_WITH_PAYLOAD, prefix=_KEY),
+    _row(b"QUEUE ACTIVE", QueueActive, usual.of_key(QueueActive), with_payload=_WITH_PAYLOAD, prefix=_KEY),
+    _row(b"QUEUE CANCEL", QueueCancel, usual.of_keyref(QueueCancel), key=_KEYREF),
+    _row(b"QUEUE HEARTBEAT", QueueHeartbeat, usual.of_keyref(QueueHeartbeat), key=_KEYREF),
+    _row(b"QUEUE ACK", QueueAck, usual.ack, key=_KEYREF, value=Cursor.value_or_null),
+    _row(b"QUEUE MERGE_EXTRA", QueueMergeExtra, usual.merge_extra, key=_KEYREF, extra=Cursor.string),
+    _row(b"QUEUE STALLED", QueueStalled, heartbeat_timeout_ms=integer("heartbeat timeout"), prefix=_KEY),
+    _row(b"QUEUE ORPHANED", QueueOrphaned, orphaned_timeout_ms=integer("orphaned timeout"), prefix=_KEY),
+    _row(
+        b"QUEUE TO_CANCEL",
+        QueueToCancel,
+        usual.to_cancel,
+        heartbeat_timeout_ms=integer("heartbeat timeout"),
+        orphaned_timeout_ms=integer("orphaned timeout"),
+        prefix=_KEY,
+    ),
+    _row(
+        b"QUEUE RETRIEVE",
+        QueueRetrieve,
+        usual.retrieve,
+        extended=flag(b"EXTENDED"),
+        concurrency=behind(b"CONCURRENCY", integer("concurrency"), 1),
+        path=_KEY,
+    ),
+    _row(
+        b"QUEUE RESULT",
+        QueueResult,
+        usual.of_keyref(QueueResult),
+        external_id=behind(b"EXTERNAL_ID", grammar.external_id),
+        key=_KEYREF,
+    ),
+    _row(
+        b"QUEUE RESULT_BLOCKING",
+        QueueResultBlocking,
+        usual.result_blocking,
+        timeout_ms=integer("timeout", UINT64),
+        key=_KEYREF,
+    ),
+    _row(b"QUEUE CLEAR", QueueClear),
+    _row(b"QUEUE TRUNCATE", QueueClear),
+    _row(
+        b"CACHE SET",
+        CacheSet,
+        usual.cache_set,
+        nx=flag(b"NX"),
+        ttl_s=behind(b"TTL", integer("ttl")),
+        path=_KEY,
+        value=Cursor.value,
+    ),
+    _row(b"CACHE GET", CacheGet, usual.of_cache_key(CacheGet), path=_KEY),
+    _row(b"CACHE KEYS", CacheKeys, usual.of_cache_key(CacheKeys), prefix=_KEY),
+    _row(b"CACHE INCR", CacheIncr, usual.of_cache_key(CacheIncr), path=_KEY),
+    _row(b"CACHE REMOVE", CacheRemove, usual.of_cache_key(CacheRemove), path=_KEY),
+    _row(b"CACHE CLEAR", CacheClear),
+    _row(b"CACHE TRUNCATE", CacheClear),
+    _row(b"SYS CACHESTORE", SysCachestore, action=grammar.cachestore_action),
+    _row(b"SYS METASTORE", SysForeign, text=grammar.metastore),
+    _row(b"SYS DROP", SysForeign, text=grammar.drop),
+    _row(b"SYS KILL", SysForeign, text=grammar.kill),
+    _row(b"SYS REPARTITION", SysForeign, text=grammar.repartition),
+    _row(b"SYS PANIC", SysForeign, text=grammar.panic),
 )
 
 _BY_HEAD: Final = {command.head: command for command in COMMANDS}
@@ -125,14 +167,13 @@ def _parse_by_rule(text: bytes, space: int, parameters: tuple[Cell, ...] | None)
     """Upstream cuts the whole text into tokens first, so it reports a quote or comment that is never closed before any
     other mistake: that is checked behind the statement, or behind the mistake."""
     command = _BY_HEAD.get(text[:space]) if space > 0 else None
-    rule = None if command is None else command.rule
-    cursor = Cursor(text, skip_trivia(text, 0 if rule is None else space), parameters)
+    cursor = Cursor(text, skip_trivia(text, 0 if command is None else space), parameters)
     try:
-        if rule is None:
-            rule = _rule(cursor)
-            if rule is None:
+        if command is None:
+            command = _command(cursor)
+            if command is None:
                 return OtherSql(text, parameters or ())
-        statement = rule(cursor)
+        statement = command.rule(cursor)
     except ParserError:
         check_tokens(text, cursor.offset)
         raise
@@ -141,8 +182,8 @@ def _parse_by_rule(text: bytes, space: int, parameters: tuple[Cell, ...] | None)
     return statement
 
 
-def _rule(cursor: Cursor) -> Rule | None:
-    """Read the words that begin the statement: its rule, or None for SQL of another kind."""
+def _command(cursor: Cursor) -> Command | None:
+    """Read the words that begin the statement; None for SQL of another kind."""
     family = cursor.word()
     if family is None or family not in _FAMILIES:
         return None
@@ -152,7 +193,7 @@ def _rule(cursor: Cursor) -> Rule | None:
     command = _BY_HEAD.get(b"%s %s" % (family, word or b""))
     if command is None:
         raise _unknown_command(family, word or b"")
-    return command.rule
+    return command
 
 
 def _unknown_command(family: bytes, word: bytes) -> ParserError:
