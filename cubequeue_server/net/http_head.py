@@ -13,7 +13,8 @@ from typing import Final
 
 _MAX_HEADERS: Final = 100
 _REQUEST_LINE = re.compile(rb"([!#-'*+.0-9A-Z^-z|~-]+) ([!-~\x80-\xff]+) HTTP/1\.([01])")
-_HEADER = re.compile(rb"([!#-'*+.0-9A-Z^-z|~-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
+# Blanks around a value are cut off in Python: parts that can match the same blank would be tried in every division.
+_HEADER = re.compile(rb"([!#-'*+.0-9A-Z^-z|~-]+):([\t -~\x80-\xff]*)")
 _ORIGIN = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
 _ACCEPT_SUFFIX: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
@@ -55,9 +56,10 @@ def parse_head(raw: bytes) -> Head:
         header = _HEADER.fullmatch(line)
         if header is None:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "a header line cannot be read")
-        name, value = header[1].lower(), header[2]
+        name, value = header[1].lower(), header[2].strip(b" \t")
         headers[name] = headers[name] + b", " + value if name in headers else value
-    target = _ORIGIN.sub(b"", request[2], count=1)
+    origin = _ORIGIN.match(request[2])
+    target = request[2] if origin is None else request[2][origin.end() :]
     return Head(request[1], target.partition(b"?")[0], int(request[3]), headers)
 
 

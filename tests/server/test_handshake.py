@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from base64 import b64encode
 from collections.abc import Mapping
 
@@ -120,7 +121,7 @@ async def test_only_get_upgrades(method: str) -> None:
         assert (status, headers["allow"]) == (405, "GET")
 
 
-@pytest.mark.parametrize("path", ["/", "/wsx", "/ws/more", "/metrics", "*"])
+@pytest.mark.parametrize("path", ["/", "/wsx", "/ws/more", "/metrics", "*", "/wshttp://somewhere"])
 async def test_other_paths_are_not_found(path: str) -> None:
     async with serving() as server:
         assert (await refused(server.address, request(path=path)))[0] == 404
@@ -198,6 +199,15 @@ async def test_the_time_for_a_body_is_bounded() -> None:
 async def test_garbage_is_refused(garbage: bytes) -> None:
     async with serving() as server:
         assert (await refused(server.address, garbage))[0] == 400
+
+
+@pytest.mark.parametrize("blanks", [b" " * 16_000, b"\t " * 8_000, b"a " * 8_000])
+async def test_a_header_of_blanks_holds_nobody_up(blanks: bytes) -> None:
+    """It once took an hour: the expression tried all ways to divide the blanks."""
+    async with serving() as server:
+        started_s = time.process_time()
+        assert (await refused(server.address, b"GET /ws HTTP/1.1\r\nA:" + blanks + b"\0\r\n\r\n"))[0] == 400
+        assert time.process_time() - started_s < 1
 
 
 async def test_a_huge_head_is_refused() -> None:
