@@ -19,7 +19,7 @@ from cubequeue_server.net.http_head import (
     RefusedError,
     accept_key,
     error_response,
-    parse_head,
+    take_head,
     upgrade_response,
 )
 from cubequeue_server.net.lingering import Lingering
@@ -28,7 +28,6 @@ from cubequeue_server.options import ServerOptions
 _log = logging.getLogger(__name__)
 
 _MAX_PROCESS_ID_BYTES: Final = 64
-_TLS_HANDSHAKE: Final = 0x16
 
 _UPLOAD_TEXT: Final = (
     "cubequeue is a queue and cache server: it stores no pre-aggregations and takes no uploads. "
@@ -73,7 +72,7 @@ class Front(asyncio.Protocol):
         self._gate = gate
         self._credentials = credentials
         self._on_done = on_done
-        self._buffer = b""
+        self._buffer = bytearray()
         self._is_done = False
         self._may_have_body = True
         self._handshake: asyncio.Task[None] | None = None  # of TLS, before there is a transport
@@ -137,23 +136,15 @@ class Front(asyncio.Protocol):
             self._refuse(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, text))
 
     def _read_request(self) -> None:
-        buffer = self._buffer
-        if not buffer[:1].isalpha():
-            is_tls = buffer[0] == _TLS_HANDSHAKE
-            raise RefusedError(HTTPStatus.BAD_REQUEST, "this port speaks no TLS" if is_tls else "this is no HTTP")
-        end = buffer.find(b"\r\n\r\n", 0, self._options.max_head_bytes)
-        if end >= 0:
-            self._serve(parse_head(buffer[:end]), buffer[end + 4 :])
-        elif len(buffer) >= self._options.max_head_bytes:
-            text = f"the head of a request may have {self._options.max_head_bytes} bytes"
-            raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
+        read = take_head(self._buffer, self._options.max_head_bytes)
+        if read is not None:
+            self._serve(*read)
 
     def _serve(self, head: Head, already_read: bytes) -> None:
-        self._buffer = b""
         self._may_have_body = head.method != b"HEAD"
         conclude = partial(self._conclude, head, _process_id_of(head), already_read)
         self._credentials.check_header(
-            head.headers.get(b"authorization"), lambda verdict: self._guarded(partial(conclude, verdict))
+            head.header(b"authorization"), lambda verdict: self._guarded(partial(conclude, verdict))
         )
         if not self._is_done:  # the verdict comes later
             self._transport.pause_reading()
@@ -189,7 +180,6 @@ class Front(asyncio.Protocol):
 
     def _finish(self) -> None:
         self._is_done = True
-        self._buffer = b""
         self._stop_timer()
         self._on_done(self)
 
@@ -224,7 +214,7 @@ class TlsEntrance(asyncio.Protocol):
 
 
 def _process_id_of(head: Head) -> bytes | None:
-    process_id = head.headers.get(b"x-process-id", b"")
+    process_id = head.header(b"x-process-id") or b""
     if len(process_id) > _MAX_PROCESS_ID_BYTES:
         text = f"x-process-id header exceeds maximum allowed length of {_MAX_PROCESS_ID_BYTES} characters"
         raise RefusedError(HTTPStatus.BAD_REQUEST, text)
@@ -233,7 +223,7 @@ def _process_id_of(head: Head) -> bytes | None:
 
 def _user_of(head: Head) -> bytes:
     """The name that an admitted client gave; empty when it gave none."""
-    given = basic_credentials(head.headers.get(b"authorization", b""))
+    given = basic_credentials(head.header(b"authorization") or b"")
     return given[0] if given is not None else b""
 
 

@@ -1,4 +1,4 @@
-"""The head of an HTTP request, and the answers that are no upgrade (wire.md §1)."""
+"""HTTP heads of both ports: requests are read and checked here, answers are written (wire.md §1, config.md §2)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from dataclasses import dataclass, field
 from hashlib import sha1
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import parse_qsl
 
 _MAX_HEADERS: Final = 100
+_TLS_HANDSHAKE: Final = b"\x16"
+_END: Final = b"\r\n\r\n"
+_LENGTHS: Final = (b"content-length", b"transfer-encoding")
 _REQUEST_LINE = re.compile(rb"([!#-'*+.0-9A-Z^-z|~-]+) ([!-~\x80-\xff]+) HTTP/1\.([01])")
-_HEADER = re.compile(rb"([!#-'*+.0-9A-Z^-z|~-]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
+# Blanks around a value are cut off in Python: parts that can match the same blank would be tried in every division.
+_HEADER = re.compile(rb"([!#-'*+.0-9A-Z^-z|~-]+):([\t -~\x80-\xff]*)")
 _ORIGIN = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
 _ACCEPT_SUFFIX: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
@@ -30,35 +35,96 @@ class RefusedError(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Head:
-    """Request line and headers. Names are in lower case, values of a repeated header joined by commas."""
+    """Request line and headers. `headers` are pairs in the order they were sent, with names in lower case."""
 
     method: bytes
-    path: bytes
-    minor_version: int
-    headers: Mapping[bytes, bytes] = field(repr=False)
+    target: bytes
+    minor_version: int = 1
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+
+    @property
+    def path(self) -> bytes:
+        """The target without scheme, host and query."""
+        origin = _ORIGIN.match(self.target)
+        return self.target[origin.end() if origin else 0 :].partition(b"?")[0]
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters in the query. The last value of a repeated one counts."""
+        return dict(parse_qsl(self.target.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of a header, None without one; `name` is in lower case. Commas join repeated headers."""
+        values = [value for each, value in self.headers if each == name]
+        return b", ".join(values) if values else None
 
     def has_token(self, name: bytes, token: bytes) -> bool:
         """Whether a header lists `token`, in any case."""
-        return token in [each.strip().lower() for each in self.headers.get(name, b"").split(b",")]
+        return token in [each.strip().lower() for each in (self.header(name) or b"").split(b",")]
 
 
-def parse_head(raw: bytes) -> Head:
-    """Read the lines before the empty one. Raises `RefusedError`."""
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """What ends a connection: a status code, a body, and headers beside the usual ones."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def encode(self, *, has_body: bool = True) -> bytes:
+        """The bytes to send; in answer to HEAD, which gets no body, `has_body` is False."""
+        lines = [
+            f"HTTP/1.1 {self.status:d} {HTTPStatus(self.status).phrase}",
+            f"Content-Type: {self.content_type}",
+            f"Content-Length: {len(self.body)}",
+            "Connection: close",
+            *(f"{name}: {value}" for name, value in self.headers.items()),
+        ]
+        return "\r\n".join(lines).encode("latin-1") + _END + (self.body if has_body else b"")
+
+
+def take_head(buffer: bytearray, max_bytes: int) -> tuple[Head, bytes] | None:
+    """Read the head of a request from all that a connection has sent: the head, and what followed it.
+
+    None while the head is incomplete; it may have `max_bytes`. Raises `RefusedError`.
+    """
+    if not buffer[:1].isalpha():
+        is_tls = buffer[:1] == _TLS_HANDSHAKE
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "this port speaks no TLS" if is_tls else "this is no HTTP")
+    end = buffer.find(_END, 0, max_bytes)
+    if end >= 0:
+        head, rest = _parse(bytes(buffer[:end])), bytes(buffer[end + len(_END) :])
+        buffer.clear()
+        return head, rest
+    if len(buffer) >= max_bytes:
+        text = f"the head of a request may have {max_bytes} bytes"
+        raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text)
+    return None
+
+
+def _parse(raw: bytes) -> Head:
     request_line, *lines = raw.split(b"\r\n")
     request = _REQUEST_LINE.fullmatch(request_line)
     if request is None:
         raise RefusedError(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1 request")
+    return Head(request[1], request[2], int(request[3]), _headers(lines))
+
+
+def _headers(lines: list[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    """Read header lines. Raises `RefusedError`, also for what two servers may read in two ways (RFC 9112, 3.2, 6.3)."""
     if len(lines) > _MAX_HEADERS:
         raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {_MAX_HEADERS} headers")
-    headers: dict[bytes, bytes] = {}
+    headers = []
     for line in lines:
         header = _HEADER.fullmatch(line)
         if header is None:
             raise RefusedError(HTTPStatus.BAD_REQUEST, "a header line cannot be read")
-        name, value = header[1].lower(), header[2]
-        headers[name] = headers[name] + b", " + value if name in headers else value
-    target = _ORIGIN.sub(b"", request[2], count=1)
-    return Head(request[1], target.partition(b"?")[0], int(request[3]), headers)
+        headers.append((header[1].lower(), header[2].strip(b" \t")))
+    names = [name for name, _ in headers]
+    if names.count(b"host") > 1 or sum(map(names.count, _LENGTHS)) > 1:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "more than one Host, or more than one length of the body")
+    return tuple(headers)
 
 
 def accept_key(head: Head) -> bytes:
@@ -67,11 +133,11 @@ def accept_key(head: Head) -> bytes:
         head.minor_version and head.has_token(b"upgrade", b"websocket") and head.has_token(b"connection", b"upgrade")
     ):
         raise RefusedError(HTTPStatus.UPGRADE_REQUIRED, "/ws speaks WebSocket only", {"Upgrade": "websocket"})
-    if head.headers.get(b"sec-websocket-version") != b"13":
+    if head.header(b"sec-websocket-version") != b"13":
         raise RefusedError(
             HTTPStatus.UPGRADE_REQUIRED, "only version 13 of WebSocket is spoken", {"Sec-WebSocket-Version": "13"}
         )
-    key = head.headers.get(b"sec-websocket-key", b"")
+    key = head.header(b"sec-websocket-key") or b""
     try:
         is_valid = len(b64decode(key, validate=True)) == 16
     except ValueError:
@@ -91,13 +157,6 @@ def upgrade_response(accept: bytes, announce_version: str) -> bytes:
 
 
 def error_response(refused: RefusedError, *, has_body: bool = True) -> bytes:
-    """A JSON error that ends the connection; `has_body` is False in answer to HEAD."""
+    """The error as JSON; `has_body` as in `Answer.encode`."""
     body = json.dumps({"error": refused.text}).encode()
-    headers = {
-        "Content-Type": "application/json",
-        "Content-Length": str(len(body)),
-        "Connection": "close",
-        **refused.headers,
-    }
-    lines = [f"HTTP/1.1 {refused.status.value} {refused.status.phrase}", *(f"{k}: {v}" for k, v in headers.items())]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (body if has_body else b"")
+    return Answer(refused.status, body, "application/json", refused.headers).encode(has_body=has_body)

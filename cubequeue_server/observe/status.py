@@ -13,12 +13,11 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, cast
-from urllib.parse import parse_qsl
 
 from cubequeue_server.access.credentials import Credentials, Verdict
+from cubequeue_server.net.http_head import Answer, Head, RefusedError, take_head
 from cubequeue_server.settings.values import Endpoint
 
 _MAX_HEAD_BYTES = 8 * 1024
@@ -26,41 +25,10 @@ _REQUEST_TIMEOUT_S = 5.0
 _TLS_SHUTDOWN_TIMEOUT_S = 1.0
 _MAX_CONNECTIONS = 256
 
-_REASONS = {
-    200: "OK",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-}
 _log = logging.getLogger(__name__)
 
 # Whoever runs probes has no credentials, and learns nothing from them that a connection attempt does not tell.
-_OPEN_PATHS: Final = frozenset({"/livez", "/readyz"})
-
-
-@dataclass(slots=True, frozen=True)
-class Answer:
-    """What a route answers."""
-
-    status: int
-    body: bytes = b""
-    content_type: str = "text/plain; charset=utf-8"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True, frozen=True)
-class PageRequest:
-    """What a route is asked. Names of headers are in lower case; a repeated parameter or header counts once."""
-
-    method: str
-    path: str
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+_OPEN_PATHS: Final = frozenset({b"/livez", b"/readyz"})
 
 
 # 401 and not the 403 of the WebSocket port: it makes a browser ask its user.
@@ -70,13 +38,13 @@ _REFUSALS: Mapping[Verdict, Answer] = {
 }
 
 # A route that has to wait for something answers with an awaitable.
-Route = Callable[[PageRequest], Answer | Awaitable[Answer]]
+Route = Callable[[Head], Answer | Awaitable[Answer]]
 
 
 def probe(check: Callable[[], None]) -> Route:
     """A route that answers 200, or 500 when `check` raises; the body is empty either way."""
 
-    def answer(_request: PageRequest) -> Answer:
+    def answer(_request: Head) -> Answer:
         try:
             check()
         except Exception:
@@ -152,21 +120,22 @@ class _RouteTable:
     """The routes by method and path; `is_complete` once all of them are there."""
 
     def __init__(self, routes: Mapping[str, Route], actions: Mapping[str, Route]) -> None:
-        self._pages = dict(routes)
-        self._actions = dict(actions)
-        self._by_method = {"GET": self._pages, "HEAD": self._pages, "POST": self._actions}
+        self._pages: dict[bytes, Route] = {}
+        self._actions: dict[bytes, Route] = {}
+        self._by_method = {b"GET": self._pages, b"HEAD": self._pages, b"POST": self._actions}
         self.is_complete = asyncio.Event()
+        self.add(routes, actions)
 
     def add(self, routes: Mapping[str, Route], actions: Mapping[str, Route]) -> None:
-        self._pages.update(routes)
-        self._actions.update(actions)
+        self._pages.update((path.encode(), route) for path, route in routes.items())
+        self._actions.update((path.encode(), route) for path, route in actions.items())
 
-    def find(self, request: PageRequest) -> Route | None:
+    def find(self, request: Head) -> Route | None:
         return self._by_method.get(request.method, {}).get(request.path)
 
-    def allows(self, request: PageRequest) -> bool:
+    def allows(self, request: Head) -> bool:
         """Whether the method may be used: POST only where it does something."""
-        return request.method in {"GET", "HEAD"} or request.path in self._actions
+        return request.method in {b"GET", b"HEAD"} or request.path in self._actions
 
 
 class _StatusConnection(asyncio.Protocol):
@@ -181,7 +150,7 @@ class _StatusConnection(asyncio.Protocol):
         self._routes = routes
         self._credentials = credentials
         self._open = open_connections
-        self._head = bytearray()
+        self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._timeout: asyncio.TimerHandle | None = None
         self._is_answered = False
@@ -198,12 +167,14 @@ class _StatusConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_answered:
             return
-        self._head += data
-        end = self._head.find(b"\r\n\r\n")
-        if max(end, 0 if end >= 0 else len(self._head)) > _MAX_HEAD_BYTES:
-            self._send(Answer(431), with_body=True)
-        elif end >= 0:
-            self._answer(bytes(self._head[:end]))
+        self._buffer += data
+        try:
+            read = take_head(self._buffer, _MAX_HEAD_BYTES)
+        except RefusedError as refused:
+            self._send(Answer(refused.status), with_body=True)
+            return
+        if read is not None:
+            self._answer(read[0])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._open.discard(self)
@@ -218,35 +189,28 @@ class _StatusConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _answer(self, head: bytes) -> None:
-        words = head.split(b"\r\n", 1)[0].split(b" ")
-        if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
-            self._send(Answer(400), with_body=True)
-            return
-        request = _page_request(words, head)
+    def _answer(self, request: Head) -> None:
         if self._routes.is_complete.is_set() or self._routes.find(request) is not None:
             self._admit(request)
         else:
             self._is_answered = True  # from here on nothing more is read
             self._task = asyncio.get_running_loop().create_task(self._admit_later(request))
 
-    async def _admit_later(self, request: PageRequest) -> None:
+    async def _admit_later(self, request: Head) -> None:
         await self._routes.is_complete.wait()
         self._admit(request)
 
-    def _admit(self, request: PageRequest) -> None:
+    def _admit(self, request: Head) -> None:
         if not self._routes.allows(request):
             self._send(Answer(405), with_body=True)
         elif request.path in _OPEN_PATHS or not self._credentials.are_demanded:
             self._serve(request, Verdict.ADMITTED)
         else:
             self._is_answered = True
-            authorization = request.headers.get("authorization")
-            raw = None if authorization is None else authorization.encode("latin-1")
-            self._credentials.check_header(raw, partial(self._serve, request))
+            self._credentials.check_header(request.header(b"authorization"), partial(self._serve, request))
 
-    def _serve(self, request: PageRequest, verdict: Verdict) -> None:
-        with_body = request.method != "HEAD"
+    def _serve(self, request: Head, verdict: Verdict) -> None:
+        with_body = request.method != b"HEAD"
         if verdict is not Verdict.ADMITTED:
             self._send(_REFUSALS[verdict], with_body=with_body)
             return
@@ -274,21 +238,9 @@ class _StatusConnection(asyncio.Protocol):
         self._is_answered = True
         if self._transport is None:
             return
-        head = (
-            f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'Status')}\r\n"
-            f"content-type: {answer.content_type}\r\ncontent-length: {len(answer.body)}\r\nconnection: close\r\n"
-        ) + "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
-        self._transport.write(head.encode("latin-1") + b"\r\n" + (answer.body if with_body else b""))
+        self._transport.write(answer.encode(has_body=with_body))
         self._transport.close()
 
 
-def _not_found(_request: PageRequest) -> Answer:
+def _not_found(_request: Head) -> Answer:
     return Answer(404)
-
-
-def _page_request(request_line: list[bytes], head: bytes) -> PageRequest:
-    method, target, _ = (word.decode("latin-1") for word in request_line)
-    path, _, query = target.partition("?")
-    lines = (line.decode("latin-1").partition(":") for line in head.split(b"\r\n")[1:])
-    headers = {name.strip().lower(): value.strip() for name, _, value in lines}
-    return PageRequest(method, path, dict(parse_qsl(query, keep_blank_values=True)), headers)

@@ -120,7 +120,7 @@ async def test_only_get_upgrades(method: str) -> None:
         assert (status, headers["allow"]) == (405, "GET")
 
 
-@pytest.mark.parametrize("path", ["/", "/wsx", "/ws/more", "/metrics", "*"])
+@pytest.mark.parametrize("path", ["/", "/wsx", "/ws/more", "/metrics", "*", "/wshttp://somewhere"])
 async def test_other_paths_are_not_found(path: str) -> None:
     async with serving() as server:
         assert (await refused(server.address, request(path=path)))[0] == 404
@@ -177,34 +177,6 @@ async def test_the_time_for_a_body_is_bounded() -> None:
         await client.send(b"POST /upload-temp-file HTTP/1.1\r\n\r\n")
         with pytest.raises(ConnectionError):
             await send_for_ever(client, b"x")
-
-
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        b"\x16\x03\x01\x02\x00\x01\x00",
-        b"\0\0\0\0",
-        b"{}\r\n\r\n",
-        b"GET /ws\r\n\r\n",
-        b"GET /ws HTTP/2.0\r\n\r\n",
-        b"GET  /ws HTTP/1.1\r\n\r\n",
-        b"GET /ws HTTP/1.1\r\nno colon\r\n\r\n",
-        b"GET /ws HTTP/1.1\r\nbad name: x\r\n\r\n",
-        b"GET /ws HTTP/1.1\r\nA: 1\r\n folded\r\n\r\n",
-        b"GET /ws HTTP/1.1\r\nA: \0\r\n\r\n",
-        b"GET /\xc3\x28 \xff HTTP/1.1\r\n\r\n",
-    ],
-)
-async def test_garbage_is_refused(garbage: bytes) -> None:
-    async with serving() as server:
-        assert (await refused(server.address, garbage))[0] == 400
-
-
-async def test_a_huge_head_is_refused() -> None:
-    async with serving() as server:
-        assert (await refused(server.address, b"GET /ws HTTP/1.1\r\nA: " + b"x" * 20_000))[0] == 431
-        assert (await refused(server.address, b"GET /ws HTTP/1.1\r\n" + b"A: x\r\n" * 101 + b"\r\n"))[0] == 431
-        assert (await refused(server.address, b"GET /ws HTTP/1.1\r\nA: " + b"x" * 20_000 + b"\r\n\r\n"))[0] == 431
 
 
 async def test_slow_loris_is_cut_off() -> None:

@@ -6,8 +6,8 @@ import asyncio
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from cubequeue_server.net.http_head import Answer, Head
 from cubequeue_server.observe.metrics.sources import Sources
-from cubequeue_server.observe.status import Answer, PageRequest
 
 if TYPE_CHECKING:
     from cubequeue_server.observe.metrics.exposition import Exposition
@@ -22,7 +22,7 @@ class MetricsPage:
         self._sources = sources
         self._exposition: Exposition | None = None
 
-    async def answer(self, _request: PageRequest) -> Answer:
+    async def answer(self, _request: Head) -> Answer:
         """The exposition in Prometheus' text format."""
         if self._exposition is None:
             module = await asyncio.to_thread(import_module, "cubequeue_server.observe.metrics.exposition")

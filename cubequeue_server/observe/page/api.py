@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, Protocol
 
+from cubequeue_server.net.http_head import Answer, Head
 from cubequeue_server.observe.histogram import count
 from cubequeue_server.observe.logs import log_event
 from cubequeue_server.observe.metrics.sources import OTHER, Sources, label
 from cubequeue_server.observe.page.files import SECURITY_HEADERS
 from cubequeue_server.observe.page.readable import readable
-from cubequeue_server.observe.status import Answer, PageRequest, Route
+from cubequeue_server.observe.status import Route
 from cubequeue_server.requests.ask import settle
 from cubequeue_server.version import __version__
 from storage.asking import ANYBODY, Caller, Outcome
@@ -70,7 +71,7 @@ class PageApi:
 
     # Overview
 
-    async def overview(self, _request: PageRequest) -> Answer:
+    async def overview(self, _request: Head) -> Answer:
         """How the server stands, and each of its queues: the deepest and the busiest ones. O(queues + waiters)."""
         sources = self._sources
         figures = await sources.queues()
@@ -104,21 +105,23 @@ class PageApi:
 
     # Lists
 
-    async def items(self, request: PageRequest) -> Answer:
+    async def items(self, request: Head) -> Answer:
         """The items of a queue in the order of their ids. O(all items), in slices."""
-        prefix = _decoded(request.parameters.get("queue", ""))
-        state = {"pending": b"Pending", "active": b"Active"}.get(request.parameters.get("state", ""))
+        parameters = request.parameters
+        prefix = _decoded(parameters.get("queue", ""))
+        state = {"pending": b"Pending", "active": b"Active"}.get(parameters.get("state", ""))
         if prefix is None:
             return _json({"error": "no such queue"}, 400)
 
         def is_wanted(row: Row) -> bool:
             return (row[1] or b"") == prefix and (state is None or row[3] == state)
 
-        return await self._list(SystemTable.QUEUE, is_wanted, _item, request.parameters)
+        return await self._list(SystemTable.QUEUE, is_wanted, _item, parameters)
 
-    async def results(self, request: PageRequest) -> Answer:
+    async def results(self, request: Head) -> Answer:
         """The results of a queue that wait to be read. O(all results), in slices."""
-        prefix = _decoded(request.parameters.get("queue", ""))
+        parameters = request.parameters
+        prefix = _decoded(parameters.get("queue", ""))
         if prefix is None:
             return _json({"error": "no such queue"}, 400)
         start = prefix + b":"
@@ -128,7 +131,7 @@ class PageApi:
             assert isinstance(path, bytes)
             return path.startswith(start) and b":" not in path[len(start) :]
 
-        return await self._list(SystemTable.RESULTS, is_wanted, _result, request.parameters)
+        return await self._list(SystemTable.RESULTS, is_wanted, _result, parameters)
 
     async def _list(
         self,
@@ -165,7 +168,7 @@ class PageApi:
 
     # Cache
 
-    async def cache(self, _request: PageRequest) -> Answer:
+    async def cache(self, _request: Head) -> Answer:
         """The largest prefixes of the cache with size, entries, and what GET found. O(entries) every 5 s, in slices."""
         sizes = await self._sizes()
         totals = await self._sources.store.cache_totals()
@@ -203,11 +206,11 @@ class PageApi:
 
     # Cancelling
 
-    async def cancel(self, request: PageRequest) -> Answer:
+    async def cancel(self, request: Head) -> Answer:
         """Cancel an item. Only scripts of this page can send the header: other sites cannot make a browser do it."""
         if not self._may_cancel():
             return _json({"error": "cancelling is off: it needs CUBEQUEUE_STATUS_CANCEL and credentials"}, 403)
-        if request.headers.get("x-cubequeue-action") != "cancel":
+        if request.header(b"x-cubequeue-action") != b"cancel":
             return _json({"error": "the header x-cubequeue-action is missing"}, 403)
         path = _decoded(request.parameters.get("item", ""))
         if path is None:

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from cubequeue_server.observe.status import Answer, PageRequest, Route
+from cubequeue_server.net.http_head import Answer, Head
+from cubequeue_server.observe.status import Route
 
 # Nothing but our own files, no inline script or style, no frame around it, no form that goes elsewhere.
 _POLICY: Final = (
@@ -36,7 +37,7 @@ def file_routes() -> dict[str, Route]:
 
 
 def _route(name: str, content_type: str) -> Route:
-    def answer(_request: PageRequest) -> Answer:
+    def answer(_request: Head) -> Answer:
         return Answer(200, _content(name), content_type, SECURITY_HEADERS)
 
     return answer
