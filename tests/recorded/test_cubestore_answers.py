@@ -17,12 +17,14 @@ from typing import NamedTuple, TypeAlias
 import pytest
 
 from protocol.cells import cell_text
+from protocol.commands import parse_statement
 from protocol.errors import StatementSyntaxError
-from protocol.parser import parse_statement
-from storage.engine import ANYBODY, Caller, Outcome, Pending, RequestKey, StateMachine
+from storage.asking import ANYBODY, Caller
+from storage.engine import Store as Engine
 from storage.errors import StatementError
 from storage.journal.database import Database
-from storage.vocabulary import OtherSql, Result, Statement
+from storage.vocabulary import OtherSql, RequestKey, Result, Statement
+from tests.asking import Told
 from tests.conformance.engines import ENGINES, Limits
 from tests.recorded.files import Step, cubestore_answers
 from tests.storage.journal.restarting import Turns, opened
@@ -64,22 +66,23 @@ OTHER_SQL = {"select": 81, "bad": 24}  # statements by kind that no store gets
 class Store(NamedTuple):
     """A store under test, and a call that commits what it has executed."""
 
-    engine: StateMachine
+    engine: Engine
     settle: Callable[[], None]
 
     def answer(self, statement: Statement, caller: Caller, key: RequestKey | None, now_ms: int) -> Result:
         """The result; a wait is given up at once. Raises StatementError. Nothing else here knows how engines answer."""
-        outcome: Outcome | Pending = self.engine.execute(statement, caller, key, now_ms)
-        if isinstance(outcome, Pending):
-            outcomes: list[Outcome] = []
-            outcome.on_outcome = outcomes.append
+        outcome = self.engine.execute(statement, caller, key, now_ms)
+        if type(outcome) is Result:
+            return outcome
+        assert isinstance(outcome, Told)
+        if outcome.timeout_ms is not None:
             self.engine.give_up(outcome, now_ms)
-            [outcome] = outcomes
         self.settle()
-        if isinstance(outcome, StatementError):
-            raise outcome
-        assert outcome.commit_seq <= self.engine.durable_seq
-        return outcome.result
+        told = outcome.outcome
+        if isinstance(told, StatementError):
+            raise told
+        assert isinstance(told, Result)
+        return told
 
 
 @dataclass

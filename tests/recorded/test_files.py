@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from protocol.client_codec import ErrorReply, decode_reply
+from protocol.commands import parse_statement
 from protocol.decode import decode_request
 from protocol.messages import ResponseFormat
-from protocol.parser import parse_statement
 from storage.vocabulary import OtherSql
 from tests.recorded.files import cubestore_answers, deployment_statements, uploads, upstream_exchanges
 
