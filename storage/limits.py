@@ -31,6 +31,7 @@ class QueueLimits:
     results_expire_ms: int = 60 * SECOND_MS
     item_life_ms: int = 4 * HOUR_MS  # after ADD, and for active items after the last heartbeat
     orphaned_item_life_ms: int = 2 * HOUR_MS  # after the time that ORPHANED names
+    restart_grace_ms: int = 20 * SECOND_MS  # after a start nothing counts as stalled for so long
 
 
 @dataclass(slots=True, frozen=True)

@@ -255,6 +255,7 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
             max_bytes=values["queue_max_size"],
             max_waiters=values["queue_max_waiters"],
             results_expire_ms=values["queue_results_expire"],
+            restart_grace_ms=values["restart_grace"],
         ),
         cache=CacheLimits(
             max_keys=values["cache_max_keys"],

@@ -206,6 +206,11 @@ _QUEUE_SETTINGS = (
         "queue_results_expire", Duration(), _QUEUE.results_expire_ms, "How long a result can be read.",
         ("CUBESTORE_QUEUE_RESULTS_EXPIRE",), 1 * SECOND_MS, 300 * SECOND_MS,
     ),
+    Setting(
+        "restart_grace", Duration(), _QUEUE.restart_grace_ms,
+        "How long nothing counts as stalled after a start from a data directory: workers need a moment to come back.",
+        minimum=0, maximum=600 * SECOND_MS,
+    ),
 )  # fmt: skip
 
 _CACHE_SETTINGS = (

@@ -53,6 +53,7 @@ class Recorder:
         "_next_group",
         "_next_id",
         "_next_write",
+        "_notes",
         "_ranges",
         "_results",
         "_states",
@@ -76,6 +77,7 @@ class Recorder:
     def _begin(self) -> None:
         self.is_clean = True
         self._ranges: list[bytes] = []
+        self._notes: list[tuple[bytes, bytes]] = []
         # What a row is now; None when it is gone.
         self._items: dict[int, Item | None] = {}
         self._states: dict[int, Item] = {}
@@ -90,6 +92,12 @@ class Recorder:
         self.is_clean = False
         if self.on_change is not None:
             self.on_change()
+
+    def note(self, key: bytes, value: bytes) -> None:
+        """Have the next group write a row that is no change of state."""
+        self._notes.append((key, value))
+        if self.is_clean:
+            self._wake()
 
     # What the tables tell. A change counts in `seq`, for which answers wait; texts that are let go of do not.
 
@@ -241,6 +249,7 @@ class Recorder:
             self._take_entries(deletes, puts)
         if self._answers or self._answer_groups:
             self._take_answers(deletes, puts)
+        puts += self._notes
         if self._next_id != self._stored_next_id:
             self._stored_next_id = self._next_id
             puts.append((rows.NEXT_ID_KEY, rows.encode(self._next_id)))

@@ -9,6 +9,7 @@ import msgspec
 
 from storage.asking import ANYBODY, Caller
 from storage.journal import rows
+from storage.journal.absences import Moved
 from storage.journal.blobs import RestoredBlobs
 from storage.journal.database import Database
 from storage.journal.errors import JournalError
@@ -28,18 +29,22 @@ def stored_next_id(database: Database) -> int:
     return 1 if value is None else rows.decode_number(value)
 
 
-def recover(database: Database, store: MemoryStore, recorder: Recorder, now_ms: int, *, with_cache: bool) -> None:
+def recover(
+    database: Database, store: MemoryStore, recorder: Recorder, moved: Moved, now_ms: int, *, with_cache: bool
+) -> None:
     """Fill a new store with what the journal holds. Answers count as given now, so none has less than its time left;
     but those that were kept for their whole time before, while a server was up, are the first to go when room is
     short: else a server that ends and starts all the time would gather answers until it refuses writes.
+
+    Times of the queue are moved by the absences of a server that they lie ahead of.
 
     O(rows): about 10 µs each. Raises `JournalError` for rows that no journal of this schema can hold. What expired
     meanwhile is put back as well: the first statement removes it.
     """
     try:
         texts = recorder.blobs.restore(_texts(database))
-        _recover_items(database, store, texts)
-        _recover_results(database, store, texts)
+        _recover_items(database, store, texts, moved)
+        _recover_results(database, store, texts, moved)
         if with_cache:
             _recover_cache(database, store, recorder, texts, now_ms)
         _recover_answers(database, store, recorder, texts, now_ms)
@@ -64,20 +69,21 @@ def _texts(database: Database) -> Iterator[tuple[int, bytes]]:
         yield number, chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _recover_items(database: Database, store: MemoryStore, texts: RestoredBlobs) -> None:
+def _recover_items(database: Database, store: MemoryStore, texts: RestoredBlobs, moved: Moved) -> None:
     items = store.queue.items
     callers: dict[Caller, Caller] = {ANYBODY: ANYBODY}  # one object each: a client has many items
     for key, value in database.rows(rows.ITEM):
         row = rows.decode_item(value)
         caller = Caller(row.process_id, row.added_peer, row.added_connection)
+        later_ms = moved.by_ms(row.created_ms)
         item = Item(
             rows.number_of(key),
             row.path,
             items.queue_for(row.path),
             rows.loaded(row.payload, texts.get),
             row.priority,
-            row.created_ms,
-            row.orphaned_ms,
+            row.created_ms + later_ms,
+            None if row.orphaned_ms is None else row.orphaned_ms + later_ms,
             callers.setdefault(caller, caller),
             row.exclusive,
             row.external_id,
@@ -89,18 +95,21 @@ def _recover_items(database: Database, store: MemoryStore, texts: RestoredBlobs)
         if state.extra is not None:
             items.set_extra(item, rows.loaded(state.extra, texts.get))
         if state.heartbeat_ms is not None:
+            heartbeat_ms = state.heartbeat_ms + moved.by_ms(state.heartbeat_ms)
             if state.active:
                 caller = Caller(state.claimed_by_process, state.claimed_by_peer, state.claimed_by_connection)
-                items.claim(item, callers.setdefault(caller, caller), state.heartbeat_ms)
+                items.claim(item, callers.setdefault(caller, caller), heartbeat_ms)
             else:
-                items.beat(item, state.heartbeat_ms)
+                items.beat(item, heartbeat_ms)
 
 
-def _recover_results(database: Database, store: MemoryStore, texts: RestoredBlobs) -> None:
+def _recover_results(database: Database, store: MemoryStore, texts: RestoredBlobs, moved: Moved) -> None:
+    life_ms = store.queue.limits.results_expire_ms
     for key, value in database.rows(rows.RESULT):
         row = rows.decode_result(value)
         text = rows.loaded(row.value, texts.get)
-        result = StoredResult(rows.number_of(key), row.path, text, row.external_id, row.expire_ms)
+        expire_ms = row.expire_ms + moved.by_ms(row.expire_ms - life_ms)
+        result = StoredResult(rows.number_of(key), row.path, text, row.external_id, expire_ms)
         result.taken = row.taken
         store.queue.results.table.put(result)
 

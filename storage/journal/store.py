@@ -16,11 +16,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+import msgspec
+
 from storage.asking import Caller, Later, Outcome
 from storage.cache.totals import PrefixTotalsTable
 from storage.errors import SEEN_WAS_LOST, StatementError, UserError
 from storage.ids import first_id
 from storage.journal import rows
+from storage.journal.absences import Absence, Moved, decode_absences, encode_absences, with_new
 from storage.journal.aside import Aside
 from storage.journal.database import Database
 from storage.journal.errors import JournalError
@@ -50,6 +53,7 @@ _log = logging.getLogger(__name__)
 
 _RETRY_MS: Final = 1_000
 _MEASURE_INTERVAL_MS: Final = 5_000
+_ALIVE_INTERVAL_MS: Final = 2_000
 _NO_EFFECT: Final = Effect.NONE
 
 
@@ -89,7 +93,9 @@ class JournaledStore:
         self.failure: str | None = None  # why writes are refused now
         self.losses = 0
         self._retry_at_ms = 0
-        self._next_measure_ms = 0
+        self._next_measure_ms = self._next_alive_ms = 0
+        self._absences: list[Absence] = []
+        self._grace_until_ms = 0
         self._written_seq = self._durable_seq = 0
         self._gate: deque[tuple[int, Later, Outcome]] = deque()  # by rising commit sequence numbers
         self._is_closing = False
@@ -98,6 +104,7 @@ class JournaledStore:
         self._syncs = Syncs(sync)
         self._writer = Writer(database, host, self._on_written, self._fail)
         bring_up_to_date(database)
+        self._end_absence()
         self._load(0)
         if not database.open_for_writing():  # another server was quicker, and is gone again
             self._load(0)
@@ -107,6 +114,9 @@ class JournaledStore:
         """Make the state that the database holds the state. Commit sequence numbers go on from `seq`."""
         now_ms = self._host.now_ms()
         recorder = Recorder()
+        if self._absences:
+            recorder.note(rows.ABSENCES_KEY, encode_absences(self._absences))
+            recorder.note(rows.ALIVE_KEY, rows.encode(now_ms))
         next_id = first_id(now_ms, stored_next_id(self._database) - 1)
         memory = MemoryStore(
             *self._limits,
@@ -117,13 +127,28 @@ class JournaledStore:
             recorder if self._with_cache else None,
             self._complete,
         )
-        recover(self._database, memory, recorder, now_ms, with_cache=self._with_cache)
+        memory.queue.grace_until_ms = self._grace_until_ms
+        recover(self._database, memory, recorder, Moved(self._absences), now_ms, with_cache=self._with_cache)
         recorder.seq += seq
         recorder.on_change = self._writer.schedule
         self._recorder, self._memory = recorder, memory
         self._written_seq = recorder.seq
         self._writer.begin(recorder)
         self._writer.mark = self._syncs.position  # the group that carried it may be lost
+
+    def _end_absence(self) -> None:
+        """A server is up again."""
+        now_ms = self._host.now_ms()
+        database = self._database
+        try:
+            absences = decode_absences(database.get(rows.ABSENCES_KEY))
+            alive = database.get(rows.ALIVE_KEY)
+            alive_ms = None if alive is None else rows.decode_number(alive)
+        except msgspec.DecodeError as error:
+            raise JournalError(f"a row of the journal in {database.directory} makes no sense: {error!r}") from error
+        self._absences = with_new(absences, alive_ms, now_ms)
+        if alive_ms is not None:
+            self._grace_until_ms = now_ms + self._limits[0].restart_grace_ms
 
     def _open_writer(self) -> None:
         """The database was opened for writing: all that it holds is synced. What recovery deleted is to be written."""
@@ -297,16 +322,26 @@ class JournaledStore:
             self._reopening.begin()  # it closes the database, which nobody else may be in
         self._sync_if_due(now_ms)
         self._writer.write_mark()
+        if now_ms >= self._next_alive_ms or now_ms < self._next_alive_ms - 2 * _ALIVE_INTERVAL_MS:
+            self._next_alive_ms = now_ms + _ALIVE_INTERVAL_MS
+            self._note_alive(now_ms)
         if now_ms >= self._next_measure_ms:
             self._next_measure_ms = now_ms + _MEASURE_INTERVAL_MS
             self.figures.size_bytes = self._database.size_bytes()
         return self._memory.tick(now_ms, max_rows)
+
+    def _note_alive(self, now_ms: int) -> None:
+        """Only rows of the queue are moved by an absence."""
+        queue = self._memory.queue
+        if self.failure is None and (queue.items.by_id or queue.results.table.by_id):
+            self._recorder.note(rows.ALIVE_KEY, rows.encode(now_ms))
 
     def close(self) -> None:
         """Write and sync what is left, however long that takes. Raises `JournalError` when it fails."""
         self._is_closing = True
         if self._reopening.is_running:
             return  # there is nothing left, and the directory goes with the process
+        self._note_alive(self._host.now_ms())
         self._writer.finish()
         if self.failure is None:
             self._database.sync()

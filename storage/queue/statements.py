@@ -16,7 +16,7 @@ from storage.graveyard import Graveyard
 from storage.limits import SECOND_MS, QueueLimits
 from storage.paths import prefix_of
 from storage.queue.item_table import ItemTable
-from storage.queue.items import Item, ItemRecorder
+from storage.queue.items import Item, ItemRecorder, PrefixQueue
 from storage.queue.listings import cancel_listing, listing
 from storage.queue.merge import merge_extra
 from storage.queue.result_statements import Results, Wake
@@ -79,18 +79,33 @@ class QueueRecorder(ItemRecorder, ResultRecorder, Protocol):
 
 
 class Queue:
-    """All queue items, their results, and the requests that wait for them. `claims` counts claimed items."""
+    """All queue items, their results, and the requests that wait for them. `claims` counts claimed items.
 
-    __slots__ = ("_cleared", "_limits", "_next_id", "_recorder", "claims", "handlers", "items", "results", "stats")
+    Before `grace_until_ms` nothing counts as stalled: after a start, workers need a moment to come back.
+    """
+
+    __slots__ = (
+        "_cleared",
+        "_next_id",
+        "_recorder",
+        "claims",
+        "grace_until_ms",
+        "handlers",
+        "items",
+        "limits",
+        "results",
+        "stats",
+    )
 
     def __init__(
         self, limits: QueueLimits, first_id: int, recorder: QueueRecorder | None, new_later: NewLater, wake: Wake
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._next_id = first_id
         self._recorder = recorder
         self._cleared = Graveyard()
         self.claims = 0
+        self.grace_until_ms = 0  # nothing counts as stalled before
         self.stats = QueueStatsTable()
         self.items = ItemTable(limits, recorder, self.stats)
         self.results = Results(limits, recorder, new_later, wake)
@@ -179,7 +194,7 @@ class Queue:
 
     def _insert(self, ask: QueueAdd | QueueAddAndRetrieve, caller: Caller, now_ms: int) -> Item:
         """Put a new pending item."""
-        items, results, limits = self.items, self.results.table, self._limits
+        items, results, limits = self.items, self.results.table, self.limits
         size_bytes = items.size_bytes + results.size_bytes + len(results.by_id) * RESULT_OVERHEAD_BYTES
         if len(items.by_id) >= limits.max_items or size_bytes + len(ask.payload) > limits.max_bytes:
             raise self._no_room_for(ask)
@@ -221,7 +236,7 @@ class Queue:
         if item is not None:
             extra = merge_extra(item.extra, ask.extra)
             growth = len(extra or b"") - len(item.extra or b"")
-            if growth > 0 and self._size_bytes() + growth > self._limits.max_bytes:
+            if growth > 0 and self._size_bytes() + growth > self.limits.max_bytes:
                 raise self._too_large("MERGE_EXTRA", growth)
             self.items.set_extra(item, extra)
         return EMPTY_RESULT
@@ -245,7 +260,7 @@ class Queue:
             growth = len(value) - len(item.payload)  # the result takes the place of its own item
             if item.extra is not None:
                 growth -= len(item.extra)
-            if growth > 0 and self._size_bytes() + growth > self._limits.max_bytes:
+            if growth > 0 and self._size_bytes() + growth > self.limits.max_bytes:
                 raise self._too_large("ACK", growth)
         item.queue.stats.acknowledged += 1
         items.remove(item)
@@ -275,7 +290,7 @@ class Queue:
         if not queue:
             return _NOTHING_TO_CANCEL
         queue.stalled_after_ms = ask.heartbeat_timeout_ms
-        return _to_cancel(queue.stalled(now_ms, ask.heartbeat_timeout_ms))
+        return _to_cancel(self._stalled(queue, ask.heartbeat_timeout_ms, now_ms))
 
     def orphaned(self, ask: QueueOrphaned, caller: Caller, now_ms: int) -> Result:
         """`QUEUE ORPHANED` (§4.5). O(rows), and their sort."""
@@ -291,8 +306,11 @@ class Queue:
         if not queue:
             return _NOTHING_TO_CANCEL
         queue.stalled_after_ms, queue.orphaned_after_ms = ask.heartbeat_timeout_ms, ask.orphaned_timeout_ms
-        stalled = queue.stalled(now_ms, ask.heartbeat_timeout_ms)
+        stalled = self._stalled(queue, ask.heartbeat_timeout_ms, now_ms)
         return _to_cancel(stalled + queue.orphaned(now_ms, ask.orphaned_timeout_ms))
+
+    def _stalled(self, queue: PrefixQueue, timeout_ms: int, now_ms: int) -> list[Item]:
+        return [] if now_ms < self.grace_until_ms else queue.stalled(now_ms, timeout_ms)
 
     # Everything.
 
@@ -302,7 +320,7 @@ class Queue:
             self._recorder.queue_cleared()
         self.items.bury(self._cleared)
         self.results.clear().bury(self._cleared)
-        self.items = ItemTable(self._limits, self._recorder, self.stats)
+        self.items = ItemTable(self.limits, self._recorder, self.stats)
         return EMPTY_RESULT
 
     def expire(self, now_ms: int) -> None:
@@ -345,7 +363,7 @@ class Queue:
         return self.items.size_bytes + self.results.table.size_bytes
 
     def _no_room_for(self, ask: QueueAdd | QueueAddAndRetrieve) -> UserError:
-        if len(self.items) >= self._limits.max_items:
+        if len(self.items) >= self.limits.max_items:
             return UserError(
                 f"QUEUE {ask.command.upper()} refused: the queues hold {len(self.items)} items, which is as many as"
                 " CUBEQUEUE_QUEUE_MAX_ITEMS allows"
@@ -354,7 +372,7 @@ class Queue:
 
     def _too_large(self, command: str, growth: int) -> UserError:
         return UserError(
-            f"QUEUE {command} refused: {growth} bytes more would exceed the {self._limits.max_bytes} bytes that"
+            f"QUEUE {command} refused: {growth} bytes more would exceed the {self.limits.max_bytes} bytes that"
             f" CUBEQUEUE_QUEUE_MAX_SIZE allows, {self._size_bytes()} are in use"
         )
 
