@@ -29,13 +29,21 @@ from tests.storage.journal.restarting import RowsEngine
 FIRST_ID = 1000
 
 
-class AnswersOne(Stateless):
-    """An SQL engine that always knows."""
+def answer_one(_statement: Statement, _now_ms: int) -> Result:
+    """What an SQL engine answers that always knows."""
+    return Result(Columns(("one", ColumnType.INT)), ((1,),))
+
+
+class Answering(Stateless):
+    """An SQL engine that answers with what a function of the statement and the time gives, or refuses as that does."""
+
+    def __init__(self, answer: Callable[[Statement, int], Result | Later] = answer_one) -> None:
+        self._answer = answer
 
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
     ) -> Result | Later:
-        return Result(Columns(("one", ColumnType.INT)), ((1,),))
+        return self._answer(statement, now_ms)
 
 
 class Watched:
@@ -83,21 +91,30 @@ class WatchedStore(MemoryStore, Watched):
 
 
 class SlowDurableStore(JournaledStore, Watched):
-    """A strict store on rows in memory whose effects are durable only when the test says so. Made in a running loop."""
+    """A strict store on rows in memory whose effects are durable, or lost, only when the test says so.
+
+    Made in a running loop.
+    """
 
     def __init__(self) -> None:
         Watched.__init__(self)
         loop = asyncio.get_running_loop()
+
+        def in_thread(work: Callable[[], None], then: Callable[[], None]) -> None:
+            loop.call_soon(work)
+            loop.call_soon(then)
+
         self.rows = RowsEngine({rows.NEXT_ID_KEY: rows.encode(FIRST_ID), rows.SCHEMA_KEY: rows.encode(rows.SCHEMA)})
         self.outbox = Outbox(loop)
+        self._due: list[Callable[[], None]] = []  # writes
 
         def fail(reason: str) -> None:
             raise AssertionError(reason)
 
         host = Host(
-            loop.call_soon,
+            self._due.append,
             lambda delay_ms, callback: loop.call_later(delay_ms / 1000, callback),
-            lambda work, then: loop.call_soon(lambda: (work(), then())),
+            in_thread,
             self.outbox.batch,
             lambda: 0,
             random.Random(7).random,
@@ -120,9 +137,19 @@ class SlowDurableStore(JournaledStore, Watched):
         return self._recorder.seq
 
     def sync(self, seq: int | None = None) -> None:
-        """Everything up to `seq`, or all, is durable now."""
-        self._writer._commit()
+        """All is written, and everything up to `seq`, or all, is durable now."""
+        self._write()
         self.synced(self.applied_seq if seq is None else seq)
+
+    def lose(self) -> None:
+        """What was not written yet cannot be: it is lost."""
+        self.rows.is_broken = True
+        self._write()
+        self.rows.is_broken = False
+
+    def _write(self) -> None:
+        while self._due:
+            self._due.pop(0)()
 
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
@@ -145,7 +172,7 @@ async def serving(
     **options: Any,
 ) -> AsyncIterator[Server]:
     """A started server; stopped in the end, whatever happens."""
-    router = Router(WatchedStore() if store is None else store, AnswersOne() if sql is None else sql)
+    router = Router(WatchedStore() if store is None else store, Answering() if sql is None else sql)
     outbox = store.outbox if isinstance(store, SlowDurableStore) else Outbox(asyncio.get_running_loop())
     server = Server(ServerOptions(**options), router, outbox, time.time_ns, credentials=credentials, tls=tls)
     await server.start()

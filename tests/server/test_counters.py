@@ -8,9 +8,9 @@ import time
 from cubequeue_server.observe import loop_lag
 from cubequeue_server.observe.histogram import count, cumulative, new_histogram, observe, sum_s
 from cubequeue_server.observe.loop_lag import LoopLag
-from storage.vocabulary import OtherSql, QueueAck, QueueAdd, QueueResultBlocking, Result, SysForeign
+from storage.vocabulary import OtherSql, QueueAck, QueueAdd, QueueResultBlocking, Result, Statement
 from tests.server.client import connected
-from tests.server.harness import SlowDurableStore, answer_one, serving, until
+from tests.server.harness import Answering, SlowDurableStore, answer_one, serving, until
 
 
 def test_a_histogram_counts_by_powers_of_two() -> None:
@@ -25,11 +25,11 @@ def test_a_histogram_counts_by_powers_of_two() -> None:
 
 
 async def test_durations_are_of_the_work_and_waits_of_the_waiting() -> None:
-    def slow(statement: OtherSql | SysForeign, now_ms: int) -> Result:
+    def slow(statement: Statement, now_ms: int) -> Result:
         time.sleep(0.02)
         return answer_one(statement, now_ms)
 
-    async with serving(sql=slow) as server, connected(server.address) as client:
+    async with serving(sql=Answering(slow)) as server, connected(server.address) as client:
         await client.rows("SELECT 1")
         await client.rows("QUEUE ADD 'q:a' 'x'")
         waiting = await client.send("QUEUE RESULT_BLOCKING 10000 'q:a'")

@@ -15,9 +15,9 @@ import pytest
 from cubequeue_server.observe.logs import TRACE
 from cubequeue_server.requests.statement_log import request_id_of
 from protocol.client_codec import encode_query
-from storage.vocabulary import OtherSql, Result, SysForeign
+from storage.vocabulary import Result, Statement
 from tests.server.client import BINARY, DRIVER, TEXT, RawClient, connected, frame, raw
-from tests.server.harness import answer_one, serving, until
+from tests.server.harness import Answering, answer_one, serving, until
 
 SECRET = "secret-payload"
 _IDS = itertools.count(1)
@@ -32,13 +32,13 @@ async def ask(client: RawClient, query: str, trace: str | None = None) -> None:
     await client.read_reply()
 
 
-def slow_sql(statement: OtherSql | SysForeign, now_ms: int) -> Result:
+def slow_sql(statement: Statement, now_ms: int) -> Result:
     time.sleep(0.03)
     return answer_one(statement, now_ms)
 
 
 async def test_a_slow_statement_is_one_line_with_the_request_id(caplog: pytest.LogCaptureFixture) -> None:
-    async with serving(sql=slow_sql, slow_statement_ms=20) as server, raw(server.address) as client:
+    async with serving(sql=Answering(slow_sql), slow_statement_ms=20) as server, raw(server.address) as client:
         await client.upgrade()
         await ask(client, f"SELECT '{SECRET}'", '{"requestId": "5-span-1", "instance": "x"}')
     [fields] = events(caplog, "slow statement")
@@ -80,11 +80,11 @@ async def test_a_fast_statement_costs_no_line(caplog: pytest.LogCaptureFixture) 
 
 
 async def test_a_failure_names_the_request_and_a_refusal_only_at_debug(caplog: pytest.LogCaptureFixture) -> None:
-    def fails(_statement: OtherSql | SysForeign, _now_ms: int) -> Result:
+    def fails(_statement: Statement, _now_ms: int) -> Result:
         raise RuntimeError
 
     caplog.set_level(logging.INFO)
-    async with serving(sql=fails) as server, raw(server.address) as client:
+    async with serving(sql=Answering(fails)) as server, raw(server.address) as client:
         await client.upgrade()
         await ask(client, "SELECT 1", '{"requestId": "5-span-1"}')
         await ask(client, "CACHE SET 'n' 'x'")

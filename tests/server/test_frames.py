@@ -259,14 +259,12 @@ def test_close_reasons_fit() -> None:
 async def test_the_read_buffer_of_an_idle_connection_is_small_again() -> None:
     async with serving(ping_interval_s=1) as server, connected(server.address) as client:
         await client.ask(f"CACHE SET 'a' '{'x' * 5 * MIB}'")
-        (connection,) = server._connections
-        assert connection._websocket is not None
-        websocket = connection._websocket
-        framing = websocket._framing
+        (each,) = server._clients
+        framing = each.websocket._framing
         assert framing is not None
         assert framing.buffer_bytes > 5 * MIB
         assert server.counters.unfinished_bytes > 5 * MIB, "what a large message leaves behind counts"
-        connection._ping()
+        each.ping(asyncio.get_running_loop().time())
         await until(lambda: not framing.buffer_bytes)
         await until(lambda: not server.counters.unfinished_bytes)
         await client.ask(f"CACHE SET 'a' '{'x' * MIB}'")

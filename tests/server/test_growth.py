@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from bench.client import Client
-from storage.engine import ANYBODY
+from storage.asking import ANYBODY
 from storage.vocabulary import CacheSet
 from tests.server.harness import serving, until
 from tests.server.test_long_statements import NOW_MS, LastingStore

@@ -16,9 +16,9 @@ import pytest
 
 from bench.client import Client
 from protocol.client_codec import ArrowReply, Rows
-from storage.engine import ANYBODY, Caller, Pending, Reply, RequestKey
+from storage.asking import ANYBODY, Caller, Later
 from storage.memory import MemoryStore
-from storage.vocabulary import CacheSet, QueueAdd, QueueRetrieve, Statement
+from storage.vocabulary import CacheSet, QueueAdd, QueueRetrieve, RequestKey, Result, Statement
 from tests.server.harness import WatchedStore, serving, until
 
 MAX_TURN_S = 0.010
@@ -31,7 +31,7 @@ class LastingStore(WatchedStore):
 
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
-    ) -> Reply | Pending:
+    ) -> Result | Later:
         return MemoryStore.execute(self, statement, caller, request_key, now_ms)
 
 

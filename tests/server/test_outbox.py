@@ -36,10 +36,14 @@ async def a_turn_passes() -> None:
 
 
 def read(outbox: Outbox, sender: Sender) -> bool:
-    """A read with an answer ended; whether that was written at once."""
+    """A read with an answer ended, as a WebSocket takes note of it; whether that was written at once."""
     before = sender.flushed
-    outbox.add(sender)
-    outbox.on_read_end()
+    if outbox.alone_reads and not outbox.waiting:
+        outbox.alone_reads -= 1
+        sender.flush()
+    else:
+        outbox.waiting.append(sender)
+        outbox.on_read_end()
     return sender.flushed > before
 
 

@@ -13,7 +13,7 @@ import pytest
 from cubequeue_server.net.framing import WSMsgType
 from cubequeue_server.net.tls import Tls
 from cubequeue_server.net.websocket import WebSocket
-from cubequeue_server.requests.connection import Connection
+from cubequeue_server.requests.client import Client
 from protocol.client_codec import Rows, encode_query
 from storage.limits import MIB
 from tests.certificates import make_certificate
@@ -129,16 +129,17 @@ async def test_a_pong_with_other_words_proves_nothing() -> None:
 async def test_a_lost_client_leaves_nothing_behind() -> None:
     """No cycle keeps a connection alive: the server runs with the collector off."""
     gc.collect()
+    before = count_clients()
     gc.disable()
     try:
         async with serving() as server:
             for end in ("close", "drop", "refuse"):
                 async with connected(server.address) as client:
                     await client.ask("CACHE SET 'a' ?", [b"x" * 300_000])
-                    (connection,) = server._connections
-                    websocket = connection._websocket
+                    (each,) = server._clients
+                    websocket = each.websocket
                     remains: list[weakref.ref[object]] = [weakref.ref(websocket)]
-                    del connection, websocket
+                    del each, websocket
                     if end == "drop":
                         client.drop()
                     elif end == "refuse":
@@ -146,17 +147,18 @@ async def test_a_lost_client_leaves_nothing_behind() -> None:
                 await until(lambda: not server.counters.connections)
                 await asyncio.sleep(0.01)
                 assert [ref() for ref in remains] == [None], end
+                assert count_clients() == before, end
     finally:
         gc.enable()
 
 
-def count_connections() -> int:
-    return sum(isinstance(each, Connection) for each in gc.get_objects())
+def count_clients() -> int:
+    return sum(type(each) is Client for each in gc.get_objects())
 
 
 async def test_connections_of_a_storm_are_freed() -> None:
     gc.collect()
-    before = count_connections()
+    before = count_clients()
     gc.disable()
     try:
         async with serving() as server:
@@ -167,7 +169,7 @@ async def test_connections_of_a_storm_are_freed() -> None:
                     await client.read_reply()
             await until(lambda: not server.counters.connections)
             await asyncio.sleep(0.01)
-            assert count_connections() == before
+            assert count_clients() == before
             assert not server._fronts
     finally:
         gc.enable()
@@ -269,9 +271,7 @@ async def test_a_flood_of_pings_by_a_client_that_does_not_read_is_not_read_eithe
     async with serving() as server, raw(server.address) as client, connected(server.address) as bystander:
         await client.upgrade()
         client.writer.write(frame(PING, b"x" * 125) * 600_000)
-        connection = list(server._connections)[-1]
-        websocket = connection._websocket
-        assert websocket is not None
+        websocket = list(server._clients)[-1].websocket
         await until(lambda: websocket._stalled)
         await asyncio.sleep(0.2)
         assert websocket._transport.get_write_buffer_size() < 4 * MIB

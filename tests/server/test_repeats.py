@@ -149,14 +149,15 @@ async def test_ids_that_wrap_around_the_memory_of_a_connection_are_new() -> None
 
 
 async def test_a_repeat_of_an_answer_that_waits_for_the_journal_waits_for_the_same_one() -> None:
-    """The store keeps that answer, so the repeat is asked of it, and runs nothing."""
+    """A repeat on the same connection is dropped, one on another connection joins it: neither runs anything."""
     store = SlowDurableStore()
     async with serving(store) as server, connected(server.address) as first, connected(server.address) as second:
         await first.send("CACHE INCR 'n'", message_id=1)
         await until(lambda: server.in_flight == 1)
         await first.send("CACHE INCR 'n'", message_id=1)
         await second.send("CACHE INCR 'n'", message_id=1)
-        await until(lambda: server.in_flight == 2)
+        await until(lambda: server.counters.repeats_joined == 1)
+        assert (server.in_flight, len(store.executed)) == (1, 1)
         store.sync()
         assert await first.reply(1) == await second.reply(1) == Rows(1, ("value",), [(b"1",)])
         await asyncio.sleep(0.02)

@@ -11,7 +11,7 @@ import uvloop
 from protocol.client_codec import ArrowReply, ErrorReply, Rows, encode_query
 from protocol.decode import decode_request
 from protocol.errors import DecodeError
-from storage.engine import Caller, Pending, Reply, RequestKey
+from storage.asking import Caller, Later
 from storage.errors import UserError
 from storage.vocabulary import (
     CacheGet,
@@ -20,12 +20,13 @@ from storage.vocabulary import (
     ColumnType,
     OtherSql,
     QueueAdd,
+    RequestKey,
     Result,
     Statement,
     SysForeign,
 )
 from tests.server.client import BINARY, connected, frame, raw
-from tests.server.harness import FIRST_ID, WatchedStore, serving
+from tests.server.harness import FIRST_ID, Answering, WatchedStore, serving
 
 
 async def test_a_life_cycle() -> None:
@@ -74,15 +75,15 @@ async def test_a_refused_statement_is_answered() -> None:
 
 
 async def test_other_sql_goes_to_the_sql_engine() -> None:
-    asked: list[OtherSql | SysForeign] = []
+    asked: list[Statement] = []
 
-    def answer(statement: OtherSql | SysForeign, _now_ms: int) -> Result:
+    def answer(statement: Statement, _now_ms: int) -> Result:
         asked.append(statement)
         if isinstance(statement, SysForeign):
             raise UserError("not here")
         return Result(Columns(), ())
 
-    async with serving(sql=answer) as server, connected(server.address) as client:
+    async with serving(sql=Answering(answer)) as server, connected(server.address) as client:
         assert await client.ask("SET x = 1") == Rows(1, (), [])
         assert await client.ask("SYS METASTORE COMPACTION") == ErrorReply(2, "not here")
         assert asked == [OtherSql(b"SET x = 1"), SysForeign("METASTORE COMPACTION")]
@@ -152,7 +153,7 @@ class FailingStore(WatchedStore):
 
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
-    ) -> Reply | Pending:
+    ) -> Result | Later:
         if isinstance(statement, CacheGet):
             raise KeyError("surprise")
         return super().execute(statement, caller, request_key, now_ms)
@@ -170,10 +171,10 @@ async def test_what_nobody_foresaw_is_an_error_of_one_request(caplog: pytest.Log
 async def test_an_answer_that_cannot_be_encoded(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
 
-    def nonsense(_statement: OtherSql | SysForeign, _now_ms: int) -> Result:
+    def nonsense(_statement: Statement, _now_ms: int) -> Result:
         return Result(Columns(("x", ColumnType.STRING)), ((object(),),))  # type: ignore[arg-type]
 
-    async with serving(sql=nonsense) as server, connected(server.address) as client:
+    async with serving(sql=Answering(nonsense)) as server, connected(server.address) as client:
         reply = await client.ask("SELECT 1")
         assert isinstance(reply, ErrorReply)
         assert reply.text.startswith("Internal: unexpected ")
