@@ -173,6 +173,9 @@ class Dispatcher:
     def _refuse(self, client: Client, request: Request, statement: Statement, error: Exception) -> None:
         if isinstance(error, StatementError):
             self.counters.statement_errors += 1
+        elif not isinstance(error, ReplyTooLargeError):
+            error = UnforeseenError(self._unforeseen(error))
+        if isinstance(error, StatementError):
             self._statement_log.tell_error(client, request, statement, error)
         client.send(encode_error(request.message_id, self._error_text(error)))
 
