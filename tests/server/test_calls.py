@@ -127,10 +127,10 @@ class CountedServer:
         try:
             await server.start()
             self.port = server.address[1]
-            self._started.put(True)  # noqa: FBT003
+            self._started.put(True)
             await self._stop.wait()
         finally:
-            self._started.put(False)  # noqa: FBT003
+            self._started.put(False)
             await server.stop()
             opened.close()
 
@@ -196,9 +196,12 @@ class Driver:
         """One of each statement, and each does what it is there for."""
         path, key = b"SQL_QUERY_calls:%032x" % number, b"calls#SQL_QUERY_RESULT:%032x" % number
         [(id_, added, _)] = self.ask("ADD", b"QUEUE ADD PRIORITY 10 '%s' '%s'" % (path, PAYLOAD))
-        assert id_ is not None and added == b"true"
+        assert id_ is not None
+        assert added == b"true"
         [(payload, *_)] = self.ask("RETRIEVE", b"QUEUE RETRIEVE CONCURRENCY 1000 '%s'" % path)
-        assert payload is not None and len(payload) > 1_500 and b'\\"orders\\"' in payload
+        assert payload is not None
+        assert len(payload) > 1_500
+        assert b'\\"orders\\"' in payload
         assert self.ask("HEARTBEAT", b"QUEUE HEARTBEAT %s" % id_) == []
         assert self.ask("ACK", b"QUEUE ACK %s '%s'" % (id_, VALUE)) == [(b"true",)]
         [(result, *_)] = self.ask("RESULT", b"QUEUE RESULT '%s'" % path)
@@ -209,12 +212,12 @@ class Driver:
 
 @contextmanager
 def driving(settings: Mapping[str, str]) -> Iterator[Driver]:
-    with CountedServer(settings) as server:
-        with connect(
-            f"ws://127.0.0.1:{server.port}/ws", compression=None, ping_interval=None, close_timeout=1
-        ) as websocket:
-            server.begin()
-            yield Driver(server, websocket)
+    with (
+        CountedServer(settings) as server,
+        connect(f"ws://127.0.0.1:{server.port}/ws", compression=None, ping_interval=None, close_timeout=1) as websocket,
+    ):
+        server.begin()
+        yield Driver(server, websocket)
 
 
 def usual(counted: Sequence[Counted]) -> Counted:

@@ -7,25 +7,30 @@ import contextlib
 import random
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from cubequeue_server.access.credentials import Credentials
+from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.mysql import connection, listener, statements
 from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.requests import dispatcher
-from cubequeue_server.server import Server, SqlEngine
+from cubequeue_server.requests.ask import Ask
+from cubequeue_server.server import Server
 from cubequeue_server.settings.values import Endpoint
-from storage.engine import Pending, Reply
+from storage.asking import Later
+from storage.engine import Engine, Store
 from storage.errors import UserError
-from storage.vocabulary import Columns, ColumnType, OtherSql, Result, SysForeign
+from storage.system_tables import SystemTable
+from storage.vocabulary import Columns, ColumnType, Result, Row, Statement
 from tests.server.client import connected
-from tests.server.harness import FIRST_ID, SlowDurableStore, WatchedStore, answer_one, serving, until
+from tests.server.harness import FIRST_ID, Answering, SlowDurableStore, WatchedStore, serving, until
 from tests.server.mysql_client import (
     CLOSE,
+    ERROR,
     EXECUTE,
     FETCH,
     LONG_DATA,
@@ -56,8 +61,8 @@ class Ports:
 
 @asynccontextmanager
 async def ports(
-    store: WatchedStore | None = None,
-    sql: SqlEngine = answer_one,
+    store: Store | None = None,
+    sql: Engine | None = None,
     credentials: Credentials | None = None,
     tls: ssl.SSLContext | None = None,
     **options: Any,
@@ -309,22 +314,22 @@ async def test_clients_whose_user_is_removed_are_ended_whatever_they_wait_for() 
 # Answers of SELECTs that come later
 
 
-class LateSql:
+class LateSql(Answering):
     """An SQL engine that answers when the test says so."""
 
     def __init__(self) -> None:
-        self.pending: list[Pending] = []
+        super().__init__(self._wait)
+        self.waiting: list[Later] = []
 
-    def __call__(self, statement: OtherSql | SysForeign, now_ms: int) -> Pending:
-        self.pending.append(Pending(None))
-        return self.pending[-1]
+    def _wait(self, _statement: Statement, _now_ms: int) -> Later:
+        self.waiting.append(Ask(None))
+        return self.waiting[-1]
 
     def answer(self, count: int) -> None:
         rows: list[tuple[int, ...]] = [(number,) for number in range(count)]
-        for pending in self.pending:
-            assert pending.on_outcome is not None
-            pending.on_outcome(Reply(Result(Columns(("n", ColumnType.INT)), list(rows)), 0))
-        self.pending.clear()
+        for later in self.waiting:
+            later.done(Result(Columns(("n", ColumnType.INT)), list(rows)))
+        self.waiting.clear()
 
 
 @pytest.mark.parametrize("count", [0, 1, 1_000, 1_001, 70_000])
@@ -333,7 +338,7 @@ async def test_late_answers_of_any_number_of_rows(count: int) -> None:
     async with ports(sql=sql) as both, mysql(both.address) as client, connected(both.server.address) as other:
         client.command(QUERY, b"SELECT 2")
         asked = await other.send("SELECT 2")
-        await until(lambda: len(sql.pending) == 2)
+        await until(lambda: len(sql.waiting) == 2)
         sql.answer(count)
         packets = await client.answer()
         wanted = [b"%d" % number for number in range(count)]
@@ -350,38 +355,98 @@ async def test_an_answer_that_is_too_long_for_one_frame_is_an_error_there(monkey
     async with ports(sql=sql) as both, mysql(both.address) as client, connected(both.server.address) as other:
         client.command(QUERY, b"SELECT 2")
         asked = await other.send("SELECT 2")
-        await until(lambda: len(sql.pending) == 2)
+        await until(lambda: len(sql.waiting) == 2)
         sql.answer(1_500)
         assert len(await client.answer()) == 1_500 + 4
         assert "more than 50000, is not supported here" in str(await other.reply(asked))
         assert both.server.in_flight == 0
 
 
-class FailingStore(SlowDurableStore):
-    """A store whose writes can fail."""
+class HeldStore(SlowDurableStore):
+    """A store whose tables are read on only when the test says so."""
 
-    def on_failed(self, callback: object) -> None:
-        self.fail = callback
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:  # type: ignore[override]  # of its protocol
+        return self._held(super().read_table(table))
+
+    async def _held(self, slices: AsyncIterator[list[Row]]) -> AsyncIterator[list[Row]]:
+        async for rows in slices:
+            yield rows
+            self.reading.set()
+            await self.go_on.wait()
 
 
-async def test_a_select_that_has_read_what_was_lost_is_an_error() -> None:
-    store, sql = FailingStore(), LateSql()
-    store.sync()
+SELECT = "SELECT value FROM system.cache"
+
+
+@asynccontextmanager
+async def selecting(store: HeldStore, is_mysql: bool) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """A client that has sent a SELECT over a table with a row that is not durable; gives what it is answered."""
+    sql = SqlEngine(Ask, store)
     async with ports(store, sql) as both, mysql(both.address) as client, connected(both.server.address) as other:
-        client.command(QUERY, b"SELECT 2")
-        asked = await other.send("SELECT 2")
-        await until(lambda: len(sql.pending) == 2)
-        store.fail("the disk is full", 0)  # type: ignore[operator]
-        sql.answer(5)
-        assert "was lost by a failed write" in error_of(await client.answer())[1]
-        assert "was lost by a failed write" in str(await other.reply(asked))
+        await other.send("CACHE SET 'k' 'not durable'")
+        await until(lambda: store.executed)
+
+        async def of_mysql() -> str:
+            packets = await client.answer()
+            return error_of(packets)[1] if packets[0][0] == ERROR else repr(packets)
+
+        async def of_websocket() -> str:
+            return repr(await other.reply(asked))
+
+        if is_mysql:
+            client.command(QUERY, SELECT.encode())
+        else:
+            asked = await other.send(SELECT)
+        await store.reading.wait()
+        try:
+            yield of_mysql if is_mysql else of_websocket
+        finally:
+            store.go_on.set()
+            sql.stop()
+
+
+@pytest.mark.parametrize("is_mysql", [True, False], ids=["mysql", "websocket"])
+async def test_a_select_that_has_read_what_was_lost_meanwhile_is_an_error(is_mysql: bool) -> None:
+    store = HeldStore()
+    async with selecting(store, is_mysql) as answer:
+        store.lose()
+        store.go_on.set()
+        assert "was lost by a failed write" in await answer()
+
+
+@pytest.mark.parametrize("is_mysql", [True, False], ids=["mysql", "websocket"])
+async def test_a_select_whose_answer_waits_for_what_is_then_lost_is_an_error(is_mysql: bool) -> None:
+    store = HeldStore()
+    async with selecting(store, is_mysql) as answer:
+        store.go_on.set()
+        await until(lambda: len(store._gate) == 2)
+        store.lose()
+        assert "was lost by a failed write" in await answer()
+
+
+@pytest.mark.parametrize("is_mysql", [True, False], ids=["mysql", "websocket"])
+async def test_a_select_is_answered_once_what_it_has_read_is_durable(is_mysql: bool) -> None:
+    store = HeldStore()
+    async with selecting(store, is_mysql) as answer:
+        store.go_on.set()
+        await until(lambda: len(store._gate) == 2)
+        answering = asyncio.ensure_future(answer())
+        await asyncio.sleep(0.05)
+        assert not answering.done()
+        store.sync()
+        assert "not durable" in await answering
 
 
 async def test_an_error_of_the_engine_is_told() -> None:
-    def refuse(_statement: OtherSql | SysForeign, _now_ms: int) -> Result:
+    def refuse(_statement: Statement, _now_ms: int) -> Result:
         raise UserError("not today")
 
-    async with ports(sql=refuse) as both, mysql(both.address) as client:
+    async with ports(sql=Answering(refuse)) as both, mysql(both.address) as client:
         assert error_of(await client.ask(QUERY, b"SELECT 2")) == (1815, "not today")
 
 
