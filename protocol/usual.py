@@ -125,7 +125,7 @@ def ack(text: bytes, at: int, parameters: Parameters) -> Statement | None:
         value = last_literal(text, head.end())
         path, id_ = head.groups()
         return None if value is None else QueueAck(int(id_) if path is None else path, value)
-    if parameters is not None and len(parameters) > 1 and text[at : at + 5].rstrip() == b"? ?":
+    if parameters is not None and len(parameters) > 1 and text[at:].rstrip(b" ") == b"? ?":
         key, result = parameters[:2]
         is_key = type(key) is bytes or (type(key) is int and key >= 0)
         if is_key and (result is None or isinstance(result, bytes)):
