@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.commands import COMMANDS
 from protocol.messages import ResponseFormat
-from protocol.parser import _FAMILIES
 from tests.docs.blocks import PROTOCOL, Block, blocks
 from tests.docs.dump import read_dump
 from tests.docs.pictures import state_diagram
@@ -56,9 +56,7 @@ def test_there_is_no_other_picture_of_states() -> None:
     assert len(blocks(PROTOCOL, "mermaid")) == 4
 
 
-@pytest.mark.parametrize(
-    "command", [f"{family.decode()} {word.decode()}" for family, rules in _FAMILIES.items() for word in rules]
-)
+@pytest.mark.parametrize("command", [command.head.decode() for command in COMMANDS])
 def test_every_command_has_an_example(command: str) -> None:
     words = command.split()
     assert any(line[2:].split()[:2] == words for example in EXAMPLES for line in example.lines if line[:1] == ">")

@@ -107,3 +107,8 @@ def written(draw: st.DrawFn, statement: Statement) -> tuple[bytes, tuple[Cell, .
 
 
 WRITTEN = STATEMENTS.flatmap(lambda statement: st.tuples(st.just(statement), written(statement)))
+
+
+def values(statement: Statement) -> list[Cell]:
+    """The fields of a statement, in their order."""
+    return [getattr(statement, name) for name in type(statement).__struct_fields__]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.commands import parse_statement
 from protocol.errors import ParserError, StatementSyntaxError
-from protocol.parser import parse_statement
 from protocol.position import PREVIEW_CHARS
 from storage.vocabulary import (
     Binary,
@@ -39,6 +39,7 @@ from storage.vocabulary import (
     SysCachestore,
     SysForeign,
 )
+from tests.protocol.statements import values
 
 
 def parse(sql: str, *parameters: Cell) -> Statement:
@@ -227,13 +228,8 @@ NATIVE: list[tuple[str, tuple[Cell, ...], Statement]] = [
 def test_native_parameters(sql: str, parameters: tuple[Cell, ...], statement: Statement) -> None:
     parsed = parse(sql, *parameters)
     assert parsed == statement
-    kinds = [type(value) for value in _values(parsed)]
-    assert kinds == [type(value) for value in _values(statement)]
-
-
-def _values(statement: Statement) -> list[object]:
-    names: tuple[str, ...] = type(statement).__slots__
-    return [getattr(statement, name) for name in names]
+    kinds = [type(value) for value in values(parsed)]
+    assert kinds == [type(value) for value in values(statement)]
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from unittest.mock import patch
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import parser
-from protocol.cursor import Cursor
+from protocol import commands
+from protocol.commands import parse_statement
 from protocol.errors import StatementSyntaxError
-from protocol.parser import parse_statement
 from storage.vocabulary import Cell, Statement
 from tests.protocol.sql_writer import write
-from tests.protocol.statements import STATEMENTS, WRITTEN
+from tests.protocol.statements import STATEMENTS, WRITTEN, values
 
 CELLS = st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | st.floats() | st.binary(max_size=60)
 PARAMETERS = st.none() | st.lists(CELLS, max_size=4).map(tuple)
@@ -31,8 +28,10 @@ def outcome(text: bytes, parameters: tuple[Cell, ...] | None) -> tuple[Statement
 
 def rules_only_outcome(text: bytes, parameters: tuple[Cell, ...] | None) -> tuple[Statement | None, str]:
     """The same without the shortcuts for what clients usually write."""
-    with patch.object(parser, "_HEADS", {}), patch.object(Cursor, "usual", lambda _self, _terminals: None):
-        return outcome(text, parameters)
+    try:
+        return commands._parse_by_rule(text, -1, parameters), ""
+    except StatementSyntaxError as error:
+        return None, error.wire_text
 
 
 @given(STATEMENTS, TAILS)
@@ -45,7 +44,7 @@ def test_any_style_is_read(written: tuple[Statement, tuple[bytes, tuple[Cell, ..
     statement, (text, parameters) = written
     parsed = parse_statement(text + tail, parameters)
     assert parsed == statement
-    assert repr(parsed) == repr(statement)  # a Binary equals its bytes
+    assert list(map(type, values(parsed))) == list(map(type, values(statement)))  # a Binary equals its bytes
     assert parse_statement(memoryview(text), parameters) == statement
 
 

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
+from protocol.commands import parse_statement
 from protocol.errors import StatementSyntaxError
-from protocol.parser import parse_statement
 
 SIZE = 1_000_000
 VALUE = b"CACHE SET k '"
