@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from storage.engine import ANYBODY, Reply
+from storage.asking import ANYBODY
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.vocabulary import CacheClear, CacheGet, CacheIncr, CacheRemove, CacheSet, Cell, Statement
+from storage.vocabulary import CacheClear, CacheGet, CacheIncr, CacheRemove, CacheSet, Cell, Result, Statement
+from tests.asking import Told
 from tests.storage.cache_transitions import CACHE_TRANSITIONS, CacheEvent, CacheState
 
 PATH, OTHER = b"p:k", b"p:other"
@@ -27,13 +28,13 @@ class OnePlace:
     """A cache that has room for a single entry."""
 
     def __init__(self) -> None:
-        self.store = MemoryStore(QueueLimits(), CacheLimits(max_keys=1), AnswerLimits(), 1, lambda: 0.5)
+        self.store = MemoryStore(QueueLimits(), CacheLimits(max_keys=1), AnswerLimits(), 1, lambda: 0.5, Told)
         self.now_ms = START_MS
 
     def run(self, statement: Statement) -> Cell:
-        reply = self.store.execute(statement, ANYBODY, None, self.now_ms)
-        assert isinstance(reply, Reply)
-        return reply.result.rows[0][0] if reply.result.rows else None
+        result = self.store.execute(statement, ANYBODY, None, self.now_ms)
+        assert isinstance(result, Result)
+        return result.rows[0][0] if result.rows else None
 
     def happen(self, event: CacheEvent) -> None:
         if event is CacheEvent.EXPIRE:

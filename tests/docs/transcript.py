@@ -16,22 +16,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cubequeue_server.engines.sql.engine import SqlEngine
+from cubequeue_server.router import Router
 from protocol.arrow import encode_arrow
 from protocol.cells import effective_types
 from protocol.client_codec import ErrorReply, Rows, decode_reply, encode_query
+from protocol.commands import parse_statement
 from protocol.decode import decode_request
 from protocol.encode import encode_error, encode_result
 from protocol.errors import ParserError, TokenizerError
 from protocol.messages import ResponseFormat
-from protocol.parser import parse_statement
-from storage.engine import ANYBODY, Caller, Outcome, Pending, Reply
+from storage.asking import ANYBODY, Caller, Later
 from storage.errors import StatementError
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.vocabulary import Binary, Cell, ColumnType, OtherSql, Statement, SysForeign
+from storage.vocabulary import Binary, Cell, ColumnType, Result
+from tests.asking import Told
 
 START_MS = 1_764_000_000_000  # 2025-11-24T16:00:00Z
 FIRST_ID = 1
@@ -70,17 +72,16 @@ class Exchange:
 
 @dataclass
 class _Waiting:
-    pending: Pending
+    later: Told
     until_ms: int
-    outcomes: list[Outcome] = field(default_factory=list)
 
 
 class Conversation:
     """A server that was just started, as seen by one client after the other."""
 
     def __init__(self) -> None:
-        self.store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), FIRST_ID, lambda: 0.5)
-        self.sql = SqlEngine()
+        self.store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), FIRST_ID, lambda: 0.5, Told)
+        self.routes = Router(self.store, SqlEngine(Told)).routes
         self.now_ms = START_MS
         self.caller = ANYBODY
         self.waiting: list[_Waiting] = []
@@ -121,7 +122,7 @@ class Conversation:
         self.now_ms += by_ms
         for each in self.waiting:
             if each.until_ms <= self.now_ms:
-                self.store.give_up(each.pending, self.now_ms)
+                self.store.give_up(each.later, self.now_ms)
         while self.store.tick(self.now_ms, 1_000):
             pass
         self.store.check_invariants()
@@ -143,32 +144,25 @@ class Conversation:
         decoded = decode_request(request)
         try:
             statement = parse_statement(decoded.query, decoded.parameters)
-            outcome = self._execute(statement)
+            outcome = self.routes[type(statement)].execute(statement, self.caller, None, self.now_ms)
         except (StatementError, ParserError, TokenizerError) as error:
             reply = encode_error(id_, error.wire_text)
             return Exchange(request, reply, ["< " + _error(reply)])
-        if isinstance(outcome, Pending):
+        if isinstance(outcome, Later):
+            assert isinstance(outcome, Told)
             assert outcome.timeout_ms is not None
-            waiting = _Waiting(outcome, self.now_ms + outcome.timeout_ms)
-            outcome.on_outcome = waiting.outcomes.append
-            self.waiting.append(waiting)
+            self.waiting.append(_Waiting(outcome, self.now_ms + outcome.timeout_ms))
             return Exchange(request, None, ["< waits"])
         encode = encode_arrow if response_format is ResponseFormat.ARROW else encode_result
-        return Exchange(request, encode(id_, outcome.result), ["< " + each for each in _answer(outcome)])
-
-    def _execute(self, statement: Statement) -> Reply | Pending:
-        if isinstance(statement, OtherSql | SysForeign):
-            answer = self.sql.execute(statement, self.now_ms)
-            return answer if isinstance(answer, Pending) else Reply(answer)
-        return self.store.execute(statement, self.caller, None, self.now_ms)
+        return Exchange(request, encode(id_, outcome), ["< " + each for each in _answer(outcome)])
 
     def released(self) -> list[str]:
         """The answers of statements that waited, in the order in which they came."""
         lines = []
-        for each in [each for each in self.waiting if each.outcomes]:
+        for each in [each for each in self.waiting if each.later.outcomes]:
             self.waiting.remove(each)
-            (outcome,) = each.outcomes
-            assert isinstance(outcome, Reply), outcome
+            outcome = each.later.outcome
+            assert isinstance(outcome, Result), outcome
             lines += ["<< " + line for line in _answer(outcome)]
         return lines
 
@@ -179,15 +173,15 @@ def _error(reply: bytes) -> str:
     return f"error {decoded.text}"
 
 
-def _answer(outcome: Reply) -> Iterable[str]:
+def _answer(outcome: Result) -> Iterable[str]:
     """The lines of an answer, as they are after the wire."""
-    decoded = decode_reply(encode_result(0, outcome.result))
+    decoded = decode_reply(encode_result(0, outcome))
     assert isinstance(decoded, Rows)
     if not decoded.columns:
         return ["no columns"]
     if not decoded.rows:
         return [f"no rows of {', '.join(decoded.columns)}"]
-    types = effective_types(outcome.result)
+    types = effective_types(outcome)
     return [
         " ".join(f"{name}={_cell(type_, cell)}" for name, type_, cell in zip(decoded.columns, types, row, strict=True))
         for row in decoded.rows
