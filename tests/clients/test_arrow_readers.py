@@ -18,10 +18,11 @@ from cubequeue_server.engines.sql.engine import SqlEngine
 from protocol.arrow import encode_arrow
 from protocol.cells import effective_types
 from protocol.client_codec import ArrowReply, ErrorReply, Rows, decode_reply
+from protocol.commands import parse_statement
 from protocol.encode import encode_result
 from protocol.messages import ResponseFormat
-from protocol.parser import parse_statement
 from storage import vocabulary
+from storage.asking import ANYBODY
 from storage.vocabulary import (
     Binary,
     CacheStatement,
@@ -34,6 +35,7 @@ from storage.vocabulary import (
     Statement,
     SysCachestore,
 )
+from tests.asking import Told
 from tests.clients.processes import JS, package_folder
 from tests.docs.transcript import Conversation
 from tests.protocol.test_arrow import check_reply, pa
@@ -210,8 +212,8 @@ def cases() -> dict[str, Result]:
 
 def selected() -> list[Result]:
     """What the SELECTs answer."""
-    engine = SqlEngine()
-    results = [engine.execute(OtherSql(sql.encode()), NOW_MS) for sql in SELECTS]
+    engine = SqlEngine(Told)
+    results = [engine.execute(OtherSql(sql.encode()), ANYBODY, None, NOW_MS) for sql in SELECTS]
     return [result for result in results if isinstance(result, Result)]
 
 
