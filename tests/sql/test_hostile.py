@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.sql.source import MAX_NESTING, MAX_SELECT_BYTES
+from storage.asking import ANYBODY
 from storage.errors import StatementError
 from storage.vocabulary import OtherSql
+from tests.asking import Told
 from tests.sql.conftest import NOW_MS, Execute
 
 DOUBLED = "SELECT x || x || x || x AS x FROM (" * 15 + "SELECT 'xxxxxxxx' AS x" + ") t" * 15
@@ -116,11 +118,11 @@ _FRAGMENTS = st.sampled_from(_WORDS.split())
 @given(st.lists(_FRAGMENTS, max_size=40))
 def test_any_words_are_answered_or_refused(words: list[str]) -> None:
     with contextlib.suppress(StatementError):
-        SqlEngine().execute(OtherSql(("SELECT " + " ".join(words)).encode()), NOW_MS)
+        SqlEngine(Told).execute(OtherSql(("SELECT " + " ".join(words)).encode()), ANYBODY, None, NOW_MS)
 
 
 @given(st.text(max_size=200))
 def test_any_text_is_answered_or_refused(text: str) -> None:
     for statement in (text, "SELECT " + text, "SELECT '" + text):
         with contextlib.suppress(StatementError):
-            SqlEngine().execute(OtherSql(statement.encode(errors="ignore")), NOW_MS)
+            SqlEngine(Told).execute(OtherSql(statement.encode(errors="ignore")), ANYBODY, None, NOW_MS)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.sql.shapes import answer_shape
+from storage.asking import ANYBODY
 from storage.vocabulary import ColumnType, OtherSql, Result
+from tests.asking import Told
 from tests.sql.conftest import Execute
 
 FORMS = [
@@ -67,7 +69,7 @@ def test_the_quick_way_gives_what_the_compiler_gives(
     quick = answer_shape(sql.encode(), now_ms)
     assert quick is not None
     # A second column keeps the text from being one of the shapes.
-    slow = SqlEngine().execute(OtherSql(f"{sql}, 2".encode()), now_ms)
+    slow = SqlEngine(Told).execute(OtherSql(f"{sql}, 2".encode()), ANYBODY, None, now_ms)
     assert isinstance(slow, Result)
     assert quick.rows[0] == slow.rows[0][:1]
     assert quick.columns.names == slow.columns.names[:1]

@@ -18,8 +18,8 @@ import uvloop
 
 from protocol.arrow import encode_arrow
 from protocol.encode import encode_result
-from storage.engine import ANYBODY, Outcome, Reply
-from storage.vocabulary import QueueAdd
+from storage.asking import ANYBODY, Outcome
+from storage.vocabulary import QueueAdd, Result
 from tests.sql.test_tables import NOW_MS, World
 
 ROWS = 100_000
@@ -58,10 +58,10 @@ async def longest_absence(world: World, text: str) -> tuple[float, Outcome]:
 
     heart = asyncio.create_task(beat())
     outcome = await world.outcome(text)
-    if isinstance(outcome, Reply) and len(outcome.result.rows) > 1_000:
+    if isinstance(outcome, Result) and len(outcome.rows) > 1_000:
         loop = asyncio.get_running_loop()
         for encode in (encode_result, encode_arrow):
-            assert await loop.run_in_executor(THREAD, encode, 1, outcome.result)
+            assert await loop.run_in_executor(THREAD, encode, 1, outcome)
     is_done = True
     await heart
     return longest, outcome
@@ -82,8 +82,8 @@ def test_a_select_never_holds_the_loop_up(world: World, text: str, count: int) -
     absences = []
     for _ in range(RUNS):
         absence, outcome = uvloop.run(longest_absence(world, text))
-        assert isinstance(outcome, Reply)
-        assert len(outcome.result.rows) == count
+        assert isinstance(outcome, Result)
+        assert len(outcome.rows) == count
         absences.append(absence)
         if absence <= MAX_STALL_S:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cubequeue_server.engines.sql.engine import SqlEngine
+from storage.asking import ANYBODY
 from storage.errors import UserError
 from storage.vocabulary import EMPTY_RESULT, ColumnType, SysForeign
 from tests.sql.conftest import NOW_MS, Execute
@@ -168,10 +169,10 @@ def test_anything_else_is_unsupported_and_quoted_in_bounds(execute: Execute) -> 
     ],
 )
 def test_sys_with_nothing_to_do_succeeds(engine: SqlEngine, text: str) -> None:
-    assert engine.execute(SysForeign(text), NOW_MS) == EMPTY_RESULT
+    assert engine.execute(SysForeign(text), ANYBODY, None, NOW_MS) == EMPTY_RESULT
 
 
 @pytest.mark.parametrize("text", ["METASTORE SET_CURRENT 5", "REPARTITION 7", "PANIC WORKER"])
 def test_sys_that_cannot_be_done_says_so(engine: SqlEngine, text: str) -> None:
     with pytest.raises(UserError, match=f"SYS {text} is not supported"):
-        engine.execute(SysForeign(text), NOW_MS)
+        engine.execute(SysForeign(text), ANYBODY, None, NOW_MS)

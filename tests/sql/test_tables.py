@@ -13,22 +13,36 @@ import pytest
 
 from cubequeue_server.engines.sql import table_database, table_selects
 from cubequeue_server.engines.sql.engine import SqlEngine
-from protocol.parser import parse_statement
-from storage.engine import ANYBODY, Outcome, Pending, Reply
+from protocol.commands import parse_statement
+from storage.asking import ANYBODY, Later, Outcome
 from storage.errors import InternalError, StatementError, UserError
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import Binary, CacheSet, Cell, OtherSql, QueueAdd, Result
+from tests.asking import Told
 
 NOW_MS = 1_700_000_000_000
+
+
+class Waited(Later):
+    """A request that can be waited for. Made in a running loop."""
+
+    __slots__ = ("told",)
+
+    def __init__(self, timeout_ms: int | None) -> None:
+        super().__init__(timeout_ms)
+        self.told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def done(self, outcome: Outcome) -> None:
+        self.told.set_result(outcome)
 
 
 class World:
     """A store with a few rows, and an engine over it."""
 
     def __init__(self, time_limit_s: float = 120.0) -> None:
-        self.store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 100, random.Random(7).random)
-        self.engine = SqlEngine(self.store, time_limit_s)
+        self.store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 100, random.Random(7).random, Told)
+        self.engine = SqlEngine(Waited, self.store, time_limit_s)
 
     def run(self, *texts: str) -> None:
         for text in texts:
@@ -36,12 +50,13 @@ class World:
 
     async def outcome(self, text: str, *parameters: Cell) -> Outcome:
         try:
-            pending = self.engine.execute(OtherSql(text.encode(), parameters), NOW_MS)
+            answer = self.engine.execute(OtherSql(text.encode(), parameters), ANYBODY, None, NOW_MS)
         except StatementError as error:
             return error
-        if isinstance(pending, Result):
-            return Reply(pending)
-        return await outcome_of(pending)
+        if isinstance(answer, Result):
+            return answer
+        assert isinstance(answer, Waited)
+        return await answer.told
 
     def select(self, text: str, *parameters: Cell) -> list[tuple[Cell, ...]]:
         async def bounded() -> Outcome:
@@ -49,15 +64,10 @@ class World:
                 return await self.outcome(text, *parameters)
 
         outcome = asyncio.run(bounded())
-        if not isinstance(outcome, Reply):
+        if isinstance(outcome, StatementError):
             raise outcome
-        return list(outcome.result.rows)
-
-
-async def outcome_of(pending: Pending) -> Outcome:
-    future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    pending.on_outcome = future.set_result
-    return await future
+        assert isinstance(outcome, Result)
+        return list(outcome.rows)
 
 
 @pytest.fixture
@@ -143,8 +153,8 @@ def test_answers(world: World, text: str) -> None:
 
 def test_the_columns_of_a_star_have_their_types_and_their_order(world: World) -> None:
     outcome = asyncio.run(world.outcome("SELECT * FROM system.queue"))
-    assert isinstance(outcome, Reply)
-    columns = outcome.result.columns
+    assert isinstance(outcome, Result)
+    columns = outcome.columns
     assert [f"{name} {type_.value}" for name, type_ in zip(columns.names, columns.types, strict=True)] == [
         "id String",
         "prefix String",
@@ -158,8 +168,9 @@ def test_the_columns_of_a_star_have_their_types_and_their_order(world: World) ->
         "process_id String",
         "exclusive Boolean",
         "external_id String",
+        "claimed_by String",
+        "claimed_peer String",
     ]
-    assert outcome.commit_seq == world.store.applied_seq
 
 
 def test_parameters_are_bound(world: World) -> None:
@@ -246,7 +257,7 @@ def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         return await asyncio.gather(*(world.outcome("SELECT count(*) FROM system.queue") for _ in range(4)))
 
     outcomes = asyncio.run(four())
-    assert [isinstance(outcome, Reply) for outcome in outcomes] == [True, True, True, False]
+    assert [isinstance(outcome, Result) for outcome in outcomes] == [True, True, True, False]
     assert str(outcomes[3]) == "3 SELECTs wait to be evaluated already"
 
 
@@ -280,8 +291,8 @@ def test_rows_that_change_while_they_are_read() -> None:
         return await select, changes
 
     outcome, changes = asyncio.run(read_and_change())
-    assert isinstance(outcome, Reply)
-    ids = [int(row[0]) for row in outcome.result.rows]  # type: ignore[arg-type]
+    assert isinstance(outcome, Result)
+    ids = [int(row[0]) for row in outcome.rows]  # type: ignore[arg-type]
     assert changes > 10
     assert 5_000 - changes <= len(ids) <= 5_000
     assert ids == sorted(set(ids))
@@ -289,7 +300,7 @@ def test_rows_that_change_while_they_are_read() -> None:
 
 def test_without_tables_there_is_an_error() -> None:
     with pytest.raises(UserError, match="no tables to read"):
-        SqlEngine().execute(OtherSql(b"SELECT 1 FROM system.cache"), NOW_MS)
+        SqlEngine(Told).execute(OtherSql(b"SELECT 1 FROM system.cache"), ANYBODY, None, NOW_MS)
 
 
 def test_the_memory_of_an_evaluation_is_bounded() -> None:
@@ -318,10 +329,10 @@ def test_the_memory_of_an_evaluation_is_bounded() -> None:
     ],
 )
 def test_a_table_can_be_described(text: str) -> None:
-    result = World().engine.execute(OtherSql(text.encode()), NOW_MS)
+    result = World().engine.execute(OtherSql(text.encode()), ANYBODY, None, NOW_MS)
     assert isinstance(result, Result)
     assert [row[:2] for row in result.rows][:3] == [(b"id", b"text"), (b"prefix", b"text"), (b"created", b"timestamp")]
-    assert len(result.rows) == 12
+    assert len(result.rows) == 14
 
 
 @pytest.mark.parametrize(
@@ -336,7 +347,7 @@ def test_a_table_can_be_described(text: str) -> None:
 )
 def test_who_means_one_of_the_tables_is_told_its_name(name: str, hint: str) -> None:
     with pytest.raises(UserError, match=f"^Table {name} was not found: {re.escape(hint)}"):
-        World().engine.execute(OtherSql(f"SELECT * FROM {name}".encode()), NOW_MS)
+        World().engine.execute(OtherSql(f"SELECT * FROM {name}".encode()), ANYBODY, None, NOW_MS)
 
 
 @pytest.mark.parametrize(
@@ -344,4 +355,4 @@ def test_who_means_one_of_the_tables_is_told_its_name(name: str, hint: str) -> N
 )
 def test_what_is_not_here_is_not_described(text: str) -> None:
     with pytest.raises(UserError):
-        World().engine.execute(OtherSql(text.encode()), NOW_MS)
+        World().engine.execute(OtherSql(text.encode()), ANYBODY, None, NOW_MS)
