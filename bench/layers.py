@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,21 +15,26 @@ from bench import plans, servers
 from bench.measure import measure
 from bench.record import Bench, Line, line
 from protocol.arrow import arrow_message
+from protocol.commands import parse_statement
 from protocol.encode import result_message
-from protocol.parser import parse_statement
+from protocol.messages import Request
 from protocol.pieces import Message
-from protocol.request_decoder import RequestDecoder
-from storage.engine import ANYBODY, Pending, Reply, RequestKey, Store
+from protocol.session import Session
+from storage.asking import ANYBODY, Later, Outcome
+from storage.engine import Store
 from storage.journal.database import Database
-from storage.journal.store import Durability, JournaledStore, Surroundings
+from storage.journal.host import Host
+from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.vocabulary import Result, Statement
+from storage.vocabulary import RequestKey, Result, Statement
 
 SHAPE = (16, 16)
 _GROUP = 16  # statements of one turn of the loop, which the journal commits together
 _NOW_MS = 1_700_000_000_000
 _FIRST_ID = 1
+
+_MESSAGE_ID = struct.pack("<I", plans.MESSAGE_ID)
 
 ValueT = TypeVar("ValueT")
 MadeT = TypeVar("MadeT")
@@ -57,10 +63,14 @@ def _alone(steps: Sequence[plans.Step], cycles: int, encode: Callable[[int, Resu
     messages = [
         plans.ws_message(step).replace(plans.KEY, b"%032d" % cycle) for cycle in range(cycles) for step in steps
     ]
-    requests, decode_us = _timed(RequestDecoder().decode, messages)
+    messages = [message.replace(_MESSAGE_ID, struct.pack("<I", at), 1) for at, message in enumerate(messages)]
+    session = Session(b"", 0.0)
+    received, decode_us = _timed(session.receive, messages)
+    requests: list[Request] = [request for request in received if request is not None]
+    assert len(requests) == len(messages), "none is a repeat"
     statements, parse_us = _timed(lambda each: parse_statement(each.query, each.parameters), requests)
-    replies, state_us = _executed(_memory_store(), statements, lambda: None)
-    _, encode_us = _timed(lambda each: encode(1, each.result), replies)
+    results, state_us = _executed(_memory_store(), statements, lambda: None)
+    _, encode_us = _timed(lambda each: encode(1, each), results)
     with tempfile.TemporaryDirectory() as folder:
         due: list[Callable[[], None]] = []
         store = _journaled_store(Path(folder), due)
@@ -88,22 +98,31 @@ def _timed(work: Callable[[ValueT], MadeT], values: Sequence[ValueT]) -> tuple[l
     return made, (time.process_time() - started) / len(values) * 1e6
 
 
-def _executed(store: Store, statements: Sequence[Statement], commit: Callable[[], None]) -> tuple[list[Reply], float]:
+class _Dropped(Later):
+    """An answer that nobody waits for."""
+
+    __slots__ = ()
+
+    def done(self, outcome: Outcome) -> None:
+        """Nobody is told."""
+
+
+def _executed(store: Store, statements: Sequence[Statement], commit: Callable[[], None]) -> tuple[list[Result], float]:
     """All statements in their order, each with a key of its own; `commit` is called once a group."""
     keys: list[RequestKey] = [(b"", plans.CONNECTION_ID, at) for at in range(len(statements))]
-    replies: list[Reply | Pending] = []
+    answers: list[Result | Later] = []
     gc.collect()
     started = time.process_time()
     for at, statement in enumerate(statements):
-        replies.append(store.execute(statement, ANYBODY, keys[at], _NOW_MS))
+        answers.append(store.execute(statement, ANYBODY, keys[at], _NOW_MS))
         if at % _GROUP == _GROUP - 1:
             commit()
     taken_us = (time.process_time() - started) / len(statements) * 1e6
-    return [reply for reply in replies if isinstance(reply, Reply)], taken_us
+    return [answer for answer in answers if isinstance(answer, Result)], taken_us
 
 
 def _memory_store() -> MemoryStore:
-    return MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), _FIRST_ID, random.random)
+    return MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), _FIRST_ID, random.random, _Dropped)
 
 
 def _journaled_store(folder: Path, due: list[Callable[[], None]]) -> JournaledStore:
@@ -114,19 +133,22 @@ def _journaled_store(folder: Path, due: list[Callable[[], None]]) -> JournaledSt
         work()
         then()
 
-    surroundings = Surroundings(
-        later=lambda work, _delay_ms: due.append(work),
+    host = Host(
+        call_soon=due.append,
+        call_later=lambda _delay_ms, work: due.append(work),
         in_thread=at_once,
+        batch=lambda complete: complete(),
         now_ms=lambda: _NOW_MS,
         random=random.random,
         fail=fail,
+        new_later=_Dropped,
     )
     return JournaledStore(
         Database(folder),
         QueueLimits(),
         CacheLimits(),
         AnswerLimits(),
-        surroundings,
+        host,
         None,
         Durability.RELAXED,
         Durability.RELAXED,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from storage.journal import rows
 from storage.journal.database import Database
+from storage.journal.host import Host
 from storage.journal.recorder import Group
-from storage.journal.store import Durability, JournaledStore, Surroundings
+from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 
 _ITEMS_A_GROUP = 10
@@ -45,17 +46,17 @@ def make_journal(directory: Path, items: int) -> None:
 def recover(directory: Path) -> Recovery:
     """Open it as a start does; it is closed again."""
 
-    def later(_callback: object, _delay_ms: int) -> None:
+    def call_soon(_callback: object) -> None:
         """Nothing is written."""
 
-    def never(*_: object) -> None:
-        raise AssertionError("nothing fails here, and nothing is done in a thread")
+    def never(*_: object) -> NoReturn:
+        raise AssertionError("nothing fails or waits here, and nothing is done in a thread")
 
-    around = Surroundings(later, never, lambda: time.time_ns() // 1_000_000, Random(0).random, never)
+    host = Host(call_soon, never, never, never, lambda: time.time_ns() // 1_000_000, Random(0).random, never, never)
     start, start_cpu = time.perf_counter(), time.thread_time()
     database = Database(directory, look_first=True)
     limits = (QueueLimits(), CacheLimits(), AnswerLimits())
-    store = JournaledStore(database, *limits, around, None, Durability.RELAXED, Durability.RELAXED)
+    store = JournaledStore(database, *limits, host, None, Durability.RELAXED, Durability.RELAXED)
     recovery = Recovery(store.gauges()["queue_items"], time.perf_counter() - start, time.thread_time() - start_cpu)
     database.close()
     return recovery

@@ -18,12 +18,13 @@ from random import Random
 
 import uvloop
 
-from storage.engine import ANYBODY, Reply
+from storage.asking import ANYBODY, Later, Outcome
 from storage.journal.database import Database
-from storage.journal.store import Durability, JournaledStore, Surroundings
+from storage.journal.host import Host
+from storage.journal.store import Durability, JournaledStore
 from storage.journal.sync import Syncer
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.vocabulary import CacheSet, QueueAck, QueueAdd, QueueResult, QueueRetrieve, Statement
+from storage.vocabulary import CacheSet, QueueAck, QueueAdd, QueueResult, QueueRetrieve, Result, Statement
 
 VALUE_BYTES = 5_000_000
 AT_ONCE = 4  # as if from so many connections, in one turn of the loop
@@ -54,6 +55,19 @@ class Turns:
         self.longest = sorted([*self.longest, seconds], reverse=True)[:20]
 
 
+class _Waited(Later):
+    """An answer that a coroutine waits for. Made in a running loop."""
+
+    __slots__ = ("told",)
+
+    def __init__(self, timeout_ms: int | None) -> None:
+        super().__init__(timeout_ms)
+        self.told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def done(self, outcome: Outcome) -> None:
+        self.told.set_result(outcome)
+
+
 def _value(number: int) -> bytes:
     return Random(number).randbytes(VALUE_BYTES)
 
@@ -68,8 +82,11 @@ async def _run(directory: Path, durability: Durability, rounds: int) -> Turns:
 
         return run
 
-    def later(callback: Callable[[], None], delay_ms: int) -> None:
-        loop.call_later(delay_ms / 1000, timed(callback)) if delay_ms else loop.call_soon(timed(callback))
+    def call_soon(callback: Callable[[], None]) -> None:
+        loop.call_soon(timed(callback))
+
+    def call_later(delay_ms: int, callback: Callable[[], None]) -> None:
+        loop.call_later(delay_ms / 1000, timed(callback))
 
     def in_thread(work: Callable[[], None], then: Callable[[], None]) -> None:
         loop.run_in_executor(None, work).add_done_callback(lambda _: then())
@@ -82,19 +99,17 @@ async def _run(directory: Path, durability: Durability, rounds: int) -> Turns:
 
     database = Database(directory)
     syncer = Syncer(directory, lambda seq, position: store.synced(seq, position), fail)  # noqa: PLW0108  # there is no store yet
-    around = Surroundings(later, in_thread, now_ms, Random(0).random, fail)
+    host = Host(call_soon, call_later, in_thread, lambda complete: complete(), now_ms, Random(0).random, fail, _Waited)
     limits = (QueueLimits(), CacheLimits(), AnswerLimits())
-    store = JournaledStore(database, *limits, around, syncer.ask, durability, durability)
+    store = JournaledStore(database, *limits, host, syncer.ask, durability, durability)
     loop.add_reader(syncer.fileno(), timed(syncer.on_readable))
-    durable = asyncio.Event()
-    store.on_durable(durable.set)
 
     async def ask(statements: list[Statement]) -> None:
-        replies = [store.execute(statement, ANYBODY, None, now_ms()) for statement in statements]
-        last = max(reply.commit_seq for reply in replies if isinstance(reply, Reply))
-        while store.durable_seq < last:
-            durable.clear()
-            await asyncio.wait_for(durable.wait(), 30)
+        answers = [store.execute(statement, ANYBODY, None, now_ms()) for statement in statements]
+        waiting = [answer.told for answer in answers if isinstance(answer, _Waited)]
+        outcomes = await asyncio.wait_for(asyncio.gather(*waiting), 30)
+        assert waiting
+        assert all(isinstance(outcome, Result) for outcome in outcomes)
 
     for round_ in range(rounds):
         paths = [b"q:%d" % (round_ * AT_ONCE + number) for number in range(AT_ONCE)]

@@ -15,20 +15,22 @@ from bench.record import Line, Target, line, read, show, write
 from bench.report import BEGIN, END, plot, write_report
 from protocol.arrow import encode_arrow
 from protocol.client_codec import ErrorReply, decode_reply
+from protocol.commands import parse_statement
 from protocol.decode import decode_request
 from protocol.encode import encode_result
 from protocol.messages import ResponseFormat
-from protocol.parser import parse_statement
-from storage.engine import ANYBODY, Reply
+from storage.asking import ANYBODY
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
+from storage.vocabulary import Result
+from tests.asking import Told
 
 NOW_MS = 1_700_000_000_000
 
 
 @pytest.mark.parametrize("name", plans.CYCLES)
 def test_every_step_of_a_cycle_is_answered_with_what_it_asks_for(name: str) -> None:
-    store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(1).random)
+    store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(1).random, Told)
     steps = plans.CYCLES[name]()
     for cycle in range(3):
         for step in steps:
@@ -37,9 +39,9 @@ def test_every_step_of_a_cycle_is_answered_with_what_it_asks_for(name: str) -> N
             request = decode_request(message.replace(plans.KEY, b"%032d" % cycle))
             assert request.connection_id == plans.CONNECTION_ID
             outcome = store.execute(parse_statement(request.query, request.parameters), ANYBODY, None, NOW_MS)
-            assert isinstance(outcome, Reply), step.name
+            assert isinstance(outcome, Result), step.name
             is_arrow = request.response_format == ResponseFormat.ARROW
-            reply = (encode_arrow if is_arrow else encode_result)(1, outcome.result)
+            reply = (encode_arrow if is_arrow else encode_result)(1, outcome)
             assert not isinstance(decode_reply(reply), ErrorReply)
             assert len(reply) >= step.min_reply_bytes, step.name
     assert not store.queue.items, "a cycle leaves nothing behind"

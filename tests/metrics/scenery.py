@@ -7,7 +7,7 @@ import random
 from cubequeue_server.observe.counters import Counters
 from cubequeue_server.observe.histogram import new_histogram, observe
 from cubequeue_server.observe.metrics.sources import Sources
-from storage.engine import ANYBODY
+from storage.asking import ANYBODY
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import (
@@ -20,6 +20,7 @@ from storage.vocabulary import (
     QueueStalled,
     Statement,
 )
+from tests.asking import Told
 
 START_MS = 1_700_000_000_000
 
@@ -38,7 +39,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.now_ms = START_MS
-        self.store = Store(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(7).random)
+        self.store = Store(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(7).random, Told)
         self.counters = Counters()
         self.sources = Sources(self.store, self.counters, new_histogram(), lambda: 3, lambda: self.now_ms)
 

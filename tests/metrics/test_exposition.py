@@ -23,7 +23,10 @@ from tests.metrics.scenery import JOURNAL, Scene, busy_scene
 
 
 def expose(sources: Sources) -> str:
-    return Exposition(sources).text(asyncio.run(sources.queues())).decode()
+    async def text() -> bytes:
+        return Exposition(sources).text(await sources.queues(), await sources.queue_totals())
+
+    return asyncio.run(text()).decode()
 
 
 def parse(text: str) -> dict[str, Metric]:
@@ -115,7 +118,7 @@ def test_durations_of_a_command(text: str) -> None:
 
 def test_what_the_process_and_the_journal_say(text: str) -> None:
     assert value(text, "process_resident_memory_bytes") > 1_000_000
-    assert value(text, "cubequeue_journal_lag") == 0
+    assert value(text, "cubequeue_journal_lag") == JOURNAL["journal_lag"]
     assert value(text, "cubequeue_requests_in_flight") == 3
 
 
