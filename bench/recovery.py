@@ -30,6 +30,7 @@ def make_journal(directory: Path, items: int) -> None:
     """A journal of so many items with payloads of 2 KB in 50 queues, written as a server would."""
     now_ms = time.time_ns() // 1_000_000
     database, random = Database(directory), Random(1)
+    database.wait_when_busy()
     database.put(rows.SCHEMA_KEY, rows.encode(rows.SCHEMA))
     for first in range(1, items + 1, _ITEMS_A_GROUP):
         puts: list[tuple[bytes, bytes]] = []

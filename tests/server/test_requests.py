@@ -8,6 +8,8 @@ import logging
 import pytest
 import uvloop
 
+from cubequeue_server.engines.sql.engine import SqlEngine
+from cubequeue_server.requests.ask import Ask
 from protocol.client_codec import ArrowReply, ErrorReply, Rows, encode_query
 from protocol.decode import decode_request
 from protocol.errors import DecodeError
@@ -41,6 +43,24 @@ async def test_a_life_cycle() -> None:
             waiting, ("payload", "type", "id", "external_id"), [(b"result", b"success", key, None)]
         )
         assert server.counters.executed(QueueAdd) == 1
+
+
+async def test_the_row_of_an_item_says_who_claimed_it() -> None:
+    store = WatchedStore()
+    async with (
+        serving(store, SqlEngine(Ask, store)) as server,
+        connected(server.address) as one,
+        connected(server.address, "2", x_process_id="worker-1") as worker,
+    ):
+        await one.rows("QUEUE ADD 'q:a' 'p'")
+        who = "SELECT id, claimed_by, claimed_peer FROM system.queue"
+        assert await one.rows(who) == [(b"a", None, None)]
+        await worker.rows("QUEUE RETRIEVE CONCURRENCY 9 'q:a'")
+        host, port = worker.websocket.local_address[:2]
+        assert await one.rows(who) == [(b"a", b"worker-1", f"{host}:{port}".encode())]
+        await one.rows("QUEUE ADD 'q:b' 'p'")
+        await one.rows("QUEUE RETRIEVE CONCURRENCY 9 'q:b'")
+        assert (await one.rows(f"{who} WHERE id = 'b'"))[0][1] is None, "it said no process id"
 
 
 async def test_requests_of_one_read_run_in_order() -> None:
