@@ -381,10 +381,13 @@ class HeldStore(SlowDurableStore):
 
 
 SELECT = "SELECT value FROM system.cache"
+FAILS = "SELECT CAST(value AS INT) FROM system.cache"
 
 
 @asynccontextmanager
-async def selecting(store: HeldStore, is_mysql: bool) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+async def selecting(
+    store: HeldStore, is_mysql: bool, select: str = SELECT
+) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """A client that has sent a SELECT over a table with a row that is not durable; gives what it is answered."""
     sql = SqlEngine(Ask, store)
     async with ports(store, sql) as both, mysql(both.address) as client, connected(both.server.address) as other:
@@ -399,9 +402,9 @@ async def selecting(store: HeldStore, is_mysql: bool) -> AsyncIterator[Callable[
             return repr(await other.reply(asked))
 
         if is_mysql:
-            client.command(QUERY, SELECT.encode())
+            client.command(QUERY, select.encode())
         else:
-            asked = await other.send(SELECT)
+            asked = await other.send(select)
         await store.reading.wait()
         try:
             yield of_mysql if is_mysql else of_websocket
@@ -419,20 +422,23 @@ async def test_a_select_that_has_read_what_was_lost_meanwhile_is_an_error(is_mys
         assert "was lost by a failed write" in await answer()
 
 
+@pytest.mark.parametrize("select", [SELECT, FAILS])
 @pytest.mark.parametrize("is_mysql", [True, False], ids=["mysql", "websocket"])
-async def test_a_select_whose_answer_waits_for_what_is_then_lost_is_an_error(is_mysql: bool) -> None:
+async def test_a_select_whose_answer_waits_for_what_is_then_lost_is_an_error(is_mysql: bool, select: str) -> None:
     store = HeldStore()
-    async with selecting(store, is_mysql) as answer:
+    async with selecting(store, is_mysql, select) as answer:
         store.go_on.set()
         await until(lambda: len(store._gate) == 2)
         store.lose()
         assert "was lost by a failed write" in await answer()
 
 
+@pytest.mark.parametrize("select", [SELECT, FAILS])
 @pytest.mark.parametrize("is_mysql", [True, False], ids=["mysql", "websocket"])
-async def test_a_select_is_answered_once_what_it_has_read_is_durable(is_mysql: bool) -> None:
+async def test_a_select_is_answered_once_what_it_has_read_is_durable(is_mysql: bool, select: str) -> None:
+    """So is one that fails: its error tells of what it has read."""
     store = HeldStore()
-    async with selecting(store, is_mysql) as answer:
+    async with selecting(store, is_mysql, select) as answer:
         store.go_on.set()
         await until(lambda: len(store._gate) == 2)
         answering = asyncio.ensure_future(answer())

@@ -96,10 +96,14 @@ class TableSelects:
         database = self._database = TableDatabase(plan, self._time_limit_s, self._max_heap_bytes)
         try:
             losses = self._tables.losses
-            for table in plan.reads:
-                await self._load(database, table)
-            await loop.run_in_executor(self._thread, database.evaluate, now_ms)
-            rows = await self._rows(database)
+            try:
+                for table in plan.reads:
+                    await self._load(database, table)
+                await loop.run_in_executor(self._thread, database.evaluate, now_ms)
+                rows = await self._rows(database)
+            except StatementError:
+                await settle(self._tables, losses)  # the error's text may tell of what was read
+                raise
             await settle(self._tables, losses)
             return Result(plan.columns, rows)
         finally:
