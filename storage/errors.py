@@ -2,6 +2,7 @@
 
 StatementError          the statement had no effect; `wire_text` is the message of the HttpError
 ├── UserError           the text goes to the client as it is
+│   └── NoRoomError     an ACK whose result does not fit
 └── InternalError       the text is prefixed `Internal: `
 """
 
@@ -27,6 +28,15 @@ class StatementError(Exception):
 
 class UserError(StatementError):
     """What the user asked cannot be done; upstream's *user* errors."""
+
+
+class NoRoomError(UserError):
+    """The queue has no room for a result; `size_bytes` are needed and `limit_bytes` allowed."""
+
+    def __init__(self, text: str, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(text)
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
 
 
 class InternalError(StatementError):

@@ -18,6 +18,13 @@ from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.long_answers import LongAnswers
+from cubequeue_server.requests.lost_results import (
+    error_result,
+    log_lost_result,
+    no_room_text,
+    oversize_text,
+    too_large_text,
+)
 from cubequeue_server.requests.outbox import Outbox
 from cubequeue_server.requests.statement_log import StatementLog, UnforeseenError, log_undecodable
 from cubequeue_server.requests.timing_wheel import TimingWheel
@@ -29,10 +36,11 @@ from protocol.encode import encode_error, result_message
 from protocol.envelope import read_message_id
 from protocol.errors import DecodeError, ReplyTooLargeError, StatementSyntaxError
 from protocol.messages import Request
+from protocol.oversized import read_oversized
 from protocol.pieces import STEP_ROWS, Message, Pieces
 from storage.asking import Caller, Later, Outcome
-from storage.errors import StatementError
-from storage.vocabulary import Effect, RequestKey, Result, Statement
+from storage.errors import NoRoomError, StatementError
+from storage.vocabulary import Effect, QueueAck, RequestKey, Result, Statement
 
 _log = logging.getLogger(__name__)
 
@@ -107,17 +115,23 @@ class Dispatcher:
         self._answer(client, request, key)
 
     def receive_oversized(self, client: Client, message: bytes | memoryview) -> None:
-        """Answer a message above the size limit, of which only the id is read (wire.md §2)."""
-        message_id = read_message_id(message)
-        if message_id is None:
-            self._refuse_message(client, DecodeError(f"{len(message)} bytes without a message id"))
-        else:
-            text = (
-                f"Request of {len(message)} bytes exceeds the maximum message size of"
-                f" {self._options.max_message_bytes} bytes. Reduce the size of the query, e.g. by sending fewer or"
-                " smaller inline tables, or raise CUBESTORE_TRANSPORT_MAX_MESSAGE_SIZE."
-            )
-            client.send(encode_error(message_id, text))
+        """Answer a message above the size limit, of which only the head is read (wire.md §2).
+
+        The item of a QUEUE ACK ends with an error: see `lost_results`.
+        """
+        size_bytes, limit_bytes = len(message), self._options.max_message_bytes
+        found = read_oversized(message)
+        if found is None:
+            self._refuse_message(client, DecodeError(f"{size_bytes} bytes without a message id"))
+            return
+        error = encode_error(found.message_id, oversize_text(size_bytes, limit_bytes))
+        if found.ack_key is None or found.connection_id is None:
+            client.send(error)
+            return
+        log_lost_result(client, found.ack_key, size_bytes, limit_bytes, "CUBESTORE_TRANSPORT_MAX_MESSAGE_SIZE")
+        ack = error_result(found.ack_key, too_large_text(size_bytes, limit_bytes))
+        key = (client.session.user, found.connection_id, found.message_id)
+        self.call(ack, client.caller, lambda _: client.send(error), key)
 
     def _refuse_message(self, client: Client, error: DecodeError) -> None:
         self.counters.undecodable += 1
@@ -160,7 +174,7 @@ class Dispatcher:
             else:
                 self._wait(client, request, kind, outcome, key, started_ns)
         except Exception as error:  # as above
-            self._refuse(client, request, statement, error)
+            self._refuse(client, request, statement, key, error)
         duration_ns = self._clock_ns() - started_ns
         histogram = self._durations[kind]
         if 0 < duration_ns < self._logged_ns:
@@ -170,14 +184,22 @@ class Dispatcher:
             observe(histogram, duration_ns)
             self._statement_log.tell(client, request, statement, duration_ns)
 
-    def _refuse(self, client: Client, request: Request, statement: Statement, error: Exception) -> None:
+    def _refuse(
+        self, client: Client, request: Request, statement: Statement, key: RequestKey | None, error: Exception
+    ) -> None:
         if isinstance(error, StatementError):
             self.counters.statement_errors += 1
         elif not isinstance(error, ReplyTooLargeError):
             error = UnforeseenError(self._unforeseen(error))
         if isinstance(error, StatementError):
             self._statement_log.tell_error(client, request, statement, error)
-        client.send(encode_error(request.message_id, self._error_text(error)))
+        answer = encode_error(request.message_id, self._error_text(error))
+        if isinstance(error, NoRoomError) and isinstance(statement, QueueAck) and key is not None:
+            log_lost_result(client, statement.key, error.size_bytes, error.limit_bytes, "CUBEQUEUE_QUEUE_MAX_SIZE")
+            ack = error_result(statement.key, no_room_text(error.text))
+            self.call(ack, client.caller, lambda _: client.send(answer), key)
+        else:
+            client.send(answer)
 
     def _wait(  # noqa: PLR0917  # by position: it is called for each write in a durable mode
         self,
@@ -226,7 +248,13 @@ class Dispatcher:
 
     # Calls from inside the process
 
-    def call(self, statement: Statement, caller: Caller, tell: Callable[[Outcome], None]) -> Ask | None:
+    def call(
+        self,
+        statement: Statement,
+        caller: Caller,
+        tell: Callable[[Outcome], None],
+        key: RequestKey | None = None,
+    ) -> Ask | None:
         """Execute a statement; `tell` is called with its outcome, now or later. Raises nothing.
 
         Returns the request if it waits.
@@ -234,7 +262,7 @@ class Dispatcher:
         started_ns = self._clock_ns()
         outcome: Outcome | Later
         try:
-            outcome = self._routes[type(statement)].execute(statement, caller, None, started_ns // 1_000_000)
+            outcome = self._routes[type(statement)].execute(statement, caller, key, started_ns // 1_000_000)
         except StatementError as error:
             self.counters.statement_errors += 1
             outcome = error.with_traceback(None)

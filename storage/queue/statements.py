@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, Protocol, TypeAlias
 
 from storage.asking import Caller, Later, NewLater
-from storage.errors import UserError
+from storage.errors import NoRoomError, UserError
 from storage.graveyard import Graveyard
 from storage.limits import SECOND_MS, QueueLimits
 from storage.paths import prefix_of
@@ -59,6 +59,9 @@ Handlers: TypeAlias = dict[type[Statement], Handler]
 
 # What a kept result costs beyond its value. ADD counts it: without it, results of a few bytes would be free.
 RESULT_OVERHEAD_BYTES = 512
+
+# A result that is so little larger than its item always fits: an error that ends an item must.
+_ALWAYS_ROOM_BYTES = 512
 
 _id_of = attrgetter("id")
 
@@ -260,8 +263,8 @@ class Queue:
             growth = len(value) - len(item.payload)  # the result takes the place of its own item
             if item.extra is not None:
                 growth -= len(item.extra)
-            if growth > 0 and self._size_bytes() + growth > self.limits.max_bytes:
-                raise self._too_large("ACK", growth)
+            if growth > _ALWAYS_ROOM_BYTES and self._size_bytes() + growth > self.limits.max_bytes:
+                raise NoRoomError(self._too_large("ACK", growth).text, growth, self.limits.max_bytes)
         item.queue.stats.acknowledged += 1
         items.remove(item)
         self.results.hand_over(item, value, now_ms)
