@@ -49,6 +49,11 @@ class Later(ABC):
         self.older: Later | None = None
         self.newer: Later | None = None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody is there to take the outcome."""
+        return True
+
     @abstractmethod
     def done(self, outcome: Outcome) -> None:
         """Take the outcome: the wait is over. Raises nothing."""

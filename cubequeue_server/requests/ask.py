@@ -50,6 +50,12 @@ class Ask(Later):
     tell: Callable[[Outcome], None] | None
     tick: int
 
+    @property
+    def is_wanted(self) -> bool:
+        return self.tell is not None or any(
+            client is not None and client.is_open for client in (self.client, *self.repeats)
+        )
+
     def done(self, outcome: Outcome) -> None:
         self.desk.complete(self, outcome)
 
