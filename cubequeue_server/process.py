@@ -24,6 +24,7 @@ from cubequeue_server.engines.stores import CannotOpenError, JournalFailedError,
 from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.net.file_limit import open_standard_files, raise_file_limit
 from cubequeue_server.observe.collector import Collector
+from cubequeue_server.observe.counters import Counters
 from cubequeue_server.observe.logs import configure_logs, flush_logs, print_line
 from cubequeue_server.observe.status import StatusServer, probe
 from cubequeue_server.options import ServerOptions
@@ -135,7 +136,9 @@ class _Process:
         self._access = access
         self._opened = opened
         self._store = opened.store
-        self._sql = SqlEngine(Ask, self._store, settings.query_timeout_ms / 1000, settings.select_max_bytes)
+        counters = Counters()
+        select_limits = settings.query_timeout_ms / 1000, settings.select_max_bytes
+        self._sql = SqlEngine(Ask, self._store, *select_limits, counters)
         self._server = Server(
             server_options(settings),
             Router(self._store, self._sql),
@@ -143,6 +146,7 @@ class _Process:
             time.time_ns,
             credentials=access.credentials,
             tls=access.tls,
+            counters=counters,
         )
         self._pages: Pages | None = None
         self._status = self._status_server()
@@ -204,14 +208,13 @@ class _Process:
         print_line(f"cubequeue {__version__} listening ws={ws} status={status} mysql={mysql}")
 
     def _import_the_rest(self) -> None:
-        """Import in a thread what the first requests need not, while they are answered: pages, the parser of SQL."""
+        """Import in a thread what the first requests need not, while they are answered: the pages."""
         loop = asyncio.get_running_loop()
 
         def do_import() -> None:
             module = importlib.import_module("cubequeue_server.observe.pages")
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(self._open_pages, module.Pages)
-                self._sql.prepare()
                 loop.call_soon_threadsafe(self._collector.start)  # what was imported is frozen with the rest
 
         threading.Thread(target=do_import, name="late-imports", daemon=True).start()
@@ -229,7 +232,6 @@ class _Process:
         if self._pages is not None:
             self._pages.stop()
         self._access.credentials.close()
-        self._sql.stop()
         steps = [part.stop() for part in (self._server, self._status, self._mysql) if part is not None]
         try:
             await asyncio.wait_for(asyncio.gather(*steps, return_exceptions=True), STOP_TIMEOUT_S - 0.5)

@@ -60,8 +60,9 @@ class Server:
         *,
         credentials: Credentials | None = None,
         tls: ssl.SSLContext | None = None,
+        counters: Counters | None = None,
     ) -> None:
-        self.counters = Counters()
+        self.counters = Counters() if counters is None else counters
         self._credentials = Credentials() if credentials is None else credentials
         self._tls = tls
         self._options = options

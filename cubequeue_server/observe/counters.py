@@ -53,6 +53,15 @@ class Counters:
     overloaded: int = 0  # past `max_in_flight`
     internal_errors: int = 0
 
+    select_seconds: float = 0.0  # of evaluation
+    select_helper_starts: int = 0
+    select_ended_time: int = 0  # helpers that were ended, by cause
+    select_ended_memory: int = 0
+    select_ended_size: int = 0
+    select_ended_given_up: int = 0
+    select_ended_died: int = 0
+    select_ended_failed: int = 0
+
     def executed(self, statement: type[Statement]) -> int:
         """How many statements of a kind were executed."""
         return count(self.durations[statement])

@@ -114,7 +114,7 @@ _LISTENERS = (
         ("CUBESTORE_QUERY_TIMEOUT",), 1 * SECOND_MS, 86_400 * SECOND_MS,
     ),
     Setting(
-        "select_max_memory", Size(), 128 * MIB, "Memory that the evaluation of SELECTs may take.",
+        "select_max_memory", Size(), 128 * MIB, "Memory that the evaluation of SELECTs may take, in its own process.",
         minimum=8 * MIB, maximum=16 * GIB, memory_percent=25,
     ),
     Setting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from cubequeue_server.version import __version__
 from tests.cli.running import serving
+from tests.server.client import connected
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,8 +44,14 @@ def test_it_holds_the_three_packages_and_nothing_else(wheel: Path) -> None:
         "storage",
         f"cubequeue-{__version__}.dist-info",
     }
-    assert {"cubequeue_server/engines/sql/compiler.py", "cubequeue_server/py.typed"} <= set(names)
+    assert {"cubequeue_server/engines/sql/helper/serving.py", "cubequeue_server/py.typed"} <= set(names)
     assert not [name for name in names if name.endswith(".pyc")]
+
+
+async def _select(address: tuple[str, int]) -> list[tuple[bytes | None, ...]]:
+    """What the process that the server starts for it answers."""
+    async with connected(address) as client:
+        return await client.rows("SELECT 1, 2")
 
 
 def test_it_serves_from_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
@@ -58,6 +66,7 @@ def test_it_serves_from_a_clean_environment(wheel: Path, tmp_path: Path) -> None
     start = f"from cubequeue_server import cli; assert cli.__file__.startswith({str(environment)!r}); cli.main()"
     with serving(command=(python, "-I", "-c", start)) as server:
         assert server.get("/livez") == (200, b"")
+        assert asyncio.run(_select(server.ws)) == [(b"1", b"2")]
         code, seconds, _ = server.end(signal.SIGTERM)
     assert code == 0
     assert seconds < 5

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from cubequeue_server.engines.sql.engine import SqlEngine
 from protocol.arrow import encode_arrow
 from protocol.cells import effective_types
 from protocol.client_codec import ArrowReply, ErrorReply, Rows, decode_reply
@@ -35,11 +34,11 @@ from storage.vocabulary import (
     Statement,
     SysCachestore,
 )
-from tests.asking import Told
 from tests.clients.processes import JS, package_folder
 from tests.docs.transcript import Conversation
 from tests.protocol.test_arrow import check_reply, pa
 from tests.protocol.test_encode import COMMAND_COLUMNS, MIB, sample
+from tests.sql.running import at_once
 
 pytestmark = pytest.mark.node
 
@@ -212,9 +211,7 @@ def cases() -> dict[str, Result]:
 
 def selected() -> list[Result]:
     """What the SELECTs answer."""
-    engine = SqlEngine(Told)
-    results = [engine.execute(OtherSql(sql.encode()), ANYBODY, None, NOW_MS) for sql in SELECTS]
-    return [result for result in results if isinstance(result, Result)]
+    return [at_once().execute(OtherSql(sql.encode()), ANYBODY, None, NOW_MS) for sql in SELECTS]
 
 
 def test_both_readers_read_what_is_meant(read_by_apache_arrow: Callable[[dict[str, bytes]], dict[str, Any]]) -> None:

@@ -18,7 +18,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.router import Router
 from protocol.arrow import encode_arrow
 from protocol.cells import effective_types
@@ -34,6 +33,7 @@ from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import Binary, Cell, ColumnType, Result
 from tests.asking import Told
+from tests.sql.running import at_once
 
 START_MS = 1_764_000_000_000  # 2025-11-24T16:00:00Z
 FIRST_ID = 1
@@ -81,7 +81,7 @@ class Conversation:
 
     def __init__(self) -> None:
         self.store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), FIRST_ID, lambda: 0.5, Told)
-        self.routes = Router(self.store, SqlEngine(Told)).routes
+        self.routes = Router(self.store, at_once()).routes
         self.now_ms = START_MS
         self.caller = ANYBODY
         self.waiting: list[_Waiting] = []

@@ -410,7 +410,7 @@ async def selecting(
             yield of_mysql if is_mysql else of_websocket
         finally:
             store.go_on.set()
-            sql.stop()
+            sql.end_waits(0)
 
 
 @pytest.mark.parametrize("is_mysql", [True, False], ids=["mysql", "websocket"])

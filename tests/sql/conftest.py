@@ -1,32 +1,41 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from cubequeue_server.engines.sql.engine import SqlEngine
-from storage.asking import ANYBODY
-from storage.vocabulary import Cell, OtherSql, Result
-from tests.asking import Told
-
-NOW_MS = 1_700_000_001_234  # 2023-11-14T22:13:21.234Z
-
-Execute = Callable[..., Result]
+from tests.sql.running import Execute, Running
 
 
 @pytest.fixture(scope="session")
-def engine() -> SqlEngine:
-    engine = SqlEngine(Told)
-    engine.prepare()
-    return engine
+def running() -> Iterator[Running]:
+    running = Running()
+    yield running
+    running.close()
 
 
 @pytest.fixture
-def execute(engine: SqlEngine) -> Execute:
-    def run(text: str | bytes, *parameters: Cell, now_ms: int = NOW_MS) -> Result:
-        encoded = text.encode() if isinstance(text, str) else text
-        result = engine.execute(OtherSql(encoded, parameters), ANYBODY, None, now_ms)
-        assert isinstance(result, Result)
-        return result
+def make() -> Iterator[Callable[..., Running]]:
+    """Makes some with settings of their own."""
+    made: list[Running] = []
 
-    return run
+    def make_one(**settings: Any) -> Running:
+        made.append(Running(**settings))
+        return made[-1]
+
+    yield make_one
+    for running in made:
+        running.close()
+
+
+@pytest.fixture
+def engine(running: Running) -> SqlEngine:
+    return running.engine
+
+
+@pytest.fixture
+def execute(running: Running) -> Execute:
+    running.empty()
+    return running.execute

@@ -6,12 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.sql.shapes import answer_shape
-from storage.asking import ANYBODY
-from storage.vocabulary import ColumnType, OtherSql, Result
-from tests.asking import Told
-from tests.sql.conftest import Execute
+from storage.vocabulary import ColumnType
+from tests.sql.running import Execute, Running
 
 FORMS = [
     ("SELECT FLOOR((UNIX_TIMESTAMP()) / 10) as refresh_key", 1789, 178),
@@ -61,7 +58,7 @@ def test_a_remembered_plan_follows_the_clock(execute: Execute) -> None:
     now_ms=st.integers(0, 4 * 10**12),
 )
 def test_the_quick_way_gives_what_the_compiler_gives(
-    offset: int | None, shift: int | None, interval: int, now_ms: int
+    running: Running, offset: int | None, shift: int | None, interval: int, now_ms: int
 ) -> None:
     start = "" if offset is None else f"{offset} + "
     end = "" if shift is None else f" {'+' if shift >= 0 else '-'} {abs(shift)}"
@@ -69,7 +66,6 @@ def test_the_quick_way_gives_what_the_compiler_gives(
     quick = answer_shape(sql.encode(), now_ms)
     assert quick is not None
     # A second column keeps the text from being one of the shapes.
-    slow = SqlEngine(Told).execute(OtherSql(f"{sql}, 2".encode()), ANYBODY, None, now_ms)
-    assert isinstance(slow, Result)
+    slow = running.execute(f"{sql}, 2", now_ms=now_ms)
     assert quick.rows[0] == slow.rows[0][:1]
     assert quick.columns.names == slow.columns.names[:1]

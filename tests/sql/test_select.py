@@ -6,7 +6,7 @@ import pytest
 
 from storage.errors import InternalError, UserError
 from storage.vocabulary import Binary, Cell, ColumnType
-from tests.sql.conftest import NOW_MS, Execute
+from tests.sql.running import NOW_MS, Execute
 
 INT, FLOAT, STRING, BOOLEAN, TIMESTAMP = (
     ColumnType.INT,

@@ -8,7 +8,7 @@ from cubequeue_server.engines.sql.engine import SqlEngine
 from storage.asking import ANYBODY
 from storage.errors import UserError
 from storage.vocabulary import EMPTY_RESULT, ColumnType, SysForeign
-from tests.sql.conftest import NOW_MS, Execute
+from tests.sql.running import NOW_MS, Execute
 
 STRING, TIMESTAMP = ColumnType.STRING, ColumnType.TIMESTAMP
 

@@ -3,76 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import re
-import subprocess
-import sys
-import time
+from collections.abc import Callable
 
 import pytest
 
-from cubequeue_server.engines.sql import table_database, table_selects
+from cubequeue_server.engines.sql import engine as sql_engine
+from cubequeue_server.engines.sql import evaluator
 from cubequeue_server.engines.sql.engine import SqlEngine
-from protocol.commands import parse_statement
-from storage.asking import ANYBODY, Later, Outcome
+from cubequeue_server.requests.ask import Ask
+from storage.asking import ANYBODY, Outcome
 from storage.errors import InternalError, StatementError, UserError
-from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.memory import MemoryStore
 from storage.vocabulary import Binary, CacheSet, Cell, OtherSql, QueueAdd, Result
-from tests.asking import Told
+from tests.sql.running import NOW_MS, STORED_MS, Running, outcome_of
 
-NOW_MS = 1_700_000_000_000
-
-
-class Waited(Later):
-    """A request that can be waited for. Made in a running loop."""
-
-    __slots__ = ("told",)
-
-    def __init__(self, timeout_ms: int | None) -> None:
-        super().__init__(timeout_ms)
-        self.told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-    def done(self, outcome: Outcome) -> None:
-        self.told.set_result(outcome)
-
-
-class World:
-    """A store with a few rows, and an engine over it."""
-
-    def __init__(self, time_limit_s: float = 120.0) -> None:
-        self.store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 100, random.Random(7).random, Told)
-        self.engine = SqlEngine(Waited, self.store, time_limit_s)
-
-    def run(self, *texts: str) -> None:
-        for text in texts:
-            self.store.execute(parse_statement(text.encode(), ()), ANYBODY, None, NOW_MS)
-
-    async def outcome(self, text: str, *parameters: Cell) -> Outcome:
-        try:
-            answer = self.engine.execute(OtherSql(text.encode(), parameters), ANYBODY, None, NOW_MS)
-        except StatementError as error:
-            return error
-        if isinstance(answer, Result):
-            return answer
-        assert isinstance(answer, Waited)
-        return await answer.told
-
-    def select(self, text: str, *parameters: Cell) -> list[tuple[Cell, ...]]:
-        async def bounded() -> Outcome:
-            async with asyncio.timeout(20):
-                return await self.outcome(text, *parameters)
-
-        outcome = asyncio.run(bounded())
-        if isinstance(outcome, StatementError):
-            raise outcome
-        assert isinstance(outcome, Result)
-        return list(outcome.rows)
+Make = Callable[..., Running]
 
 
 @pytest.fixture
-def world() -> World:
-    world = World()
+def world(running: Running) -> Running:
+    world = running
+    world.empty()
     world.run("QUEUE ADD PRIORITY 5 'p:a' 'payload a'", "QUEUE ADD PRIORITY -1 ORPHANED 60 'p:b' 'payload b'")
     world.run("QUEUE ADD 'q:r:c' 'payload c'", "QUEUE ADD 'bare' 'payload'", "QUEUE ADD 'p:done' 'x'")
     world.run("QUEUE RETRIEVE 'p:a'", "QUEUE MERGE_EXTRA 'p:a' '{\"x\":1}'", "QUEUE ACK 'p:done' 'result'")
@@ -99,8 +50,8 @@ ANSWERS: dict[str, list[tuple[Cell, ...]]] = {
     "SELECT id FROM system.queue ORDER BY id LIMIT 2 OFFSET 1": [(b"b",), (b"bare",)],
     "SELECT id FROM system.queue WHERE orphaned IS NOT NULL": [(b"b",)],
     "SELECT created, heartbeat, orphaned FROM system.queue WHERE id IN ('a', 'b')": [
-        (NOW_MS, NOW_MS, None),
-        (NOW_MS, None, NOW_MS + 60_000),
+        (STORED_MS, STORED_MS, None),
+        (STORED_MS, None, STORED_MS + 60_000),
     ],
     "SELECT id FROM system.queue WHERE created <= '2023-11-14T22:13:20Z' AND priority < 0": [(b"b",)],
     "SELECT id FROM system.queue WHERE created > NOW()": [],
@@ -137,7 +88,7 @@ ANSWERS: dict[str, list[tuple[Cell, ...]]] = {
     "SELECT id, path, deleted, value, external_id FROM system.queue_results": [
         (104, b"p:done", False, b"result", None)
     ],
-    "SELECT * FROM system.cache": [(b"k", b"c", NOW_MS + 60_000, b"v1"), (b"k2", None, None, b"v2")],
+    "SELECT * FROM system.cache": [(b"k", b"c", STORED_MS + 60_000, b"v1"), (b"k2", None, None, b"v2")],
     "SELECT c.* FROM system.cache c WHERE c.expire IS NULL": [(b"k2", None, None, b"v2")],
     "SELECT CAST(expire AS VARCHAR) FROM system.cache WHERE id = 'k'": [(b"2023-11-14T22:14:20.000Z",)],
     "SELECT count(*) FROM system.queue CROSS JOIN information_schema.tables": [(0,)],
@@ -147,14 +98,12 @@ ANSWERS: dict[str, list[tuple[Cell, ...]]] = {
 
 
 @pytest.mark.parametrize("text", ANSWERS)
-def test_answers(world: World, text: str) -> None:
+def test_answers(world: Running, text: str) -> None:
     assert world.select(text) == ANSWERS[text]
 
 
-def test_the_columns_of_a_star_have_their_types_and_their_order(world: World) -> None:
-    outcome = asyncio.run(world.outcome("SELECT * FROM system.queue"))
-    assert isinstance(outcome, Result)
-    columns = outcome.columns
+def test_the_columns_of_a_star_have_their_types_and_their_order(world: Running) -> None:
+    columns = world.execute("SELECT * FROM system.queue").columns
     assert [f"{name} {type_.value}" for name, type_ in zip(columns.names, columns.types, strict=True)] == [
         "id String",
         "prefix String",
@@ -173,21 +122,21 @@ def test_the_columns_of_a_star_have_their_types_and_their_order(world: World) ->
     ]
 
 
-def test_parameters_are_bound(world: World) -> None:
+def test_parameters_are_bound(world: Running) -> None:
     assert world.select("SELECT id FROM system.queue WHERE prefix = ? AND priority > ?", b"p", 0) == [(b"a",)]
 
 
-def test_a_bare_value_is_the_one_that_is_kept_whatever_its_size(world: World) -> None:
+def test_a_bare_value_is_the_one_that_is_kept_whatever_its_size(world: Running) -> None:
     value = b"x" * 17_000_000
-    world.store.execute(CacheSet(b"large", value), ANYBODY, None, NOW_MS)
+    world.store.execute(CacheSet(b"large", value), ANYBODY, None, STORED_MS)
     (row,) = world.select("SELECT value FROM system.cache WHERE id = 'large'")
     assert row[0] is value
     with pytest.raises(UserError, match="too big"):
         world.select("SELECT LENGTH(value) FROM system.cache WHERE id = 'large'")
 
 
-def test_binary_values_stay_binary_and_read_as_digits(world: World) -> None:
-    world.store.execute(CacheSet(b"bin", Binary(b"\xff\x00")), ANYBODY, None, NOW_MS)
+def test_binary_values_stay_binary_and_read_as_digits(world: Running) -> None:
+    world.store.execute(CacheSet(b"bin", Binary(b"\xff\x00")), ANYBODY, None, STORED_MS)
     (row,) = world.select("SELECT value FROM system.cache WHERE id = 'bin'")
     assert isinstance(row[0], Binary)
     assert world.select("SELECT id FROM system.cache WHERE value LIKE '0xFF%'") == [(b"bin",)]
@@ -206,32 +155,24 @@ REFUSED: dict[str, tuple[type[StatementError], str]] = {
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_what_cannot_be_done_is_told(world: World, text: str) -> None:
+def test_what_cannot_be_done_is_told(world: Running, text: str) -> None:
     kind, reason = REFUSED[text]
     with pytest.raises(kind, match=reason):
         world.select(text)
     assert world.select("SELECT count(*) FROM system.queue") == [(4,)]
 
 
-def add(world: World, count: int) -> None:
+def add(world: Running, count: int) -> None:
     for number in range(count):
-        world.store.execute(QueueAdd(b"many:%d" % number, b"x"), ANYBODY, None, NOW_MS)
-
-
-def test_a_select_past_its_time_is_ended_and_the_next_one_is_answered() -> None:
-    world = World(time_limit_s=0.3)
-    add(world, 3_000)
-    start = time.monotonic()
-    with pytest.raises(UserError, match="SELECT took longer than 300 ms"):
-        world.select("SELECT count(*) FROM system.queue a CROSS JOIN system.queue b CROSS JOIN system.queue c")
-    assert time.monotonic() - start < 5
-    assert world.select("SELECT count(*) FROM system.queue") == [(3_000,)]
+        world.store.execute(QueueAdd(b"many:%d" % number, b"x"), ANYBODY, None, STORED_MS)
 
 
 @pytest.mark.parametrize(("limit", "is_refused"), [(9, True), (10, False)])
-def test_the_rows_of_a_result_have_a_limit(monkeypatch: pytest.MonkeyPatch, limit: int, is_refused: bool) -> None:
-    monkeypatch.setattr(table_database, "MAX_ROWS", limit)
-    world = World()
+def test_the_rows_of_a_result_have_a_limit(
+    monkeypatch: pytest.MonkeyPatch, make: Make, limit: int, is_refused: bool
+) -> None:
+    monkeypatch.setattr(evaluator, "MAX_ROWS", limit)
+    world = make()
     add(world, 10)
     if is_refused:
         with pytest.raises(UserError, match="more than 9 rows is not supported, ask for fewer with LIMIT"):
@@ -240,45 +181,31 @@ def test_the_rows_of_a_result_have_a_limit(monkeypatch: pytest.MonkeyPatch, limi
         assert len(world.select("SELECT id FROM system.queue")) == 10
 
 
-def test_the_memory_has_a_limit() -> None:
-    world = World()
-    for number in range(100):
-        world.store.execute(CacheSet(b"%d" % number, b"%02d" % number * 250_000), ANYBODY, None, NOW_MS)
-    with pytest.raises(UserError, match="SELECT needs too much memory"):
-        world.select("SELECT value || value AS v, value || value AS w FROM system.cache ORDER BY v")
-    assert world.select("SELECT count(*) FROM system.cache") == [(100,)]
+@pytest.mark.parametrize("column", ["value", "value || 'x' AS v"])
+def test_the_bytes_of_a_result_have_a_limit(monkeypatch: pytest.MonkeyPatch, world: Running, column: str) -> None:
+    monkeypatch.setattr(evaluator, "MAX_RESULT_BYTES", 2_000)
+    for number in range(3):
+        world.store.execute(CacheSet(b"large:%d" % number, b"x" * 950), ANYBODY, None, STORED_MS)
+    text = f"SELECT {column} FROM system.cache WHERE prefix = 'large' LIMIT "
+    assert len(world.select(text + "2")) == 2
+    with pytest.raises(UserError, match="SELECT of more than 2000 bytes is not supported, ask for fewer columns"):
+        world.select(text + "3")
+    assert len(world.select(text + "2")) == 2
 
 
-def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_selects, "_MAX_WAITING", 3)
-    world = World()
+def test_only_so_many_wait(monkeypatch: pytest.MonkeyPatch, world: Running) -> None:
+    monkeypatch.setattr(sql_engine, "_MAX_WAITING", 3)
 
     async def four() -> list[Outcome]:
         return await asyncio.gather(*(world.outcome("SELECT count(*) FROM system.queue") for _ in range(4)))
 
-    outcomes = asyncio.run(four())
+    outcomes = world.runner.run(four())
     assert [isinstance(outcome, Result) for outcome in outcomes] == [True, True, True, False]
     assert str(outcomes[3]) == "3 SELECTs wait to be evaluated already"
 
 
-def test_a_stop_ends_what_is_evaluated_and_what_waits() -> None:
-    world = World()
-    add(world, 3_000)
-
-    async def stopped() -> list[Outcome]:
-        slow = "SELECT count(*) FROM system.queue a CROSS JOIN system.queue b CROSS JOIN system.queue c"
-        both = asyncio.gather(world.outcome(slow), world.outcome("SELECT count(*) FROM system.cache"))
-        await asyncio.sleep(0.2)
-        world.engine.stop()
-        return [*await both, await world.outcome("SELECT count(*) FROM system.cache")]
-
-    start = time.monotonic()
-    assert {str(outcome) for outcome in asyncio.run(stopped())} == {"SELECT was ended: the server stops"}
-    assert time.monotonic() - start < 5
-
-
-def test_rows_that_change_while_they_are_read() -> None:
-    world = World()
+def test_rows_that_change_while_they_are_read(world: Running) -> None:
+    world.empty()
     add(world, 5_000)
 
     async def read_and_change() -> tuple[Outcome, int]:
@@ -290,7 +217,7 @@ def test_rows_that_change_while_they_are_read() -> None:
             changes += 1
         return await select, changes
 
-    outcome, changes = asyncio.run(read_and_change())
+    outcome, changes = world.runner.run(read_and_change())
     assert isinstance(outcome, Result)
     ids = [int(row[0]) for row in outcome.rows]  # type: ignore[arg-type]
     assert changes > 10
@@ -299,24 +226,16 @@ def test_rows_that_change_while_they_are_read() -> None:
 
 
 def test_without_tables_there_is_an_error() -> None:
-    with pytest.raises(UserError, match="no tables to read"):
-        SqlEngine(Told).execute(OtherSql(b"SELECT 1 FROM system.cache"), ANYBODY, None, NOW_MS)
+    async def ask() -> list[Outcome]:
+        engine = SqlEngine(Ask)
+        texts = [b"SELECT 1 FROM system.cache", b"SELECT 1 FROM information_schema.tables"]
+        outcomes = [await outcome_of(engine, OtherSql(text)) for text in texts]
+        engine.end_waits(NOW_MS)
+        return outcomes
 
-
-def test_the_memory_of_an_evaluation_is_bounded() -> None:
-    # In a process of its own: the bound is SQLite's, of a process, and never rises.
-    script = (
-        "from cubequeue_server.engines.sql.database import Database\n"
-        "from storage.errors import UserError\n"
-        "database = Database(1 << 20, 60.0)\n"
-        "database.start_clock()\n"
-        "try:\n"
-        "    database.execute(\"SELECT length(replace(hex(zeroblob(1000000)), '0', 'xx'))\", {}).fetchall()\n"
-        "except UserError as error:\n"
-        "    print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
-    assert done.stdout == "SELECT needs too much memory\n", done.stderr
+    refused, answered = asyncio.run(ask())
+    assert str(refused) == "this server has no tables to read"
+    assert isinstance(answered, Result)
 
 
 @pytest.mark.parametrize(
@@ -328,9 +247,8 @@ def test_the_memory_of_an_evaluation_is_bounded() -> None:
         "show full fields in system . queue",
     ],
 )
-def test_a_table_can_be_described(text: str) -> None:
-    result = World().engine.execute(OtherSql(text.encode()), ANYBODY, None, NOW_MS)
-    assert isinstance(result, Result)
+def test_a_table_can_be_described(world: Running, text: str) -> None:
+    result = world.execute(text)
     assert [row[:2] for row in result.rows][:3] == [(b"id", b"text"), (b"prefix", b"text"), (b"created", b"timestamp")]
     assert len(result.rows) == 14
 
@@ -345,14 +263,14 @@ def test_a_table_can_be_described(text: str) -> None:
         ("orders", "cubequeue keeps Cube's queue and cache only"),
     ],
 )
-def test_who_means_one_of_the_tables_is_told_its_name(name: str, hint: str) -> None:
+def test_who_means_one_of_the_tables_is_told_its_name(world: Running, name: str, hint: str) -> None:
     with pytest.raises(UserError, match=f"^Table {name} was not found: {re.escape(hint)}"):
-        World().engine.execute(OtherSql(f"SELECT * FROM {name}".encode()), ANYBODY, None, NOW_MS)
+        world.execute(f"SELECT * FROM {name}")
 
 
 @pytest.mark.parametrize(
     "text", ["DESCRIBE orders", "DESCRIBE system.nothing", "DESC system.queue x", "SHOW COLUMNS FROM a"]
 )
-def test_what_is_not_here_is_not_described(text: str) -> None:
+def test_what_is_not_here_is_not_described(world: Running, text: str) -> None:
     with pytest.raises(UserError):
-        World().engine.execute(OtherSql(text.encode()), ANYBODY, None, NOW_MS)
+        world.execute(text)

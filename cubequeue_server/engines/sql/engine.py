@@ -1,38 +1,38 @@
 """The SQL engine: one statement outside QUEUE, CACHE and SYS CACHESTORE to one result.
 
-It is there at once, but for SELECTs that read tables of the store. The engine remembers how texts compile, because
-clients send the same few again and again.
+Texts of a fixed form are answered at once; every other SELECT later, by a process of its own.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+import asyncio
+import logging
+from functools import partial
+from typing import Final
 
-from cubequeue_server.engines.sql.fixed import answer_by_words, answer_foreign, answer_startup
+from cubequeue_server.engines.sql.evaluator import Evaluator
+from cubequeue_server.engines.sql.fixed import answer_by_words, answer_foreign, answer_startup, first_words
 from cubequeue_server.engines.sql.shapes import answer_shape
-from storage.asking import Caller, Later, NewLater
+from cubequeue_server.engines.sql.tables import describe
+from cubequeue_server.observe.counters import Counters
+from storage.asking import Caller, Later, NewLater, Outcome
 from storage.engine import Inspectable
-from storage.errors import InternalError, UserError
+from storage.errors import InternalError, StatementError, UserError
 from storage.stateless import Stateless
 from storage.vocabulary import OtherSql, RequestKey, Result, Statement, SysForeign
 
-if TYPE_CHECKING:
-    from cubequeue_server.engines.sql.database import Database
-    from cubequeue_server.engines.sql.plan import Plan
-    from cubequeue_server.engines.sql.table_selects import TableSelects
+_log = logging.getLogger(__name__)
 
-_MAX_PLANS: Final = 256
-_MAX_REMEMBERED_BYTES: Final = 4_096
-_LEADING_WORDS: Final = 4
+_SELECTS: Final = frozenset({"SELECT", "WITH", "("})
+_MAX_WAITING: Final = 100
+_STOPPED: Final = "SELECT was ended: the server stops"
 
 
 class SqlEngine(Stateless):
-    """Answers statements. Not for several threads, but for `prepare`, which may run in one of its own.
+    """Answers statements.
 
     `tables` are those of the store; a SELECT over them may take `time_limit_s`. The evaluation of SELECTs takes no more
-    than `max_heap_bytes` at any time.
+    than `max_bytes` at any time, in its own process.
     """
 
     def __init__(
@@ -40,31 +40,22 @@ class SqlEngine(Stateless):
         new_later: NewLater,
         tables: Inspectable | None = None,
         time_limit_s: float = 120.0,
-        max_heap_bytes: int = 128 << 20,
+        max_bytes: int = 128 << 20,
+        counters: Counters | None = None,
     ) -> None:
         self._new_later = new_later
-        self._plans: OrderedDict[bytes, Plan] = OrderedDict()
-        self._database: Database | None = None
-        self._tables = tables
-        self._time_limit_s = time_limit_s
-        self._max_heap_bytes = max_heap_bytes
-        self._table_selects: TableSelects | None = None
-
-    @staticmethod
-    def prepare() -> None:
-        """Import the parser ahead of the first statement that needs it: about 10 MB and a tenth of a second."""
-        source = importlib.import_module("cubequeue_server.engines.sql.source").normalise(b"SELECT 1", ())
-        importlib.import_module("cubequeue_server.engines.sql.compiler").compile_select(source)
-        importlib.import_module("cubequeue_server.engines.sql.table_selects")
+        self._counters = Counters() if counters is None else counters
+        self._evaluator = Evaluator(tables, time_limit_s, max_bytes, self._counters)
+        self._waiting: dict[Later, asyncio.Task[Result]] = {}
+        self._is_stopped = False
 
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
     ) -> Result | Later:
         """The result; `now_ms` is the time that NOW() and UNIX_TIMESTAMP() tell.
 
-        A SELECT that reads the store's tables is answered later, on the running loop. Raises UserError for what
-        cannot be done and InternalError for what is no SQL. Bounded in time: 0.1 s of evaluation, and a text of at
-        most 2 500 tokens to compile.
+        A SELECT of no fixed form is answered later. Raises UserError for what cannot be done and InternalError for what
+        is no SQL.
         """
         if isinstance(statement, SysForeign):
             return answer_foreign(statement.text)
@@ -74,53 +65,52 @@ class SqlEngine(Stateless):
         known = answer_shape(text, now_ms) or answer_startup(text)
         if known is not None:
             return known
-        plan = self._plans.get(text)
-        if plan is not None and not statement.parameters:
-            self._plans.move_to_end(text)
-            return self._run(plan, now_ms)
-        from cubequeue_server.engines.sql.source import leading_words, opens_with_bracket  # noqa: PLC0415  # see prepare
+        words = first_words(text)
+        if words[:1] and words[0] in _SELECTS:
+            return self._begin(statement, now_ms)
+        return describe(text) or answer_by_words(words, text)
 
-        words = leading_words(text, _LEADING_WORDS)
-        if words[:1] not in (["SELECT"], ["WITH"]) and not opens_with_bracket(text):
-            from cubequeue_server.engines.sql.describe import describe  # noqa: PLC0415  # for people at a prompt
+    def give_up(self, later: Later, now_ms: int) -> None:
+        """End a SELECT, also while it is evaluated."""
+        task = self._waiting.get(later)
+        if task is not None:
+            task.cancel()
 
-            return describe(text) or answer_by_words(words, text)
-        return self._run(self._compile(statement), now_ms)
+    def tick(self, now_ms: int, max_rows: int) -> bool:
+        """End the SELECTs whose clients have gone."""
+        for later in [later for later in self._waiting if not later.is_wanted]:
+            self.give_up(later, now_ms)
+        return False
 
-    def _compile(self, statement: OtherSql) -> Plan:
-        from cubequeue_server.engines.sql.compiler import compile_select  # noqa: PLC0415  # see prepare
-        from cubequeue_server.engines.sql.source import normalise  # noqa: PLC0415
+    def end_waits(self, now_ms: int) -> None:
+        """End all SELECTs, those to come included, and the process that evaluates them."""
+        self._is_stopped = True
+        self._evaluator.stop()
+        for task in self._waiting.values():
+            task.cancel()
 
-        plan = compile_select(normalise(statement.text, statement.parameters))
-        if not statement.parameters and len(statement.text) <= _MAX_REMEMBERED_BYTES:
-            self._plans[statement.text] = plan
-            if len(self._plans) > _MAX_PLANS:
-                self._plans.popitem(last=False)
-        return plan
+    def _begin(self, statement: OtherSql, now_ms: int) -> Later:
+        if self._is_stopped:
+            raise UserError(_STOPPED)
+        if len(self._waiting) >= _MAX_WAITING:
+            raise UserError(f"{_MAX_WAITING} SELECTs wait to be evaluated already")
+        later = self._new_later(None)
+        task = asyncio.get_running_loop().create_task(self._evaluator.select(statement, now_ms))
+        self._waiting[later] = task
+        task.add_done_callback(partial(self._finish, later))
+        return later
 
-    def stop(self) -> None:
-        """End what is being evaluated."""
-        if self._table_selects is not None:
-            self._table_selects.stop()
-
-    def _run(self, plan: Plan, now_ms: int) -> Result | Later:
-        if plan.reads:
-            return self._selects().begin(plan, now_ms)
-        if self._database is None:
-            from cubequeue_server.engines.sql.database import Database  # noqa: PLC0415  # SQLite is not for every server
-
-            self._database = Database(self._max_heap_bytes)
-            self._database.close_doors()
-        from cubequeue_server.engines.sql.plan import NOW  # noqa: PLC0415  # where the plan came from
-
-        rows = self._database.select(plan.sql, {NOW: now_ms, **plan.values}, plan.columns.types)
-        return Result(plan.columns, rows)
-
-    def _selects(self) -> TableSelects:
-        if self._tables is None:
-            raise UserError("this server has no tables to read")
-        if self._table_selects is None:
-            from cubequeue_server.engines.sql.table_selects import TableSelects  # noqa: PLC0415
-
-            self._table_selects = TableSelects(self._new_later, self._tables, self._time_limit_s, self._max_heap_bytes)
-        return self._table_selects
+    def _finish(self, later: Later, task: asyncio.Task[Result]) -> None:
+        del self._waiting[later]
+        outcome: Outcome
+        if task.cancelled():
+            outcome = UserError(_STOPPED if self._is_stopped else "SELECT was ended: nobody waits for it")
+        elif (error := task.exception()) is None:
+            outcome = task.result()
+        elif isinstance(error, StatementError):
+            outcome = error.with_traceback(None)
+        else:  # one statement must not take others down
+            self._counters.internal_errors += 1
+            _log.error("a SELECT failed unexpectedly", exc_info=error)
+            outcome = InternalError(f"unexpected {type(error).__name__}, see the log of cubequeue")
+        later.done(outcome)

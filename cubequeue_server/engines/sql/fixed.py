@@ -3,9 +3,10 @@ and the refusals that say what this server is (commands.md §6, §9; clients.md 
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from storage.errors import UserError
+from storage.errors import InternalError, UserError
 from storage.system_tables import SystemTable
 from storage.vocabulary import EMPTY_RESULT, Columns, ColumnType, Result
 
@@ -67,6 +68,24 @@ _FOREIGN_FIRST_WORDS: Final = frozenset(
     {"CREATE", "DROP", "INSERT", "ALTER", "TRUNCATE", "DELETE", "UPDATE", "MERGE", "COPY", "DUMP", "EXPLAIN"}
 )
 _SCHEMA_WORDS: Final = frozenset({"SCHEMA", "DATABASE"})
+
+
+# How much of blanks and comments there may be before the first words of a statement.
+_MAX_BLANK_BYTES: Final = 64 * 1024
+_BLANK: Final = rb"(?:\s++|--[^\n]*+(?:\n|$)|/\*[^*]*+\*++(?:[^/*][^*]*+\*++)*+/)*+"
+_FIRST_WORDS: Final = re.compile(_BLANK + (rb"(\(|[A-Za-z_$][\w$]{0,63})?" + _BLANK) * 4)
+
+
+def first_words(text: bytes) -> list[str]:
+    """The first four words of a statement in upper case, comments skipped, brackets counted as words.
+
+    The statement may be megabytes long that nobody will parse. Raises InternalError for a comment that does not end.
+    """
+    match = _FIRST_WORDS.match(text, 0, _MAX_BLANK_BYTES)
+    assert match is not None
+    if len(text) <= _MAX_BLANK_BYTES and text.startswith(b"/*", match.end()):
+        raise InternalError('TokenizerError("Unexpected EOF while in a multi-line comment")')
+    return [word.decode().upper() for word in match.groups() if word is not None]
 
 
 def answer_startup(text: bytes) -> Result | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Final
 
 from storage.system_tables import SYSTEM_COLUMNS, SystemTable
-from storage.vocabulary import ColumnType
+from storage.vocabulary import Columns, ColumnType, Result
 
 _STRING, _TIMESTAMP = ColumnType.STRING, ColumnType.TIMESTAMP
 
+SYSTEM_TABLES: Final[Mapping[str, SystemTable]] = {table.value: table for table in SystemTable}
+
 # Column types by table, the names in lower case.
-TABLES: Mapping[str, Mapping[str, ColumnType]] = {
+TABLES: Final[Mapping[str, Mapping[str, ColumnType]]] = {
     "information_schema.schemata": {"schema_name": _STRING},
     "information_schema.tables": {
         "table_schema": _STRING,
@@ -24,22 +28,36 @@ TABLES: Mapping[str, Mapping[str, ColumnType]] = {
         "column_name": _STRING,
         "data_type": _STRING,
     },
+    **{
+        name: dict(zip(SYSTEM_COLUMNS[table].names, SYSTEM_COLUMNS[table].types, strict=True))
+        for name, table in SYSTEM_TABLES.items()
+    },
 }
 
-SYSTEM_TABLES: Mapping[str, SystemTable] = {table.value: table for table in SystemTable}
-
 # Columns of the store's tables that hold large values.
-LARGE_COLUMNS = frozenset({"value", "extra"})
+LARGE_COLUMNS: Final = frozenset({"value", "extra"})
+
+_MAX_BYTES: Final = 256
+_DESCRIBE: Final = re.compile(
+    rb"\s*(?:DESCRIBE|DESC|EXPLAIN|SHOW\s+(?:FULL\s+)?(?:COLUMNS|FIELDS)\s+(?:FROM|IN))"
+    rb"\s+`?(\w+)`?\s*\.\s*`?(\w+)`?\s*;?\s*",
+    re.IGNORECASE,
+)
+_DESCRIPTION: Final = Columns(*((name, _STRING) for name in ("Field", "Type", "Null", "Key", "Default", "Extra")))
+_MYSQL_TYPES: Final = {
+    ColumnType.STRING: b"text",
+    ColumnType.INT: b"bigint",
+    ColumnType.FLOAT: b"double",
+    ColumnType.BOOLEAN: b"boolean",
+    ColumnType.TIMESTAMP: b"timestamp",
+}
 
 
-def columns_of(table: str) -> list[tuple[str, ColumnType]] | None:
-    """Names and types of a table's columns, None when there is no such table."""
-    if table in SYSTEM_TABLES:
-        columns = SYSTEM_COLUMNS[SYSTEM_TABLES[table]]
-        return list(zip(columns.names, columns.types, strict=True))
-    return list(TABLES[table].items()) if table in TABLES else None
-
-
-def stored_name(table: str) -> str:
-    """The quoted name of a table inside SQLite, which has no schemas of our choosing."""
-    return f'"{table}"'
+def describe(text: bytes) -> Result | None:
+    """The answer to DESCRIBE and SHOW COLUMNS of a table, in MySQL's columns; None for other texts and tables."""
+    match = _DESCRIBE.fullmatch(text) if len(text) <= _MAX_BYTES else None
+    columns = None if match is None else TABLES.get(b".".join(match.groups()).decode(errors="replace").lower())
+    if columns is None:
+        return None
+    rows = [(name.encode(), _MYSQL_TYPES[type_], b"YES", b"", None, b"") for name, type_ in columns.items()]
+    return Result(_DESCRIPTION, rows)

@@ -62,6 +62,19 @@ OF_COUNTERS: Final = (
             "internal_errors": "internal",
         },
     ),
+    Family("cubequeue_select_seconds_total", "Time that the evaluation of SELECTs took.", "select_seconds"),
+    Family("cubequeue_select_processes_total", "Processes started to evaluate SELECTs.", "select_helper_starts"),
+    *_labelled(
+        "cubequeue_select_processes_ended_total", "Those that ended ahead of the server, by cause.", "cause",
+        {
+            "select_ended_time": "time",
+            "select_ended_memory": "memory",
+            "select_ended_size": "size",
+            "select_ended_given_up": "given_up",
+            "select_ended_died": "died",
+            "select_ended_failed": "failed",
+        },
+    ),
 )  # fmt: skip
 
 # Fields of it that may fall.

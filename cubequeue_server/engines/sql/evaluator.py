@@ -1,0 +1,296 @@
+"""Has SELECTs evaluated in a process of their own, one after the other: `helper` is what runs there.
+
+That process is started at the first need. It is ended, and the next SELECT gets a new one, whenever a SELECT is not
+over in time or nobody waits for it any more: no text can hold up the server or fill it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+from msgspec import msgpack
+
+from cubequeue_server.engines.sql import frames
+from cubequeue_server.engines.sql.fixed import no_such_table
+from cubequeue_server.engines.sql.helper_process import HelperProcess
+from cubequeue_server.engines.sql.tables import LARGE_COLUMNS, SYSTEM_TABLES, TABLES
+from cubequeue_server.observe.counters import Counters
+from cubequeue_server.requests.ask import settle
+from storage.engine import Inspectable
+from storage.errors import InternalError, StatementError, UserError
+from storage.vocabulary import Binary, Cell, Columns, ColumnType, OtherSql, Result, Row
+
+_log = logging.getLogger(__name__)
+
+# Of text and parameters.
+MAX_SELECT_BYTES: Final = 256 << 10
+MAX_ROWS: Final = 200_000
+# What is larger would hold all others up when it is put together for the wire.
+MAX_RESULT_BYTES: Final = 32 << 20
+# To parse a text, and to evaluate it when it reads no table of the store.
+QUICK_LIMIT_S: Final = 2.0
+_SLICE_S: Final = 0.001
+_PAUSE_S: Final = 0.001
+_VALUES_AT_ONCE_BYTES: Final = 256 << 10
+
+_encode: Final = msgpack.Encoder(enc_hook=bytes).encode  # for Binary, which is bytes
+_decode_rows: Final = msgpack.Decoder(list[tuple[Any, ...]]).decode
+
+
+class _EndedError(Exception):
+    """A SELECT after which its process has to end; `cause` is the label of the metric that counts it."""
+
+    def __init__(self, cause: str, error: StatementError) -> None:
+        super().__init__(error.text)
+        self.cause = cause
+        self.error = error
+
+
+class Evaluator:
+    """Evaluates one SELECT after the other. `tables` are the store's: a SELECT over them may take `time_limit_s`.
+
+    `max_bytes` is what the evaluation may take in memory.
+    """
+
+    def __init__(self, tables: Inspectable | None, time_limit_s: float, max_bytes: int, counters: Counters) -> None:
+        self._tables = tables
+        self._time_limit_s = time_limit_s
+        self._max_bytes = max_bytes
+        self._counters = counters
+        self._turn = asyncio.Lock()
+        self._starting: asyncio.Task[HelperProcess] | None = None
+        self._current: HelperProcess | None = None
+
+    async def select(self, statement: OtherSql, now_ms: int) -> Result:
+        """The result, once all that was read for it is durable. Raises StatementError.
+
+        Cancelling it ends the evaluation.
+        """
+        parameters = statement.parameters or ()
+        size = len(statement.text) + sum(len(each) for each in parameters if isinstance(each, bytes))
+        if size > MAX_SELECT_BYTES:
+            raise UserError(f"SELECT of {size} bytes exceeds the maximum of {MAX_SELECT_BYTES} bytes")
+        if any(isinstance(each, Binary) for each in parameters):
+            raise UserError("binary parameters are not supported in SELECT")
+        async with self._turn:
+            helper = await self._running()
+            losses = 0 if self._tables is None else self._tables.losses
+            began_s = time.monotonic()
+            helper.is_busy = True
+            try:
+                result, has_read = await self._converse(helper, (statement.text, parameters, now_ms))
+            except _EndedError as ended:
+                self._end(helper, ended.cause, ended.error.text)
+                raise ended.error from None
+            except (EOFError, ConnectionError):
+                helper.end()
+                await helper.exited.wait()
+                died = f"the process that evaluates it died ({helper.status})"
+                raise UserError(f"SELECT was ended: {died}. It may take {self._memory_limit}") from None
+            finally:
+                self._counters.select_seconds += time.monotonic() - began_s
+                if helper.is_busy:
+                    self._end(helper, "given_up", "nobody waits for its SELECT any more")
+        if self._tables is not None and has_read:
+            await settle(self._tables, losses)
+        return result
+
+    def stop(self) -> None:
+        """End the process."""
+        if self._starting is not None:
+            self._starting.add_done_callback(_end_started)
+        current, self._current, self._starting = self._current, None, None
+        if current is not None:
+            current.end()
+
+    # The process
+
+    async def _running(self) -> HelperProcess:
+        """The process, a new one if there is none."""
+        if self._current is not None:
+            return self._current
+        starting = self._starting
+        if starting is None:
+            self._counters.select_helper_starts += 1
+            start = HelperProcess.start(self._max_bytes, MAX_ROWS, self._on_exit)
+            starting = self._starting = asyncio.create_task(start)
+        try:
+            # A SELECT that is given up leaves what is being started to the next one.
+            self._current = await asyncio.shield(starting)
+        except (OSError, EOFError, TimeoutError) as error:
+            _log.error("no process to evaluate SELECTs could be started: %r", error)
+            raise UserError("SELECT cannot be evaluated: no process could be started for it") from None
+        finally:
+            if starting.done():
+                self._starting = None
+        return self._current
+
+    def _on_exit(self, helper: HelperProcess) -> None:
+        self._end(helper, "died", helper.status)
+
+    def _end(self, helper: HelperProcess, cause: str, reason: str) -> None:
+        """End a process; told and counted once, whatever ends it first."""
+        helper.end()
+        if helper is self._current:
+            self._current = None
+            name = f"select_ended_{cause}"
+            setattr(self._counters, name, getattr(self._counters, name) + 1)
+            level = logging.INFO if cause == "given_up" else logging.WARNING
+            _log.log(level, "the process that evaluates SELECTs was ended: %s", reason)
+
+    @property
+    def _memory_limit(self) -> str:
+        return f"{self._max_bytes >> 20} MiB of memory (CUBEQUEUE_SELECT_MAX_MEMORY)"
+
+    # One SELECT
+
+    async def _converse(self, helper: HelperProcess, asked: tuple[Any, ...]) -> tuple[Result, bool]:
+        """The result, and whether tables of the store were read for it."""
+        async with _limited(QUICK_LIMIT_S, "SELECT took longer than {:g} s to parse"):
+            await helper.send(frames.frame(frames.SELECT, _encode(asked)))
+            _, content = await self._receive(helper)
+        columns, reads, references = msgpack.decode(content)
+        has_read = not SYSTEM_TABLES.keys().isdisjoint(reads)
+        if has_read and self._tables is None:
+            raise _EndedError("given_up", UserError("this server has no tables to read"))
+        limit = _limited(QUICK_LIMIT_S, "SELECT without a table took longer than {:g} s")
+        if has_read:
+            limit = _limited(self._time_limit_s, "SELECT took longer than {:g} s (CUBESTORE_QUERY_TIMEOUT)")
+        async with limit:
+            answer = asyncio.ensure_future(self._receive(helper))
+            answer.add_done_callback(lambda task: task.cancelled() or task.exception())  # it may be nobody's in the end
+            try:
+                large = await self._send_tables(helper, reads, answer)
+                rows = await self._rows(helper, await answer, frozenset(references), large)
+            finally:
+                answer.cancel()
+        return Result(Columns(*((name, ColumnType(type_)) for name, type_ in columns)), rows), has_read
+
+    async def _send_tables(
+        self, helper: HelperProcess, reads: Mapping[str, list[str]], answer: asyncio.Future[Any]
+    ) -> list[Cell]:
+        """Send the columns that are read, until an answer comes. The large values among them, which were not sent."""
+        large: list[Cell] = []
+        for number, (table, names) in enumerate(reads.items()):
+            if table not in SYSTEM_TABLES or self._tables is None:
+                continue
+            of_all = list(TABLES[table])
+            places = [(of_all.index(name), name in LARGE_COLUMNS) for name in names]
+            pause = _Pause()
+            async for rows in self._tables.read_table(SYSTEM_TABLES[table]):
+                picked = [_picked(row, places, large) for row in rows]
+                await helper.send(frames.frame(frames.ROWS, _encode((number, picked))))
+                await pause.when_due()
+                if answer.done():
+                    break
+        await helper.send(frames.frame(frames.END))
+        return large
+
+    async def _rows(
+        self,
+        helper: HelperProcess,
+        answer: tuple[bytes, bytes | bytearray],
+        references: frozenset[int],
+        large: list[Cell],
+    ) -> list[tuple[Cell, ...]]:
+        rows: list[tuple[Cell, ...]] = []
+        size, pause = 0, _Pause()
+        kind, content = answer
+        while kind != frames.DONE:
+            if kind == frames.WANT:
+                await _send_values(helper, large, *msgpack.decode(content))
+            else:
+                some: list[tuple[Cell, ...]] = _decode_rows(content)
+                size += len(content)
+                if references:
+                    some = [_resolved(row, references, large) for row in some]
+                    size += sum(len(value) for row in some for at in references if isinstance(value := row[at], bytes))
+                rows += some
+                if size > MAX_RESULT_BYTES:
+                    text = f"SELECT of more than {MAX_RESULT_BYTES} bytes is not supported"
+                    raise _EndedError("size", UserError(f"{text}, ask for fewer columns, or rows with LIMIT"))
+            await pause.when_due()
+            kind, content = await self._receive(helper)
+        return rows
+
+    async def _receive(self, helper: HelperProcess) -> tuple[bytes, bytes | bytearray]:
+        """The next frame; a refusal is raised."""
+        kind, content = await helper.receive()
+        if kind != frames.REFUSED:
+            helper.is_busy = kind != frames.DONE
+            return kind, content
+        why, text = msgpack.decode(content)
+        if why == frames.MEMORY:
+            raise _EndedError("memory", UserError(f"SELECT needs too much memory: it may take {self._memory_limit}"))
+        if why == frames.UNFORESEEN:
+            self._counters.internal_errors += 1
+            _log.error("a SELECT failed unexpectedly: %s", text)
+            error = InternalError(f"unexpected {text.partition(':')[0]}, see the log of cubequeue")
+            raise _EndedError("failed", error)
+        helper.is_busy = False
+        if why == frames.NO_TABLE:
+            raise no_such_table(text)
+        raise (InternalError if why == frames.INTERNAL else UserError)(text)
+
+
+def _end_started(starting: asyncio.Task[HelperProcess]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().end()
+
+
+class _Pause:
+    """Lets others have their turn once a slice has taken its time."""
+
+    __slots__ = ("_until_s",)
+
+    def __init__(self) -> None:
+        self._until_s = time.monotonic() + _SLICE_S
+
+    async def when_due(self) -> None:
+        if time.monotonic() >= self._until_s:
+            await asyncio.sleep(_PAUSE_S)
+            self._until_s = time.monotonic() + _SLICE_S
+
+
+@contextlib.asynccontextmanager
+async def _limited(limit_s: float, text: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        raise _EndedError("time", UserError(text.format(limit_s))) from None
+
+
+def _picked(row: Row, places: list[tuple[int, bool]], large: list[Cell]) -> list[Cell]:
+    """The cells that are sent of a row; a large value is put into `large`, and its place there is sent."""
+    cells: list[Cell] = []
+    for at, is_large in places:
+        cell = row[at]
+        if is_large and cell is not None:
+            large.append(cell)
+            cell = len(large) - 1
+        cells.append(cell)
+    return cells
+
+
+def _resolved(row: tuple[Any, ...], references: frozenset[int], large: list[Cell]) -> tuple[Cell, ...]:
+    return tuple(large[cell] if at in references and cell is not None else cell for at, cell in enumerate(row))
+
+
+async def _send_values(helper: HelperProcess, large: list[Cell], first: int, count: int) -> None:
+    size, parts = 0, []
+    for value in large[first : first + count]:
+        assert isinstance(value, bytes)
+        if len(value) > frames.MAX_VALUE_BYTES:
+            parts.append(frames.frame(frames.TOO_LARGE))
+            continue
+        parts += [frames.HEAD.pack(frames.BINARY if isinstance(value, Binary) else frames.TEXT, len(value)), value]
+        size += len(value)
+        if size > _VALUES_AT_ONCE_BYTES:
+            break
+    await helper.send(*parts, frames.frame(frames.END))
