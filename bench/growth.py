@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from bench import plans, servers
+from bench import payloads, plans, servers
 from bench.client import Client
 from bench.measure import measure, run_steps
 from bench.prober import cpu_clock_of, percentile, probing
@@ -19,7 +19,8 @@ _BYTES = 1 << 20
 
 
 def items(bench: Bench) -> Iterator[Line]:
-    """Bytes of a pending item over its payload, and of an answer that is kept for it.
+    """Bytes of a pending item over its payload, and of an answer that is kept for it: the difference that a
+    connection id makes.
 
     What is measured are as many again: what the first ones made the engine of the journal take for its buffers, at
     most 64 MiB, is not theirs.
@@ -37,7 +38,7 @@ def items(bench: Bench) -> Iterator[Line]:
                 before = server.resident_mib()
                 run_steps(bench.load, plan, server, count)
                 server.settle()
-                took[is_kept] = (server.resident_mib() - before) * _BYTES / count - len(plans.payload(PAYLOAD_BYTES))
+                took[is_kept] = (server.resident_mib() - before) * _BYTES / count - len(payloads.payload(PAYLOAD_BYTES))
         figures = {"items": count, "bytes_over_payload": took[False], "bytes_of_kept_answer": took[True] - took[False]}
         yield line(PART, f"pending items of 2 KB, {mode}", figures, Target("bytes_over_payload", "≤", 800))
 

@@ -22,6 +22,7 @@ from protocol.pieces import Message
 from protocol.session import Session
 from storage.asking import ANYBODY, Later, Outcome
 from storage.engine import Store
+from storage.ids import first_id
 from storage.journal.database import Database
 from storage.journal.host import Host
 from storage.journal.store import Durability, JournaledStore
@@ -32,7 +33,7 @@ from storage.vocabulary import RequestKey, Result, Statement
 SHAPE = (16, 16)
 _GROUP = 16  # statements of one turn of the loop, which the journal commits together
 _NOW_MS = 1_700_000_000_000
-_FIRST_ID = 1
+_FIRST_ID = first_id(_NOW_MS)
 
 _MESSAGE_ID = struct.pack("<I", plans.MESSAGE_ID)
 
@@ -61,7 +62,9 @@ def layers(bench: Bench) -> Iterator[Line]:
 def _alone(steps: Sequence[plans.Step], cycles: int, encode: Callable[[int, Result], Message]) -> dict[str, float]:
     """Microseconds of processor time a request, layer by layer."""
     messages = [
-        plans.ws_message(step).replace(plans.KEY, b"%032d" % cycle) for cycle in range(cycles) for step in steps
+        plans.filled_in(plans.ws_message(step), b"%032d" % cycle, _FIRST_ID + cycle)
+        for cycle in range(cycles)
+        for step in steps
     ]
     messages = [message.replace(_MESSAGE_ID, struct.pack("<I", at), 1) for at, message in enumerate(messages)]
     session = Session(b"", 0.0)

@@ -4,15 +4,17 @@
  *   load PLAN HOST_PORT connections depth 0 0 REQUESTS          send so many requests in all, then end
  *   load sink PORT                                              echo every frame: the ceiling of `load` itself
  *
- * A plan is a text file. Its first line is the protocol, `ws` or `resp`; each further line is one step of the
- * cycle that every lane repeats:
+ * A plan is a text file. Its first line is the protocol, `ws` or `resp`, and how many of the steps are sent once, before
+ * the cycle that every lane repeats; each further line is one step:
  *
- *   name key_offset id_offset connection_offset min_reply_bytes hex
+ *   name key_offset id_offset connection_offset item_text_offset item_number_offset gives_item min_reply_bytes hex
  *
- * A connection has `depth` lanes, each with one request in flight. The three offsets say where a message carries
- * the 32 hex digits of the cycle's key, the little-endian uint32 message id and the 36 characters of the connection
- * id; -1 where it has none. A reply shorter than min_reply_bytes, or an error reply, is counted as an error: a
- * server cannot look fast by answering something else.
+ * A connection has `depth` lanes, each with one request in flight. The offsets say where a message carries the 32 hex
+ * digits of the lane's key, the little-endian uint32 message id, the 36 characters of the connection id, and the id of
+ * the item as 16 digits or as a little-endian int64; -1 where it has none. The key is a new one in each cycle, unless
+ * steps are sent once: then it stays the one that these were sent with. The id of the item is taken from the reply to a
+ * step that gives it. A reply without it, a reply shorter than min_reply_bytes, and an error reply are counted as
+ * errors: a server cannot look fast by answering something else.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -29,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_STEPS = 32, KEY_BYTES = 32, CONNECTION_ID_BYTES = 36, MAX_HEAD = 14 };
+enum { MAX_STEPS = 32, KEY_BYTES = 32, CONNECTION_ID_BYTES = 36, ITEM_DIGITS = 16, MAX_HEAD = 14 };
 
 static void die(const char *what) {
   perror(what);
@@ -100,14 +102,15 @@ static uint8_t *reserve(Buffer *b, size_t more) {
 
 typedef struct {
   char name[40];
-  long key_offset, id_offset, connection_offset;
+  long key_offset, id_offset, connection_offset, item_text_offset, item_number_offset;
+  int gives_item;
   size_t min_reply, size;
   uint8_t *bytes;
   Histogram latency;
 } Step;
 
 static Step steps[MAX_STEPS];
-static int step_count, is_ws;
+static int step_count, once_count, is_ws;
 
 static int hex_digit(int c) { return c <= '9' ? c - '0' : (c | 32) - 'a' + 10; }
 
@@ -117,12 +120,14 @@ static void read_plan(const char *path) {
   char *line = NULL;
   size_t room = 0;
   if (getline(&line, &room, f) < 0) die("empty plan");
-  is_ws = !strncmp(line, "ws", 2);
+  is_ws = !strncmp(line, "ws ", 3);
+  once_count = atoi(strchr(line, ' '));
   while (getline(&line, &room, f) > 0) {
     Step *s = &steps[step_count++];
     int used = 0;
-    if (sscanf(line, "%39s %ld %ld %ld %zu %n", s->name, &s->key_offset, &s->id_offset, &s->connection_offset,
-               &s->min_reply, &used) < 5)
+    if (sscanf(line, "%39s %ld %ld %ld %ld %ld %d %zu %n", s->name, &s->key_offset, &s->id_offset,
+               &s->connection_offset, &s->item_text_offset, &s->item_number_offset, &s->gives_item, &s->min_reply,
+               &used) < 8)
       die("bad plan line");
     char *hex = line + used;
     hex[strcspn(hex, "\n")] = 0;
@@ -145,9 +150,10 @@ static void read_plan(const char *path) {
     for (size_t i = 0; i < body; i++)
       s->bytes[head + i] = (uint8_t)(hex_digit(hex[2 * i]) << 4 | hex_digit(hex[2 * i + 1]));
     s->size = head + body;
-    if (s->key_offset >= 0) s->key_offset += (long)head;
-    if (s->id_offset >= 0) s->id_offset += (long)head;
-    if (s->connection_offset >= 0) s->connection_offset += (long)head;
+    long *offsets[] = {&s->key_offset, &s->id_offset, &s->connection_offset, &s->item_text_offset,
+                       &s->item_number_offset};
+    for (size_t i = 0; i < sizeof offsets / sizeof *offsets; i++)
+      if (*offsets[i] >= 0) *offsets[i] += (long)head;
   }
   free(line);
   fclose(f);
@@ -156,7 +162,8 @@ static void read_plan(const char *path) {
 /* ---- connections and lanes ---- */
 
 typedef struct {
-  char key[KEY_BYTES + 1];
+  char key[KEY_BYTES + 1], item[ITEM_DIGITS + 1];
+  int64_t item_number;
   int step;
   uint32_t turn;
   uint64_t sent_ns, cycle;
@@ -188,6 +195,8 @@ static void send_step(Connection *c, uint32_t lane_number) {
   memcpy(p, s->bytes, s->size);
   if (s->key_offset >= 0) memcpy(p + s->key_offset, l->key, KEY_BYTES);
   if (s->connection_offset >= 0) memcpy(p + s->connection_offset, c->id, CONNECTION_ID_BYTES);
+  if (s->item_text_offset >= 0) memcpy(p + s->item_text_offset, l->item, ITEM_DIGITS);
+  if (s->item_number_offset >= 0) memcpy(p + s->item_number_offset, &l->item_number, sizeof l->item_number);
   if (s->id_offset >= 0) {
     uint32_t id = ++l->turn * (uint32_t)depth + lane_number;
     memcpy(p + s->id_offset, &id, 4);
@@ -212,17 +221,35 @@ static void flush_out(Connection *c) {
   }
 }
 
-static void answered(Connection *c, uint32_t lane_number, size_t size, int is_error) {
+/* Takes the id of an item out of a reply: the only run of exactly so many digits there. 0 when there is none. */
+static int take_item(Lane *l, const uint8_t *p, size_t size) {
+  size_t run = 0;
+  for (size_t i = 0; i <= size; i++) {
+    if (i < size && p[i] >= '0' && p[i] <= '9') {
+      run++;
+      continue;
+    }
+    if (run == ITEM_DIGITS) {
+      memcpy(l->item, p + i - run, run);
+      l->item_number = strtoll(l->item, NULL, 10);
+      return 1;
+    }
+    run = 0;
+  }
+  return 0;
+}
+
+static void answered(Connection *c, uint32_t lane_number, const uint8_t *p, size_t size, int is_error) {
   Lane *l = &c->lanes[lane_number];
   Step *s = &steps[l->step];
   requests_open--;
-  if (is_error || size < s->min_reply) errors++;
+  if (is_error || size < s->min_reply || (s->gives_item && !take_item(l, p, size))) errors++;
   if (counting) {
     record(&s->latency, now_ns() - l->sent_ns);
     done++;
     bytes_in += size;
   }
-  l->step = (l->step + 1) % step_count;
+  if (++l->step == step_count) l->step = once_count;
   send_step(c, lane_number);
 }
 
@@ -243,7 +270,7 @@ static void ws_message(Connection *c, const uint8_t *p, size_t size) {
   if (vtable_size > 6) memcpy(&type_slot, vtable + 6, 2);
   uint32_t id = id_slot ? u32(table + id_slot) : 0;
   int type = type_slot ? table[type_slot] : 0;
-  answered(c, id % (uint32_t)depth, size, type == 3);
+  answered(c, id % (uint32_t)depth, p, size, type == 3);
 }
 
 /* Takes one frame off the input; 0 when it is not there in full. */
@@ -304,7 +331,7 @@ static int take_resp(Connection *c) {
   int is_error = *p == '-';
   if (is_error) fprintf(stderr, "%.*s", (int)size, p);
   c->in.start += size;
-  answered(c, c->order[c->order_head++ % (uint32_t)depth], size, is_error);
+  answered(c, c->order[c->order_head++ % (uint32_t)depth], p, size, is_error);
   return 1;
 }
 
@@ -386,7 +413,10 @@ static double cpu_seconds(void) {
 static void sink_frames(Connection *c) {
   uint8_t *p = reserve(&c->in, 1 << 16);
   ssize_t n = recv(c->fd, p, c->in.room - c->in.end, 0);
-  if (n < 0 && errno == EAGAIN) return;
+  if (n < 0 && errno == EAGAIN) { /* it can be written to again */
+    flush_out(c);
+    return;
+  }
   if (n <= 0) {
     close(c->fd);
     return;

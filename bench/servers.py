@@ -102,8 +102,9 @@ def started(
             process.wait()
 
 
-def cubequeue(**settings: str) -> contextlib.AbstractContextManager[Running]:
-    """The server itself, on a free port."""
+def cubequeue(checkout: Path | None = None, /, **settings: str) -> contextlib.AbstractContextManager[Running]:
+    """The server itself, on a free port: that of this environment, or of another checkout that is set up."""
+    binaries = checkout / ".venv" / "bin" if checkout else Path(sys.executable).parent
     environment = {
         "CUBESTORE_HTTP_PORT": "auto",
         "CUBESTORE_STATUS_PORT": "0",
@@ -112,7 +113,7 @@ def cubequeue(**settings: str) -> contextlib.AbstractContextManager[Running]:
     }
     return started(
         "cubequeue",
-        [str(Path(sys.executable).with_name("cubequeue")), "serve"],
+        [str(binaries / "cubequeue"), "serve"],
         r"ws=\S*:(\d+)",
         {**environment, **settings},
     )
@@ -143,11 +144,11 @@ def redis_call(port: int, *words: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def durable_cubequeue(mode: str, **settings: str) -> Iterator[Running]:
+def durable_cubequeue(mode: str, checkout: Path | None = None, /, **settings: str) -> Iterator[Running]:
     """The server with a journal in a directory of its own; none in the mode `memory`."""
     with tempfile.TemporaryDirectory() as folder:
         journal = {} if mode == "memory" else {"CUBESTORE_DATA_DIR": folder, "CUBEQUEUE_DURABILITY": mode}
-        with cubequeue(**journal, **settings) as running:
+        with cubequeue(checkout, **journal, **settings) as running:
             yield running
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bench import plans, servers
+from bench import payloads, plans, servers
 from bench.client import Client
 from bench.measure import run_steps
 from bench.prober import Probed, probing
@@ -26,7 +26,7 @@ class Long:
 
 
 def _fill_pending(bench: Bench, server: servers.Running, client: Client) -> None:
-    work = plans.sqlstring(plans.payload(2048))
+    work = payloads.sqlstring(payloads.payload(2048))
     client.ask_all([b"QUEUE ADD PRIORITY 0 'long:%d' " % at + work for at in range(_PENDING)])
 
 

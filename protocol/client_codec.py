@@ -114,13 +114,22 @@ def _union_value(value: Cell) -> tuple[int, Block]:
 
 
 class QueryEncoder:
-    """Encodes the plain queries of one connection: text alone, everything else a constant. About 1 µs each."""
+    """Encodes the plain queries of one connection: text alone, everything else a constant. About 1 µs each.
+
+    `trace` is the text of the trace object, which clients write into every message (wire.md §4).
+    """
 
     __slots__ = ("_after_id", "_before_id")
 
-    def __init__(self, connection_id: str | None = None, response_format: int = ResponseFormat.LEGACY) -> None:
-        text = string(b"")
-        command = table(text, None, None, None, Scalar("B", response_format)) if response_format else table(text)
+    def __init__(
+        self,
+        connection_id: str | None = None,
+        response_format: int = ResponseFormat.LEGACY,
+        trace: str | None = None,
+    ) -> None:
+        text, trace_text = string(b""), string(trace.encode()) if trace is not None else None
+        format_ = Scalar("B", response_format) if response_format else None
+        command = table(text, trace_text, None, None, format_, tail=0)
         connection = string(connection_id.encode()) if connection_id is not None else None
         self._before_id, self._after_id = cut_message(schema.COMMAND_QUERY, command, text, connection)
 

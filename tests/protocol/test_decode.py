@@ -11,7 +11,7 @@ from protocol import schema
 from protocol.client_codec import QueryEncoder, encode_query
 from protocol.decode import decode_request, response_format_refusal
 from protocol.errors import DecodeError
-from protocol.messages import InlineTable, Request
+from protocol.messages import InlineTable, Request, ResponseFormat
 from storage.vocabulary import Binary
 from tests.protocol import strategies
 from tests.protocol.oracle import build_request, build_table, finish_message
@@ -75,10 +75,20 @@ def test_nothing_of_the_frame_is_kept() -> None:
     assert type(decoded.parameters[1]) is Binary
 
 
-@given(strategies.message_ids, strategies.texts, st.none() | st.just(CONNECTION_ID.decode()))
-def test_the_plain_encoder_writes_what_the_general_one_means(message_id: int, query: bytes, connection: str) -> None:
-    plain = QueryEncoder(connection).encode(message_id, query)
-    assert decode_request(plain) == decode_request(encode_query(message_id, query, connection_id=connection))
+@given(
+    strategies.message_ids,
+    strategies.texts,
+    st.none() | st.just(CONNECTION_ID.decode()),
+    st.sampled_from((ResponseFormat.LEGACY, ResponseFormat.ARROW)),
+    st.none() | st.sampled_from(("{}", '{"instance":"api-1"}')),
+)
+def test_the_plain_encoder_writes_what_the_general_one_means(
+    message_id: int, query: bytes, connection: str | None, response_format: int, trace: str | None
+) -> None:
+    plain = QueryEncoder(connection, response_format, trace).encode(message_id, query)
+    assert decode_request(plain) == decode_request(
+        encode_query(message_id, query, connection_id=connection, response_format=response_format, trace=trace)
+    )
 
 
 @pytest.mark.parametrize(
