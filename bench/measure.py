@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import time
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class Measured:
     generator_busy: float
     errors: int
     stolen: float  # the share of the cores' time that the host gave to others
+    others: float  # and the share that processes used which have no part in this
     steps: dict[str, dict[str, float]]
 
 
@@ -39,7 +41,8 @@ def measure(load: Path, plan: Path, server: servers.Running, shape: tuple[int, i
     connections, depth = shape
     warmup_s = seconds / 4
     server.settle()
-    before, start, stolen = server.cpu_seconds(), time.monotonic(), servers.stolen_seconds()
+    before, start, cores = server.cpu_seconds(), time.monotonic(), servers.cores()
+    load_before = _children_seconds()
     target = f"127.0.0.1:{server.port}"
     command = [str(load), str(plan), target, str(connections), str(depth), str(warmup_s), str(seconds)]
     done = subprocess.run(
@@ -53,7 +56,8 @@ def measure(load: Path, plan: Path, server: servers.Running, shape: tuple[int, i
         raise RuntimeError(f"the load generator failed against {server.name}")
     line = json.loads(done.stdout)
     cpu = server.cpu_seconds() - before
-    stolen_share = (servers.stolen_seconds() - stolen) / (time.monotonic() - start) / len(servers.CORES)
+    took, now = (time.monotonic() - start) * len(servers.CORES), servers.cores()
+    others = now.used - cores.used - cpu - (_children_seconds() - load_before)
     requests = line["per_s"] * (seconds + warmup_s)
     return Measured(
         line["per_s"],
@@ -62,9 +66,16 @@ def measure(load: Path, plan: Path, server: servers.Running, shape: tuple[int, i
         cpu / requests * 1e6,
         line["generator_cpu"],
         line["errors"],
-        stolen_share,
+        (now.stolen - cores.stolen) / took,
+        max(0.0, others / took),
         line["steps"],
     )
+
+
+def _children_seconds() -> float:
+    """The processor time of all processes that this one started and that have ended, the load generator's above all."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def run_steps(load: Path, plan: Path, server: servers.Running, requests: int, depth: int = 64) -> None:
@@ -75,7 +86,8 @@ def run_steps(load: Path, plan: Path, server: servers.Running, requests: int, de
 
 def figures_of(m: Measured) -> dict[str, float]:
     """What a line tells of a run: rates, times, processor time a request, how busy the load generator was,
-    and the share of the processors' time that the host took: above some percent the rates say little."""
+    and the shares of the processors' time that the host took and that other processes used: above some percent the
+    rates say little."""
     return {
         "per_s": m.per_s,
         "p50_ms": m.p50_us / 1000,
@@ -83,4 +95,5 @@ def figures_of(m: Measured) -> dict[str, float]:
         "server_us": m.server_us,
         "load_busy": m.generator_busy,
         "stolen": m.stolen,
+        "others": m.others,
     }

@@ -2,8 +2,9 @@
 
 Rates of a shared machine drift by a quarter within minutes. Two servers measured one right after the other drift
 alike, and the one that goes first changes from round to round: what counts is the ratio of a round, its median over
-the rounds, and how far the rounds are apart. Of the other checkout nothing is used but its `cubequeue` command and
-settings in the environment, so it may be an older commit.
+the rounds, and how far the rounds are apart. `others` is the share of the cores that other processes used, in the
+worst measurement: above some percent, rates say little and processor time says more. Of the other checkout nothing is
+used but its `cubequeue` command and settings in the environment, so it may be an older commit.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ HERE = Path(__file__).parent.parent
 _SECONDS, _ROUNDS = 3.0, 5
 _HEAD = (
     f"{'':<40} {'requests a second':^17}   {'processor µs':^15}   "
-    f"{'rate, here / other':^20}   {'µs, here / other':^20}\n"
+    f"{'rate, here / other':^20}   {'µs, here / other':^20}   others\n"
     f"{'':<40} {'here':>8} {'other':>8}   {'here':>7} {'other':>7}"
 )
 
@@ -96,7 +97,8 @@ def summary(name: str, rounds: Sequence[Round]) -> str:
     costs = [f"{median(us):>7.2f}" for us in zip(*((r.here.server_us, r.other.server_us) for r in rounds), strict=True)]
     ratios = [_ranged([r.rate for r in rounds]), _ranged([r.cost for r in rounds])]
     errors = sum(r.here.errors + r.other.errors for r in rounds)
-    columns = [" ".join([f"{name:<40}", *rates]), " ".join(costs), *ratios]
+    others = max(max(r.here.others, r.other.others) for r in rounds)
+    columns = [" ".join([f"{name:<40}", *rates]), " ".join(costs), *ratios, f"{others:>6.0%}"]
     return "   ".join(columns) + (f"  {errors} ERRORS" if errors else "")
 
 

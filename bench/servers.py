@@ -61,10 +61,18 @@ class Running:
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def stolen_seconds() -> float:
-    """The time of all cores that the host gave to others, so far."""
-    total = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    return int(total[8]) / os.sysconf("SC_CLK_TCK")
+@dataclass(frozen=True)
+class Cores:
+    """Seconds of all cores together so far: used by processes, and given to other machines by the host."""
+
+    used: float
+    stolen: float
+
+
+def cores() -> Cores:
+    """As the kernel tells of them now."""
+    user, nice, system, *_, stolen = map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9])
+    return Cores(*(ticks / os.sysconf("SC_CLK_TCK") for ticks in (user + nice + system, stolen)))
 
 
 def pinned(core: int, command: list[str]) -> list[str]:

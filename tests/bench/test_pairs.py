@@ -10,8 +10,8 @@ from bench import pairs, plans
 from bench.measure import Measured
 
 
-def measured(per_s: float, server_us: float, errors: int = 0) -> Measured:
-    return Measured(per_s, 100.0, 200.0, server_us, 0.5, errors, 0.0, {})
+def measured(per_s: float, server_us: float, errors: int = 0, others: float = 0.0) -> Measured:
+    return Measured(per_s, 100.0, 200.0, server_us, 0.5, errors, 0.0, others, {})
 
 
 def test_lines_are_cycles_of_the_bench_in_memory_and_relaxed() -> None:
@@ -36,7 +36,7 @@ def test_a_summary_has_the_medians_of_both_and_the_range_of_the_ratios() -> None
     """The median of the ratios is not the ratio of the medians: the machine may drift between the rounds."""
     rounds = [
         pairs.Round(measured(1_000, 10), measured(1_000, 10)),
-        pairs.Round(measured(3_000, 30), measured(2_000, 20)),
+        pairs.Round(measured(3_000, 30), measured(2_000, 20, others=0.125)),
         pairs.Round(measured(4_000, 45), measured(4_000, 50)),
     ]
     text = pairs.summary("some line", rounds)
@@ -48,6 +48,7 @@ def test_a_summary_has_the_medians_of_both_and_the_range_of_the_ratios() -> None
         "30.00",
         "20.00",
         *["1.000", "(1.000–1.500)", "1.000", "(0.900–1.500)"],
+        "12%",
     ]
     failed = pairs.summary("some line", [*rounds, pairs.Round(measured(1, 1, errors=2), measured(1, 1, errors=3))])
     assert failed.endswith("5 ERRORS")
