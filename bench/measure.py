@@ -58,12 +58,13 @@ def measure(load: Path, plan: Path, server: servers.Running, shape: tuple[int, i
     cpu = server.cpu_seconds() - before
     took, now = (time.monotonic() - start) * len(servers.CORES), servers.cores()
     others = now.used - cores.used - cpu - (_children_seconds() - load_before)
-    requests = line["per_s"] * (seconds + warmup_s)
+    if not line["requests"]:
+        raise RuntimeError(f"{server.name} answered nothing in {seconds:g} s: measure for longer")
     return Measured(
         line["per_s"],
         line["p50_us"],
         line["p99_us"],
-        cpu / requests * 1e6,
+        cpu / line["requests_in_all"] * 1e6,
         line["generator_cpu"],
         line["errors"],
         (now.stolen - cores.stolen) / took,
