@@ -19,22 +19,30 @@ class PlainShape:
     """One shape. `split` cuts a message into the bytes before its id, the id, the bytes after, and the length of the
     text.
 
-    A message with these bytes before and after its id has this connection id and response format, neither parameters
-    nor a trace object, and its text at `text_at`.
+    A message with these bytes before and after its id has this connection id, trace object and response format, no
+    parameters, and its text at `text_at`.
     """
 
-    __slots__ = ("after_id", "before_id", "connection_id", "response_format", "split", "text_at")
+    __slots__ = ("after_id", "before_id", "connection_id", "response_format", "split", "text_at", "trace")
 
-    def __init__(self, before_id: bytes, after_id: bytes, connection_id: bytes | None, response_format: int) -> None:
+    def __init__(
+        self,
+        before_id: bytes,
+        after_id: bytes,
+        connection_id: bytes | None,
+        response_format: int,
+        trace: bytes | None,
+    ) -> None:
         self.before_id = before_id
         self.after_id = after_id
         self.connection_id = connection_id
         self.response_format = response_format
+        self.trace = trace
         self.split = struct.Struct(f"<{len(before_id)}sI{len(after_id)}sI").unpack_from
         self.text_at = len(before_id) + 4 + len(after_id) + 4
 
 
-NO_SHAPE = PlainShape(b"no message begins like this", b"", None, 0)
+NO_SHAPE = PlainShape(b"no message begins like this", b"", None, 0, None)
 
 
 def learn_shape(head: bytes, request: Request) -> PlainShape | None:
@@ -49,7 +57,8 @@ def learn_shape(head: bytes, request: Request) -> PlainShape | None:
     if places is None:
         return None
     id_at, text_at = places
-    return PlainShape(head[:id_at], head[id_at + 4 : text_at - 4], request.connection_id, request.response_format)
+    before_id, after_id = head[:id_at], head[id_at + 4 : text_at - 4]
+    return PlainShape(before_id, after_id, request.connection_id, request.response_format, request.trace)
 
 
 def _places(head: bytes) -> tuple[int, int] | None:
@@ -57,16 +66,17 @@ def _places(head: bytes) -> tuple[int, int] | None:
     root = follow(head, 0)
     id_, type_, command, connection = fields(head, root, 4)
     query = follow(head, root + command)
-    text, *_, response_format = fields(head, query, 5)
+    text, trace, *_, response_format = fields(head, query, 5)
     id_at, text_at = root + id_, follow(head, query + text) + 4
     read = [
         (0, 4),
         *_table_spans(head, root, 4, [(type_, 1), (command, 4), (connection, 4)]),
-        *_table_spans(head, query, 5, [(text, 4), (response_format, 1)]),
+        *_table_spans(head, query, 5, [(text, 4), (trace, 4), (response_format, 1)]),
     ]
-    if connection:
-        string = follow(head, root + connection)
-        read.append((string, string + 4 + read_u32(head, string)[0]))
+    for field in (root + connection if connection else 0, query + trace if trace else 0):
+        if field:
+            string = follow(head, field)
+            read.append((string, string + 4 + read_u32(head, string)[0]))
     is_apart_from_id = all(end <= id_at or start >= id_at + 4 for start, end in read)
     is_before_text = id_at + 4 <= text_at - 4 and all(end <= text_at - 4 for _, end in read)
     return (id_at, text_at) if id_ and is_apart_from_id and is_before_text and text_at <= len(head) else None

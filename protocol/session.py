@@ -78,7 +78,8 @@ class Session:
                 end = shape.text_at + length
                 text = bytes(message[shape.text_at : end])
                 if end <= len(message) and text.isascii():
-                    request = Request(message_id, shape.connection_id, text, None, shape.response_format)
+                    format_ = shape.response_format
+                    request = Request(message_id, shape.connection_id, text, None, format_, shape.trace)
         if request is None:
             request = self._decode(message)
         connection_id = request.connection_id
@@ -96,7 +97,7 @@ class Session:
 
     def _decode(self, message: bytes | memoryview) -> Request:
         request = decode_request(message)
-        if self._lessons_left and request.parameters is None and request.trace is None and not request.inline_tables:
+        if self._lessons_left and request.parameters is None and not request.inline_tables:
             self._lessons_left -= 1
             self._shape = learn_shape(bytes(message[:MAX_HEAD_BYTES]), request) or self._shape
         return request
