@@ -118,10 +118,9 @@ def result_message(message_id: int, result: Result) -> Message:
         return b"".join((BEFORE_ID, pack_u32(message_id), layout.empty))
     if layout.is_single and len(rows) == 1:
         value = rows[0][0]
-        if type(value) is bytes and len(value) < _KNOWN_LENGTHS:
-            length = len(value)
-            cell = (_CELL_HEADS[length], value, _PADS[length & 3])
-            return b"".join((BEFORE_ID, pack_u32(message_id), layout.one_cell, *cell))
+        if type(value) is bytes and (length := len(value)) <= JOINED_BYTES:
+            head = _CELL_HEADS[length] if length < _KNOWN_LENGTHS else _CELL_HEAD + pack_u32(length)
+            return b"".join((BEFORE_ID, pack_u32(message_id), layout.one_cell, head, value, _PADS[length & 3]))
         if value is None or value is True or value is False:
             return b"".join((BEFORE_ID, pack_u32(message_id), layout.one_cell, _WORD_CELLS[value]))
     if len(rows) > STEP_ROWS:

@@ -10,8 +10,9 @@ A fresh or undelivered answer is never dropped before its time: it may be the on
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Protocol, TypeAlias
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from typing import Protocol
 
 import msgspec
 
@@ -41,14 +42,18 @@ class AnswerRecorder(Protocol):
 ANSWER_OVERHEAD_BYTES = 512
 
 
-# The result, the time it was given in ms, what it counts in bytes, and the group it was written with: a tuple,
-# because each request makes one.
-_Answer: TypeAlias = tuple[Result, int, int, AnswerGroup | None]
-_Group: TypeAlias = "OrderedDict[RequestKey, _Answer]"
+class _Answer(msgspec.Struct, gc=False):
+    """`size_bytes` is what it counts; `group` the one that it was written with, if it was."""
+
+    result: Result
+    answered_ms: int
+    size_bytes: int
+    group: AnswerGroup | None
+    is_confirmed: bool = False
 
 
 class Answers:
-    """Kept answers by request key, each in one of three groups, oldest first. Every operation is O(1), amortised.
+    """Kept answers by request key, oldest first. Every operation is O(1), amortised.
 
     Texts are kept by reference. They count in full all the same, because the item or result that they came from
     may go while the answer stays. One result that wakes many counts once, in equal shares: were it counted for each,
@@ -57,46 +62,41 @@ class Answers:
 
     __slots__ = (
         "_confirmed",
-        "_fresh",
+        "_kept",
         "_limits",
         "_recorder",
         "_undelivered",
         "due_ms",
         "give_way_bytes",
         "size_bytes",
+        "unconfirmed_count",
     )
 
     def __init__(self, limits: AnswerLimits, recorder: AnswerRecorder | None) -> None:
         self._limits = limits
         self._recorder = recorder
         self.give_way_bytes = min(limits.give_way_bytes, limits.max_bytes)
-        self._fresh: _Group = OrderedDict()
-        self._confirmed: _Group = OrderedDict()
-        self._undelivered: _Group = OrderedDict()
+        self._kept: OrderedDict[RequestKey, _Answer] = OrderedDict()  # fresh and confirmed ones
+        self._undelivered: OrderedDict[RequestKey, _Answer] = OrderedDict()
+        self._confirmed: deque[RequestKey] = deque()  # in the order of confirmation; some may be gone meanwhile
         self.due_ms = NEVER_MS  # no answer is dropped earlier
         self.size_bytes = 0
+        self.unconfirmed_count = 0  # answers whose arrival nobody has proved yet
 
     def __len__(self) -> int:
-        return len(self._fresh) + len(self._confirmed) + len(self._undelivered)
+        return len(self._kept) + len(self._undelivered)
 
     @property
     def longest_kept_ms(self) -> int:
         """For how long an answer is kept at most, by its age."""
         return max(self._limits.keep_ms, self._limits.keep_undelivered_ms)
 
-    @property
-    def unconfirmed_count(self) -> int:
-        """Answers whose arrival nobody has proved yet."""
-        return len(self._fresh) + len(self._undelivered)
-
     def find(self, key: RequestKey) -> Result | None:
         """The answer to a request that was answered before."""
-        answer = self._fresh.get(key)
-        if answer is None and self._confirmed:
-            answer = self._confirmed.get(key)
+        answer = self._kept.get(key)
         if answer is None and self._undelivered:
             answer = self._undelivered.get(key)
-        return None if answer is None else answer[0]
+        return None if answer is None else answer.result
 
     def keep(
         self, key: RequestKey, result: Result, now_ms: int, group: AnswerGroup | None = None, sharers: int = 1
@@ -112,60 +112,86 @@ class Answers:
                 if isinstance(cell, bytes):
                     text_bytes += len(cell)
         size_bytes = ANSWER_OVERHEAD_BYTES + text_bytes // sharers
-        self._fresh[key] = (result, now_ms, size_bytes, group)
+        self._kept[key] = _Answer(result, now_ms, size_bytes, group)
         self.size_bytes += size_bytes
+        self.unconfirmed_count += 1
         due_ms = now_ms + self._limits.keep_ms
         if due_ms < self.due_ms:  # noqa: PLR1730  # a call of min() would cost more
             self.due_ms = due_ms
 
-    def confirm(self, key: RequestKey) -> None:
-        """The peer has the answer."""
-        answer = self._fresh.pop(key, None) or self._undelivered.pop(key, None)
-        if answer is not None:
-            self._confirmed[key] = answer
+    def confirm(self, keys: Iterable[RequestKey]) -> None:
+        """The peer has these answers: they are the first to go when room is short."""
+        kept, confirmed = self._kept, self._confirmed
+        for key in keys:
+            answer = kept.get(key)
+            if answer is None:
+                answer = self._undelivered.pop(key, None)
+                if answer is None:
+                    continue
+                kept[key] = answer
+                self.due_ms = min(self.due_ms, answer.answered_ms + self._limits.keep_ms)
+                kept.move_to_end(key, last=False)  # it may be due
+            if not answer.is_confirmed:
+                answer.is_confirmed = True
+                self.unconfirmed_count -= 1
+                confirmed.append(key)
 
     def mark_undelivered(self, key: RequestKey) -> None:
-        """Nobody could be given the answer."""
-        answer = self._fresh.pop(key, None) or self._confirmed.pop(key, None)
+        """Nobody could be given the answer: it is kept for longer."""
+        answer = self._kept.pop(key, None)
         if answer is not None:
             self._undelivered[key] = answer
+            if answer.is_confirmed:
+                answer.is_confirmed = False
+                self.unconfirmed_count += 1
 
     def make_room(self) -> bool:
         """Drop confirmed answers, oldest first, until there is room for more; False if there is none then.
 
         Pointless below `give_way_bytes`.
         """
-        while self.size_bytes >= self.give_way_bytes and self._confirmed:
-            self._drop(self._confirmed.popitem(last=False)[1])
+        kept, confirmed = self._kept, self._confirmed
+        while self.size_bytes >= self.give_way_bytes and confirmed:
+            key = confirmed.popleft()
+            answer = kept.get(key)
+            if answer is not None and answer.is_confirmed:
+                del kept[key]
+                self._drop(answer)
         return self.size_bytes < self._limits.max_bytes
 
     def expire(self, now_ms: int) -> None:
         """Drop answers whose time has passed. Pointless before `due_ms`."""
         limits = self._limits
         self.due_ms = min(
-            self._expire(self._fresh, now_ms, limits.keep_ms),
-            self._expire(self._confirmed, now_ms, limits.keep_ms),
+            self._expire(self._kept, now_ms, limits.keep_ms),
             self._expire(self._undelivered, now_ms, limits.keep_undelivered_ms),
         )
+        while self._confirmed and self._confirmed[0] not in self._kept:
+            self._confirmed.popleft()
 
-    def _expire(self, group: _Group, now_ms: int, keep_ms: int) -> int:
+    def _expire(self, group: OrderedDict[RequestKey, _Answer], now_ms: int, keep_ms: int) -> int:
         """Drop the oldest of a group while their time has passed; returns when the next one is due."""
         while group:
             key, answer = next(iter(group.items()))
-            if answer[1] + keep_ms > now_ms:
-                return answer[1] + keep_ms
+            if answer.answered_ms + keep_ms > now_ms:
+                return answer.answered_ms + keep_ms
             del group[key]
             self._drop(answer)
         return NEVER_MS
 
     def _drop(self, answer: _Answer) -> None:
-        result, _, size_bytes, group = answer
-        self.size_bytes -= size_bytes
-        if group is not None and self._recorder is not None:
-            self._recorder.answer_dropped(group, result)
+        self.size_bytes -= answer.size_bytes
+        if not answer.is_confirmed:
+            self.unconfirmed_count -= 1
+        if answer.group is not None and self._recorder is not None:
+            self._recorder.answer_dropped(answer.group, answer.result)
 
     def check_invariants(self) -> None:
         """Audit the size and the groups, O(n); raises AssertionError."""
-        groups = (self._fresh, self._confirmed, self._undelivered)
-        assert sum(answer[2] for group in groups for answer in group.values()) == self.size_bytes
-        assert len(set().union(*groups)) == len(self), "an answer is in two groups"
+        answers = [*self._kept.values(), *self._undelivered.values()]
+        assert sum(answer.size_bytes for answer in answers) == self.size_bytes
+        assert sum(not answer.is_confirmed for answer in answers) == self.unconfirmed_count
+        assert not self._kept.keys() & self._undelivered.keys(), "an answer is in two groups"
+        confirmed = {key for key, answer in self._kept.items() if answer.is_confirmed}
+        assert confirmed <= set(self._confirmed), "a confirmed answer would never make room"
+        assert not any(answer.is_confirmed for answer in self._undelivered.values())

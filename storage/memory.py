@@ -164,8 +164,7 @@ class MemoryStore:
 
     def confirm_delivered(self, request_keys: list[RequestKey]) -> None:
         """O(keys)."""
-        for request_key in request_keys:
-            self.answers.confirm(request_key)
+        self.answers.confirm(request_keys)
 
     def mark_undelivered(self, request_key: RequestKey) -> None:
         """O(1)."""

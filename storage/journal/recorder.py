@@ -235,7 +235,10 @@ class Recorder:
         blobs = self.blobs
         if blobs.unnamed:
             for blob in blobs.take_unnamed():
-                deletes += rows.chunk_keys(blob.number, len(blob.value))
+                if len(blob.value) <= rows.CHUNK_BYTES:
+                    deletes.append(rows.BLOB + blob.number.to_bytes(8, "big") + rows.FIRST_CHUNK)
+                else:
+                    deletes += rows.chunk_keys(blob.number, len(blob.value))
         if blobs.new:
             for blob in blobs.take_new():
                 _put_blob(blob, puts, group.large)
@@ -383,6 +386,6 @@ def _long_texts(result: Result) -> list[bytes]:
 
 def _put_blob(blob: Blob, puts: list[tuple[bytes, bytes]], large: list[tuple[int, bytes]]) -> None:
     if len(blob.value) <= rows.CHUNK_BYTES // 4:
-        puts.append((rows.chunk_key(blob.number, 0), bytes(blob.value)))
+        puts.append((rows.BLOB + blob.number.to_bytes(8, "big") + rows.FIRST_CHUNK, bytes(blob.value)))
     else:
         large.append((blob.number, blob.value))

@@ -145,9 +145,7 @@ def _recover_answers(
             keys.append(request_key)
             times_ms.append(row.answered_ms)
     old_ms = _give_way_ms(times_ms, store.answers.longest_kept_ms)
-    for request_key, answered_ms in zip(keys, times_ms, strict=True):
-        if answered_ms < old_ms:
-            store.answers.confirm(request_key)
+    store.answers.confirm(key for key, answered_ms in zip(keys, times_ms, strict=True) if answered_ms < old_ms)
 
 
 def _give_way_ms(answered_ms: list[int], kept_ms: int) -> int:

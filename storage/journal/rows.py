@@ -135,6 +135,9 @@ decode_answers = msgspec.msgpack.Decoder(list[AnswerRow]).decode
 decode_number = msgspec.msgpack.Decoder(int).decode
 
 
+FIRST_CHUNK: Final = bytes(4)
+
+
 def numbered(kind: bytes, number: int) -> bytes:
     """The key of a row with a number."""
     return kind + number.to_bytes(8, "big")
