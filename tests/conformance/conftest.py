@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from storage.engine import StateMachine
 from tests.conformance.engines import ENGINES, Limits
 from tests.conformance.script import Session
 

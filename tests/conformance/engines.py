@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from storage.engine import StateMachine
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from tests.model.naive import NaiveStore

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from storage.engine import Caller, Outcome, Pending, Reply, RequestKey, StateMachine
+from storage.asking import Caller, Later, Outcome
 from storage.errors import StatementError
-from storage.vocabulary import Binary, Cell, Result, Statement
+from storage.vocabulary import Binary, Cell, RequestKey, Result, Statement
 from tests.conformance.engines import FIRST_ID
 
 NOW_MS = 1_764_000_000_000

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from storage.engine import RequestKey
 from storage.errors import InternalError, UserError
 from storage.limits import AnswerLimits, QueueLimits
-from storage.vocabulary import CachestoreAction, QueueClear, Statement, SysCachestore
+from storage.vocabulary import CachestoreAction, QueueClear, RequestKey, Statement, SysCachestore
 from tests.conformance.conftest import Opener
 from tests.conformance.engines import Limits
 from tests.conformance.script import MINUTE_MS, Do, Later, Script, Session, Tick, Wait, Woken, id_of, nth

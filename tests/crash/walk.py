@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from storage.engine import ANYBODY, Pending
+from storage.asking import ANYBODY, Later
 from storage.journal.database import Database
 from storage.journal.recorder import Group, Recorder
 from storage.journal.store import JournaledStore

@@ -15,7 +15,7 @@ from random import Random
 
 import pytest
 
-from storage.engine import ANYBODY
+from storage.asking import ANYBODY
 from storage.journal import rows
 from storage.journal.database import Database
 from storage.journal.errors import JournalError

@@ -11,7 +11,7 @@ from random import Random
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from storage.engine import Caller, StateMachine
+from storage.asking import Caller
 from storage.memory import MemoryStore
 from storage.vocabulary import (
     CacheGet,

@@ -14,8 +14,8 @@ from typing import TypeAlias
 import pytest
 
 import storage.queue.statements
+from storage.asking import Caller, Later
 from storage.cache.eviction import LruOrder
-from storage.engine import Caller, Pending, Reply, RequestKey
 from storage.memory import MemoryStore
 from storage.queue.merge import merge_extra
 from storage.queue.results import ResultTable
@@ -37,6 +37,7 @@ from storage.vocabulary import (
     QueueResult,
     QueueRetrieve,
     QueueStalled,
+    RequestKey,
     Result,
     Statement,
 )

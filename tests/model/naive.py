@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
-from storage.engine import Caller, Pending, Reply, RequestKey
+from storage.asking import Caller, Later
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.vocabulary import (
     NO_COLUMNS,
@@ -40,6 +40,7 @@ from storage.vocabulary import (
     QueueRetrieve,
     QueueStalled,
     QueueToCancel,
+    RequestKey,
     Result,
     Statement,
     SysCachestore,

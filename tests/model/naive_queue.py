@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from storage.engine import Caller, Pending, RequestKey
+from storage.asking import Caller, Later
 from storage.errors import UserError
 from storage.limits import SECOND_MS, QueueLimits
 from storage.vocabulary import (
@@ -39,6 +39,7 @@ from storage.vocabulary import (
     QueueRetrieve,
     QueueStalled,
     QueueToCancel,
+    RequestKey,
     Result,
 )
 from tests.model.json_text import merge_extra

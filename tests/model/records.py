@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from storage.engine import Pending, RequestKey
+from storage.asking import Later
 from storage.errors import InternalError, UserError
-from storage.vocabulary import KeyRef, Result
+from storage.vocabulary import KeyRef, RequestKey, Result
 
 PENDING = b"pending"
 ACTIVE = b"active"

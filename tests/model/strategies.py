@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from storage.engine import Caller
+from storage.asking import Caller
 from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
 from storage.vocabulary import Binary, CacheClear, CachestoreAction, QueueClear, SysCachestore
 from tests.conformance.engines import Limits

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from storage.engine import StateMachine
 from tests.conformance.engines import Limits
 from tests.model.machine import StoreMachine
 from tests.model.mutants import MUTANTS, Mutant

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeAlias
 
-from storage.engine import Caller, Outcome, Pending, Reply, RequestKey, StateMachine
+from storage.asking import Caller, Later, Outcome
 from storage.errors import StatementError
 from storage.queue.statements import RESULT_OVERHEAD_BYTES
 from storage.vocabulary import (
@@ -24,6 +24,7 @@ from storage.vocabulary import (
     QueueResult,
     QueueStalled,
     QueueToCancel,
+    RequestKey,
     Result,
     Statement,
     SysCachestore,

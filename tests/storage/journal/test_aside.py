@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from storage.engine import ANYBODY, Reply
+from storage.asking import ANYBODY
 from storage.journal.database import Database
 from storage.journal.store import JournaledStore
 from storage.vocabulary import CachestoreAction, QueueAdd, QueueGet, SysCachestore

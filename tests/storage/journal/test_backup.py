@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from storage.engine import ANYBODY
+from storage.asking import ANYBODY
 from storage.journal import rows
 from storage.journal.backup import backup, restore
 from storage.journal.database import Database

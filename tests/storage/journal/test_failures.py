@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.engine import ANYBODY, Outcome, Pending
+from storage.asking import ANYBODY, Outcome
 from storage.errors import UserError
 from storage.journal import rows
 from storage.journal.store import Durability

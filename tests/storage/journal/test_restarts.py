@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from storage.engine import ANYBODY, Reply, StateMachine
+from storage.asking import ANYBODY
 from storage.limits import AnswerLimits
 from storage.vocabulary import CacheIncr
 from tests.conformance.engines import FIRST_ID, Limits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storage.engine import ANYBODY, Outcome, Pending, Reply, RequestKey
+from storage.asking import ANYBODY, Outcome
 from storage.errors import UserError
 from storage.journal import rows
 from storage.journal.store import Durability, JournaledStore
@@ -21,6 +21,7 @@ from storage.vocabulary import (
     QueueResult,
     QueueResultBlocking,
     QueueRetrieve,
+    RequestKey,
     Result,
     Statement,
     SysCachestore,

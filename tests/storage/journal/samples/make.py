@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
-from storage.engine import Caller
+from storage.asking import Caller
 from storage.journal import rows
 from storage.journal.backup import backup
 from storage.journal.database import Database
