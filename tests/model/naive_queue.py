@@ -42,6 +42,7 @@ from storage.vocabulary import (
     RequestKey,
     Result,
 )
+from tests.asking import Told
 from tests.model.json_text import merge_extra
 from tests.model.records import ACTIVE, PENDING, BoundError, Item, StoredResult, Waiter, key_of
 
@@ -299,7 +300,7 @@ class NaiveQueue:
         newest.taken = True
         return newest
 
-    def result_blocking(self, ask: QueueResultBlocking, request_key: RequestKey | None) -> Result | Pending:
+    def result_blocking(self, ask: QueueResultBlocking, request_key: RequestKey | None) -> Result | Later:
         """commands.md §4.11, state-machine.md §3: by id read-many, by path as RESULT; waits when there is none."""
         if isinstance(ask.key, int):
             found = next((result for result in self.results if result.id == ask.key), None)
@@ -309,9 +310,9 @@ class NaiveQueue:
             return _result_table(found)
         if len(self.waiters) + 1 > self.limits.max_waiters:
             raise BoundError("CUBEQUEUE_QUEUE_MAX_WAITERS")
-        waiter = Waiter(ask.key, Pending(ask.timeout_ms), request_key)
+        waiter = Waiter(ask.key, Told(ask.timeout_ms), request_key)
         self.waiters.append(waiter)
-        return waiter.pending
+        return waiter.later
 
     def clear(self) -> Result:
         """commands.md §4.12: ids go on, waiters wait on."""

@@ -87,7 +87,7 @@ class Waiter:
     """A RESULT_BLOCKING that found no result (state-machine.md §3)."""
 
     key: KeyRef
-    pending: Pending
+    later: Later
     request_key: RequestKey | None
 
 

@@ -13,7 +13,7 @@ from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.system_tables import SYSTEM_COLUMNS, SystemTable
 from storage.table_readings import TableReading
-from storage.vocabulary import Result, Row
+from storage.vocabulary import CacheSet, Result, Row
 from tests.asking import Told, rows_of
 from tests.asking import run as finish
 
@@ -93,6 +93,7 @@ def test_a_row_has_a_cell_for_each_column(store: MemoryStore, table: SystemTable
 
 def test_values_are_given_by_reference(store: MemoryStore) -> None:
     statement = parse_statement(b"CACHE SET 'k' 'a value that nobody copies'", ())
+    assert isinstance(statement, CacheSet)
     store.execute(statement, Caller(), None, NOW_MS)
     (row,) = rest(store.read_table(CACHE))
     assert row[3] is statement.value

@@ -8,8 +8,9 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from storage.asking import ANYBODY
 from storage.limits import AnswerLimits
-from storage.vocabulary import CacheIncr
-from tests.conformance.engines import FIRST_ID, Limits
+from storage.vocabulary import CacheIncr, Result
+from tests.asking import Told
+from tests.conformance.engines import FIRST_ID, Candidate, Opened
 from tests.model.machine import StoreMachine
 from tests.storage.journal.restarting import RestartingStore, RowsEngine, Turns, opened
 
@@ -17,8 +18,10 @@ from tests.storage.journal.restarting import RestartingStore, RowsEngine, Turns,
 class JournaledMachine(StoreMachine):
     """Restarted all the time."""
 
-    def open_store(self, limits: Limits) -> StateMachine:
-        return RestartingStore(limits.queue, limits.cache, limits.answers, FIRST_ID, every=7)
+    engine = Candidate(
+        "journaled",
+        lambda limits: Opened(RestartingStore(limits.queue, limits.cache, limits.answers, FIRST_ID, every=7)),
+    )
 
 
 QUICK = settings(max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -60,8 +63,9 @@ class Lives:
             message_id = self._last_id = self._last_id + 1
         outcome = self.store.execute(CacheIncr(b"c:n"), ANYBODY, (b"", b"client", message_id), self.now_ms)
         self._turns.all()
-        assert isinstance(outcome, Reply)
-        value = outcome.result.rows[0][0]
+        result = outcome.outcome if isinstance(outcome, Told) else outcome
+        assert isinstance(result, Result)
+        value = result.rows[0][0]
         assert isinstance(value, bytes)
         return int(value)
 
