@@ -18,7 +18,7 @@ QUEUE_PATHS = [b"a:x", b"a:y", b"a:z", b"k", b":k", b"a:", b"a:b:c", b"", "é:ü
 CACHE_PATHS = [b"c:1", b"c:2", b"c:3", b"c:4", b"c:", b":1", b"1", b"c:d:e", "c:é".encode()]
 PROCESSES = [None, b"one", b"two"]
 
-CALLERS = [Caller(process) for process in PROCESSES]
+CALLERS = [Caller(process, f"10.0.0.{number}:5", number) for number, process in enumerate(PROCESSES)]
 QUEUE_PREFIXES = sorted({prefix_of(path) for path in QUEUE_PATHS})
 CACHE_PREFIXES = sorted({prefix_of(path) for path in CACHE_PATHS})
 
