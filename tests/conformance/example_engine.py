@@ -19,6 +19,8 @@ from itertools import count
 from random import Random
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
+from msgspec.structs import replace
+
 from protocol.encode import encode_error, encode_result
 from storage.asking import Caller, Later, NewLater, Outcome
 from storage.cache.totals import PrefixTotalsTable
@@ -255,8 +257,15 @@ class ExampleEngine:
         timeout_ms = statement.timeout_ms if isinstance(statement, QueueResultBlocking) else 0
         later = self._new_later(timeout_ms or None)
         later.request_key = request_key
+
+        def script(remote: Remote) -> Result | Later:
+            """Asked again when it was given up already, a wait only looks whether there is an answer."""
+            is_over = timeout_ms > 0 and later not in self._waits
+            ask = replace(statement, timeout_ms=0) if is_over else statement
+            return remote.store.execute(ask, caller, request_key, now_ms)
+
         number = self._ask(
-            lambda remote: remote.store.execute(statement, caller, request_key, now_ms),
+            script,
             partial(self._complete, later),
             may_be_repeated=request_key is not None or statement.effect is not Effect.KEPT,
             waits=timeout_ms > 0,
@@ -274,7 +283,7 @@ class ExampleEngine:
             later.done(outcome)
 
     def give_up(self, later: Later, now_ms: int) -> None:
-        number = self._waits.get(later)
+        number = self._waits.pop(later, None)
         if number is not None:
             self._ask(lambda remote: remote.give_up(number, now_ms), _ignore)
 

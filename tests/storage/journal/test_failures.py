@@ -172,8 +172,9 @@ def test_what_is_synced_is_told_by_the_next_group_once() -> None:
 
 
 def test_what_is_synced_is_told_when_no_group_comes() -> None:
+    """As when the queue is empty: else one comes every two seconds."""
     world = World()
-    world.do(add("a"))
+    world.do(CacheIncr(b"c:n"))
     world.store.synced(world.applied_seq, b"position of 16 b")
     world.engine.busy_for = 1
     world.store.tick(NOW_MS + 1, 10)
