@@ -61,12 +61,17 @@ class Ids:
         self._last = id_
         self._in_engine[in_script], self._in_script[id_] = id_, in_script
 
+    def to_script(self, id_: int) -> int:
+        """The id in the script of one that was given."""
+        assert id_ in self._in_script, f"id {id_} was never given"
+        return self._in_script[id_]
+
     def from_engine(self, outcome: Result | StatementError) -> Result | StatementError:
         """The same with the ids of the script."""
         if self._go_by_one:
             return outcome
         if isinstance(outcome, StatementError):
-            return type(outcome)(_ID_IN_ERROR.sub(lambda found: str(self._in_script[int(found[0])]), outcome.text))
+            return type(outcome)(_ID_IN_ERROR.sub(lambda found: str(self.to_script(int(found[0]))), outcome.text))
         names = outcome.columns.names
         column = "queue_id" if "queue_id" in names else "id"
         if column not in names:
@@ -75,7 +80,7 @@ class Ids:
         return Result(outcome.columns, [(*row[:at], self._cell(row[at]), *row[at + 1 :]) for row in outcome.rows])
 
     def _cell(self, cell: Cell) -> Cell:
-        return b"%d" % self._in_script[int(cell)] if isinstance(cell, bytes) else cell
+        return b"%d" % self.to_script(int(cell)) if isinstance(cell, bytes) else cell
 
 
 @dataclass(eq=False)

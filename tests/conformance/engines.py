@@ -59,6 +59,7 @@ class Candidate:
     Ids rise in any engine; where they `ids_go_by_one` from FIRST_ID, a statement may name an id that is to come. An
     engine with `exact_limits` refuses the very first statement beyond a bound, one with `exact_eviction` knows of
     every use of a cache entry and is never above its hard limits. `answers_at_once` where no statement takes a turn.
+    `is_store` where people can look into it (`storage.engine.Inspectable`).
     """
 
     name: str
@@ -67,6 +68,7 @@ class Candidate:
     exact_limits: bool = True
     exact_eviction: bool = True
     answers_at_once: bool = True
+    is_store: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -95,6 +97,7 @@ def _example(limits: Limits) -> Opened:
 
 
 MEMORY = Candidate("memory", lambda limits: Opened(memory_store(limits)))
+JOURNALED = Candidate("journaled", _journaled)
 EXAMPLE = Candidate("example", _example, ids_go_by_one=False, answers_at_once=False)
 
-ENGINES = (Candidate("naive", _naive), MEMORY, Candidate("journaled", _journaled), EXAMPLE)
+ENGINES = (Candidate("naive", _naive, is_store=False), MEMORY, JOURNALED, EXAMPLE)

@@ -128,6 +128,11 @@ class Link:
             self._call_soon(self._deliver)
         self._replies.append((number, outcome))
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether any are on their way."""
+        return bool(self._replies)
+
     def _deliver(self) -> None:
         """Some of the answers, whichever; the others come in later turns."""
         if self._is_lost_here():
