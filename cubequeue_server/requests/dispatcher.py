@@ -304,7 +304,7 @@ class Dispatcher:
             observe(self.counters.waits[ask.statement], self._clock_ns() - ask.began_ns)
             ask.tell(outcome)
             return
-        is_result = type(outcome) is Result
+        is_kept = ask.statement.effect is _KEPT and not isinstance(outcome, StatementError)
         try:
             if type(outcome) is Result:
                 message: Message = _ENCODERS[ask.response_format](ask.message_id, outcome)
@@ -313,8 +313,8 @@ class Dispatcher:
             else:
                 message = encode_error(ask.message_id, outcome.wire_text)
         except Exception as error:  # one request must not take others down
-            message, is_result = encode_error(ask.message_id, self._error_text(error)), False
-        self._deliver(ask, message, is_result and ask.statement.effect is _KEPT)
+            message, is_kept = encode_error(ask.message_id, self._error_text(error)), False
+        self._deliver(ask, message, is_kept)
 
     def _deliver(self, ask: Ask, message: Message, is_kept: bool) -> None:
         self.in_flight -= 1
