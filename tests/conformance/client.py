@@ -71,7 +71,8 @@ class Ids:
         if self._go_by_one:
             return outcome
         if isinstance(outcome, StatementError):
-            return type(outcome)(_ID_IN_ERROR.sub(lambda found: str(self.to_script(int(found[0]))), outcome.text))
+            text = _ID_IN_ERROR.sub(lambda found: str(self.to_script(int(found[0]))), outcome.text)
+            return outcome if text == outcome.text else type(outcome)(text)
         names = outcome.columns.names
         column = "queue_id" if "queue_id" in names else "id"
         if column not in names:

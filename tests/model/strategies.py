@@ -32,7 +32,7 @@ queue_prefixes = st.sampled_from([*QUEUE_PREFIXES, b"unknown"])
 cache_prefixes = st.sampled_from([prefix + tail for prefix in CACHE_PREFIXES for tail in (b"", b":", b":*")])
 callers = st.sampled_from(CALLERS)
 payloads = st.sampled_from([b"{}", b"", b"x" * 40, "ü😀".encode(), Binary(b"\x00\xff")])
-values = st.sampled_from([b"r", b"", b"y" * 60, "é".encode(), Binary(b"\xff"), None])
+values = st.sampled_from([b"r", b"", b"y" * 60, b"z" * 600, "é".encode(), Binary(b"\xff"), None])
 cache_values = st.sampled_from([b"1", b"", b"-7", b"text", b"v" * 30, b"w" * 90, b"z" * 200, Binary(b"\x01")])
 extras = st.sampled_from(
     [

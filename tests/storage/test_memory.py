@@ -11,7 +11,7 @@ import pytest
 
 from storage.asking import ANYBODY
 from storage.engine import Store
-from storage.errors import InternalError, UserError
+from storage.errors import InternalError, NoRoomError, UserError
 from storage.journal.recorder import Recorder
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
@@ -92,13 +92,23 @@ def test_bytes() -> None:
 
 
 def test_a_result_takes_the_room_of_its_item() -> None:
-    world = World(QueueLimits(max_bytes=100))
-    world.add(b"p:a", b"x" * 60)
-    world.add(b"p:b", b"x" * 40)
-    refused(world, QueueAck(b"p:a", b"x" * 61), "CUBEQUEUE_QUEUE_MAX_SIZE")
-    assert world.ack(b"p:a", b"x" * 60)
+    world = World(QueueLimits(max_bytes=1_000))
+    world.add(b"p:a", b"x" * 600)
+    world.add(b"p:b", b"x" * 400)
+    refused(world, QueueAck(b"p:a", b"x" * 1_113), "CUBEQUEUE_QUEUE_MAX_SIZE")
+    assert world.ack(b"p:a", b"x" * 600)
     assert world.ack(b"p:b", b"")
     world.check()
+
+
+def test_an_error_that_ends_an_item_fits_always() -> None:
+    world = World(QueueLimits(max_bytes=10))
+    world.add(b"p:a", b"x" * 10)
+    with pytest.raises(NoRoomError) as refusal:
+        world.ack(1, b"r" * 523)
+    assert (refusal.value.size_bytes, refusal.value.limit_bytes) == (513, 10)
+    assert world.ack(1, b"r" * 522)
+    refused(world, QueueAdd(b"p:b", b"x"), "CUBEQUEUE_QUEUE_MAX_SIZE")
 
 
 def test_many_small_results_are_not_free() -> None:
