@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from protocol.encode import encode_error, encode_result
 from storage.asking import Caller, Later, NewLater, Outcome
 from storage.cache.totals import PrefixTotalsTable
-from storage.errors import StatementError, UserError
+from storage.errors import NoRoomError, StatementError, UserError
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.queue.stats import QueueFigures, QueueStatsTable
@@ -282,7 +282,7 @@ class ExampleEngine:
     def _complete(self, later: Later, outcome: Result | StatementError) -> None:
         self._waits.pop(later, None)
         key = later.request_key
-        if key is not None and self._random.random() < READY_SHARE and not _is_binary(outcome):
+        if key is not None and self._random.random() < READY_SHARE and _may_be_ready(outcome):
             later.done(_encoded(key[2], outcome))
         else:
             later.done(outcome)
@@ -363,9 +363,11 @@ def _ignore(_answer: object) -> None:
     """Nobody waits for it."""
 
 
-def _is_binary(outcome: Result | StatementError) -> bool:
-    """A ready message of the old format cannot tell binary from text."""
-    return isinstance(outcome, Result) and any(isinstance(cell, Binary) for row in outcome.rows for cell in row)
+def _may_be_ready(outcome: Result | StatementError) -> bool:
+    """A message of the old format cannot tell binary from text, and the shell acts upon some errors."""
+    if isinstance(outcome, Result):
+        return not any(isinstance(cell, Binary) for row in outcome.rows for cell in row)
+    return not isinstance(outcome, NoRoomError)
 
 
 def _encoded(message_id: int, outcome: Result | StatementError) -> bytes:

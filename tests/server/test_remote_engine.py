@@ -44,8 +44,8 @@ class Engine(ExampleEngine):
         super().mark_undelivered(request_key)
 
 
-def new_remote() -> Remote:
-    return Remote(QueueLimits(), CacheLimits(), AnswerLimits(), 1_000, Random(5))
+def new_remote(queue: QueueLimits | None = None) -> Remote:
+    return Remote(queue or QueueLimits(), CacheLimits(), AnswerLimits(), 1_000, Random(5))
 
 
 @asynccontextmanager
@@ -195,6 +195,16 @@ async def test_a_select_reads_tables_that_are_told_later() -> None:
         reply = await client.reply(message_id)
         assert isinstance(reply, Rows)
         assert reply.rows == [(b"150",)]
+
+
+async def test_an_ack_without_room_ends_its_item_when_the_far_end_refuses_it() -> None:
+    remote = new_remote(QueueLimits(max_bytes=2_000))
+    async with serving_remote(remote) as (server, _), connected(server.address) as client:
+        await client.rows("QUEUE ADD 'q:a' 'p'")
+        refused = await client.ask(f"QUEUE ACK 'q:a' '{'r' * 3_000}'")
+        assert isinstance(refused, ErrorReply)
+        [(value, *_)] = await client.rows("QUEUE RESULT 'q:a'")
+        assert refused.text in (value or b"").decode()
 
 
 async def test_a_stop_ends_waits_at_the_far_end() -> None:

@@ -106,7 +106,7 @@ def test_an_error_that_ends_an_item_fits_always() -> None:
     world.add(b"p:a", b"x" * 10)
     with pytest.raises(NoRoomError) as refusal:
         world.ack(1, b"r" * 523)
-    assert (refusal.value.size_bytes, refusal.value.limit_bytes) == (513, 10)
+    assert (refusal.value.key, refusal.value.size_bytes, refusal.value.limit_bytes) == (1, 513, 10)
     assert world.ack(1, b"r" * 522)
     refused(world, QueueAdd(b"p:b", b"x"), "CUBEQUEUE_QUEUE_MAX_SIZE")
 
