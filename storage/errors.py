@@ -31,10 +31,11 @@ class UserError(StatementError):
 
 
 class NoRoomError(UserError):
-    """The queue has no room for a result; `size_bytes` are needed and `limit_bytes` allowed."""
+    """The queue has no room for the result of the item `key`; `size_bytes` are needed and `limit_bytes` allowed."""
 
-    def __init__(self, text: str, size_bytes: int, limit_bytes: int) -> None:
+    def __init__(self, text: str, key: bytes | int, size_bytes: int, limit_bytes: int) -> None:
         super().__init__(text)
+        self.key = key
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
 

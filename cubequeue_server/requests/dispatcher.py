@@ -40,7 +40,7 @@ from protocol.oversized import read_oversized
 from protocol.pieces import STEP_ROWS, Message, Pieces
 from storage.asking import Caller, Later, Outcome
 from storage.errors import NoRoomError, StatementError
-from storage.vocabulary import Effect, QueueAck, RequestKey, Result, Statement
+from storage.vocabulary import Effect, RequestKey, Result, Statement
 
 _log = logging.getLogger(__name__)
 
@@ -194,12 +194,17 @@ class Dispatcher:
         if isinstance(error, StatementError):
             self._statement_log.tell_error(client, request, statement, error)
         answer = encode_error(request.message_id, self._error_text(error))
-        if isinstance(error, NoRoomError) and isinstance(statement, QueueAck) and key is not None:
-            log_lost_result(client, statement.key, error.size_bytes, error.limit_bytes, "CUBEQUEUE_QUEUE_MAX_SIZE")
-            ack = error_result(statement.key, no_room_text(error.text))
-            self.call(ack, client.caller, lambda _: client.send(answer), key)
+        if isinstance(error, NoRoomError) and key is not None:
+            self._end_without_room(client, key, error, lambda _: client.send(answer))
         else:
             client.send(answer)
+
+    def _end_without_room(
+        self, client: Client, key: RequestKey, error: NoRoomError, tell: Callable[[Outcome], None]
+    ) -> None:
+        """End the item of a refused ACK with an error: see `lost_results`. `tell` is called when that is done."""
+        log_lost_result(client, error.key, error.size_bytes, error.limit_bytes, "CUBEQUEUE_QUEUE_MAX_SIZE")
+        self.call(error_result(error.key, no_room_text(error.text)), client.caller, tell, key)
 
     def _wait(  # noqa: PLR0917  # by position: it is called for each write in a durable mode
         self,
@@ -304,7 +309,13 @@ class Dispatcher:
             observe(self.counters.waits[ask.statement], self._clock_ns() - ask.began_ns)
             ask.tell(outcome)
             return
-        is_result = type(outcome) is Result
+        if isinstance(outcome, NoRoomError) and ask.request_key is not None and ask.client is not None:
+            answer = encode_error(ask.message_id, outcome.wire_text)
+            self._end_without_room(
+                ask.client, ask.request_key, outcome, lambda _: self._deliver(ask, answer, is_kept=False)
+            )
+            return
+        is_kept = ask.statement.effect is _KEPT and not isinstance(outcome, StatementError)
         try:
             if type(outcome) is Result:
                 message: Message = _ENCODERS[ask.response_format](ask.message_id, outcome)
@@ -313,8 +324,8 @@ class Dispatcher:
             else:
                 message = encode_error(ask.message_id, outcome.wire_text)
         except Exception as error:  # one request must not take others down
-            message, is_result = encode_error(ask.message_id, self._error_text(error)), False
-        self._deliver(ask, message, is_result and ask.statement.effect is _KEPT)
+            message, is_kept = encode_error(ask.message_id, self._error_text(error)), False
+        self._deliver(ask, message, is_kept)
 
     def _deliver(self, ask: Ask, message: Message, is_kept: bool) -> None:
         self.in_flight -= 1

@@ -3,7 +3,7 @@
 An outage is no fault of a worker that could not send its heartbeats, nor of a client that could not ask for its result.
 While the queue holds anything, the journal notes every two seconds that the server is alive. A start takes the time
 since the last note for an absence and remembers it. Each stored time that lies ahead of an absence is moved by its
-length when rows are read; rows are not written anew for it.
+length when rows are read; rows are not written anew for it. One that is written later says so.
 """
 
 from __future__ import annotations
@@ -48,8 +48,14 @@ class Moved:
     def __init__(self, absences: Iterable[Absence]) -> None:
         self._absences = list(absences)
 
-    def by_ms(self, written_ms: int) -> int:
-        """How long no server was up since this time."""
+    @property
+    def until_ms(self) -> int:
+        """When the last absence ended; 0 without any."""
+        return self._absences[-1][1] if self._absences else 0
+
+    def by_ms(self, time_ms: int, moved_until_ms: int = 0) -> int:
+        """How long no server was up since this time. Absences that ended by `moved_until_ms` have moved it already."""
         if not self._absences:
             return 0
-        return sum(end - max(start, written_ms) for start, end in self._absences if end > written_ms)
+        after_ms = max(time_ms, moved_until_ms)
+        return sum(end - max(start, time_ms) for start, end in self._absences if end > after_ms)

@@ -60,6 +60,7 @@ class Recorder:
         "_stored_next_id",
         "blobs",
         "is_clean",
+        "moved_until_ms",
         "on_change",
         "seq",
     )
@@ -68,6 +69,7 @@ class Recorder:
         self.seq = 0
         self.blobs = Blobs()
         self.on_change = on_change
+        self.moved_until_ms = 0  # by absences up to here times were moved when rows were read
         self._next_id = 0  # the id that the next item will get
         self._stored_next_id = 0
         self._next_group = 1
@@ -286,7 +288,7 @@ class Recorder:
             extra = None if item.extra is None else rows.stored(item.extra, self.blobs.number)
             claimed_by = item.claimed_by
             if claimed_by is None:
-                state = rows.StateRow(item.active, item.heartbeat_ms, extra)
+                state = rows.StateRow(item.active, item.heartbeat_ms, extra, None, "", 0, self.moved_until_ms)
             else:
                 state = rows.StateRow(
                     item.active,
@@ -295,6 +297,7 @@ class Recorder:
                     claimed_by.process_id,
                     claimed_by.peer,
                     claimed_by.connection,
+                    self.moved_until_ms,
                 )
             puts.append((rows.STATE + id_.to_bytes(8, "big"), rows.encode(state)))
 
@@ -305,7 +308,9 @@ class Recorder:
                 deletes.append(key)
             else:
                 value = rows.stored(result.value, self.blobs.number)
-                row = rows.ResultRow(result.path, value, result.external_id, result.expire_ms, result.taken)
+                row = rows.ResultRow(
+                    result.path, value, result.external_id, result.expire_ms, result.taken, self.moved_until_ms
+                )
                 puts.append((key, rows.encode(row)))
 
     def _take_entries(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:

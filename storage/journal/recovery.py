@@ -95,7 +95,7 @@ def _recover_items(database: Database, store: MemoryStore, texts: RestoredBlobs,
         if state.extra is not None:
             items.set_extra(item, rows.loaded(state.extra, texts.get))
         if state.heartbeat_ms is not None:
-            heartbeat_ms = state.heartbeat_ms + moved.by_ms(state.heartbeat_ms)
+            heartbeat_ms = state.heartbeat_ms + moved.by_ms(state.heartbeat_ms, state.moved_until_ms)
             if state.active:
                 caller = Caller(state.claimed_by_process, state.claimed_by_peer, state.claimed_by_connection)
                 items.claim(item, callers.setdefault(caller, caller), heartbeat_ms)
@@ -108,7 +108,7 @@ def _recover_results(database: Database, store: MemoryStore, texts: RestoredBlob
     for key, value in database.rows(rows.RESULT):
         row = rows.decode_result(value)
         text = rows.loaded(row.value, texts.get)
-        expire_ms = row.expire_ms + moved.by_ms(row.expire_ms - life_ms)
+        expire_ms = row.expire_ms + moved.by_ms(row.expire_ms - life_ms, row.moved_until_ms)
         result = StoredResult(rows.number_of(key), row.path, text, row.external_id, expire_ms)
         result.taken = row.taken
         store.queue.results.table.put(result)

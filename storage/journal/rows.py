@@ -89,7 +89,10 @@ class ItemRow(msgspec.Struct, array_like=True, gc=False):
 
 
 class StateRow(msgspec.Struct, array_like=True, gc=False):
-    """`claimed_by_*` say who claimed it: process id, peer and connection."""
+    """`claimed_by_*` say who claimed it: process id, peer and connection.
+
+    `moved_until_ms`: absences up to here (`storage.journal.absences`) had moved its times before the row was written.
+    """
 
     active: bool
     heartbeat_ms: int | None
@@ -97,14 +100,18 @@ class StateRow(msgspec.Struct, array_like=True, gc=False):
     claimed_by_process: bytes | None = None
     claimed_by_peer: str = ""
     claimed_by_connection: int = 0
+    moved_until_ms: int = 0
 
 
 class ResultRow(msgspec.Struct, array_like=True, gc=False):
+    """`moved_until_ms` as of a state."""
+
     path: bytes
     value: Stored
     external_id: bytes | None
     expire_ms: int
     taken: bool
+    moved_until_ms: int = 0
 
 
 class EntryRow(msgspec.Struct, array_like=True, gc=False):

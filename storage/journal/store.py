@@ -107,6 +107,7 @@ class JournaledStore:
         self._end_absence()
         self._load(0)
         if not database.open_for_writing():  # another server was quicker, and is gone again
+            self._end_absence()
             self._load(0)
         self._open_writer()
 
@@ -128,7 +129,9 @@ class JournaledStore:
             self._complete,
         )
         memory.queue.grace_until_ms = self._grace_until_ms
-        recover(self._database, memory, recorder, Moved(self._absences), now_ms, with_cache=self._with_cache)
+        moved = Moved(self._absences)
+        recorder.moved_until_ms = moved.until_ms
+        recover(self._database, memory, recorder, moved, now_ms, with_cache=self._with_cache)
         recorder.seq += seq
         recorder.on_change = self._writer.schedule
         self._recorder, self._memory = recorder, memory

@@ -35,6 +35,7 @@ _BATCH_BYTES: Final = 12
 _PREFIX: Final = bytes([1, len(rows.SYNCED_KEY)]) + rows.SYNCED_KEY + bytes([_POSITION.size])
 _MARK_BYTES: Final = _BATCH_BYTES + len(_PREFIX) + _POSITION.size
 _KINDS: Final = range(1, 5)
+_BEGINNINGS: Final = (1, 2)  # kinds of fragments in which a record begins: the others hold what a client may have sent
 
 
 class _Mark(NamedTuple):
@@ -120,7 +121,11 @@ def _marks(data: LogData) -> Iterator[tuple[_Mark, int, int]]:
     """Marks, with the fragment that each is in, of which the CRC is still to be looked at."""
     for start, end in _fragments(data):
         body = start + HEADER.size
-        if end - body >= _MARK_BYTES and data[body + _BATCH_BYTES : body + _BATCH_BYTES + len(_PREFIX)] == _PREFIX:
+        if (
+            data[body - 1] in _BEGINNINGS
+            and end - body >= _MARK_BYTES
+            and data[body + _BATCH_BYTES : body + _BATCH_BYTES + len(_PREFIX)] == _PREFIX
+        ):
             yield _Mark(*_POSITION.unpack_from(data, body + _BATCH_BYTES + len(_PREFIX))), start, end
 
 

@@ -264,7 +264,7 @@ class Queue:
             if item.extra is not None:
                 growth -= len(item.extra)
             if growth > _ALWAYS_ROOM_BYTES and self._size_bytes() + growth > self.limits.max_bytes:
-                raise NoRoomError(self._too_large("ACK", growth).text, growth, self.limits.max_bytes)
+                raise NoRoomError(self._too_large("ACK", growth).text, key, growth, self.limits.max_bytes)
         item.queue.stats.acknowledged += 1
         items.remove(item)
         self.results.hand_over(item, value, now_ms)

@@ -1,4 +1,4 @@
-"""The conformance suite: the tables of the specification, run against every engine that calls itself a `Store`.
+"""The conformance suite: the tables of the specification, run against every engine for QUEUE, CACHE and SYS CACHESTORE.
 
-An engine joins by one line in `engines.py`.
+An engine joins by one row in `engines.py`.
 """

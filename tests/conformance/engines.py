@@ -1,16 +1,19 @@
-"""The engines under test, by name. A new engine adds one line to `ENGINES` and passes everything in this folder."""
+"""The engines under test. A new engine adds one row to `ENGINES` and passes everything in this folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+from typing import Protocol
 
-from storage.engine import StateMachine
+from storage.engine import Engine
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
+from tests.asking import Told
+from tests.conformance.example_engine import ExampleEngine, Remote
 from tests.model.naive import NaiveStore
-from tests.storage.journal.restarting import RestartingStore
+from tests.storage.journal.restarting import RestartingStore, Turns
 
 FIRST_ID = 101
 
@@ -24,16 +27,77 @@ class Limits:
     answers: AnswerLimits = field(default_factory=AnswerLimits)
 
 
-def naive(limits: Limits) -> StateMachine:
-    return NaiveStore(limits.queue, limits.cache, limits.answers, FIRST_ID)
+class Tested(Engine, Protocol):
+    """What this suite asks of an engine: a `Store` has it, and the naive model."""
+
+    def gauges(self) -> dict[str, int]:
+        """What it holds, as of its last look."""
 
 
-def memory(limits: Limits) -> StateMachine:
-    return MemoryStore(limits.queue, limits.cache, limits.answers, FIRST_ID, Random(0).random)
+def _nothing() -> None:
+    """It has all been done by then."""
 
 
-def journaled(limits: Limits) -> StateMachine:
-    return RestartingStore(limits.queue, limits.cache, limits.answers, FIRST_ID, every=1)
+@dataclass
+class Opened:
+    """An engine that makes `Told`s of the requests that it answers later.
+
+    After `settle` nothing is on its way: what still waits waits for another statement, or for its time. `look` has the
+    engine learn its gauges anew, by the next `settle`.
+    """
+
+    store: Tested
+    settle: Callable[[], None] = _nothing
+    look: Callable[[], None] = _nothing
+    close: Callable[[], None] = _nothing
 
 
-ENGINES: dict[str, Callable[[Limits], StateMachine]] = {"naive": naive, "memory": memory, "journaled": journaled}
+@dataclass(frozen=True)
+class Candidate:
+    """A row: an engine, how to open it, and how exact it is.
+
+    Ids rise in any engine; where they `ids_go_by_one` from FIRST_ID, a statement may name an id that is to come. An
+    engine with `exact_limits` refuses the very first statement beyond a bound, one with `exact_eviction` knows of
+    every use of a cache entry and is never above its hard limits. `answers_at_once` where no statement takes a turn.
+    `is_store` where people can look into it (`storage.engine.Inspectable`).
+    """
+
+    name: str
+    open: Callable[[Limits], Opened]
+    ids_go_by_one: bool = True
+    exact_limits: bool = True
+    exact_eviction: bool = True
+    answers_at_once: bool = True
+    is_store: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _naive(limits: Limits) -> Opened:
+    return Opened(NaiveStore(limits.queue, limits.cache, limits.answers, FIRST_ID))
+
+
+def memory_store(limits: Limits) -> MemoryStore:
+    return MemoryStore(limits.queue, limits.cache, limits.answers, FIRST_ID, Random(0).random, Told)
+
+
+def _journaled(limits: Limits) -> Opened:
+    return Opened(RestartingStore(limits.queue, limits.cache, limits.answers, FIRST_ID, every=1))
+
+
+def _example(limits: Limits) -> Opened:
+    """Its ids are far from those of the scripts. It loses its link now and then, when nobody can notice."""
+    turns, random = Turns(), Random(0)
+    remote = Remote(limits.queue, limits.cache, limits.answers, 1_000_000, random)
+    engine = ExampleEngine(
+        remote, turns.call_soon, Told, random, lambda each: each.may_lose_link_unnoticed and random.random() < 0.05
+    )
+    return Opened(engine, turns.all, engine.look)
+
+
+MEMORY = Candidate("memory", lambda limits: Opened(memory_store(limits)))
+JOURNALED = Candidate("journaled", _journaled)
+EXAMPLE = Candidate("example", _example, ids_go_by_one=False, answers_at_once=False)
+
+ENGINES = (Candidate("naive", _naive, is_store=False), MEMORY, JOURNALED, EXAMPLE)

@@ -10,19 +10,20 @@ Script(
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from storage.engine import Caller, Outcome, Pending, Reply, RequestKey, StateMachine
+from storage.asking import Caller
 from storage.errors import StatementError
-from storage.vocabulary import Binary, Cell, Result, Statement
-from tests.conformance.engines import FIRST_ID
+from storage.vocabulary import Binary, Cell, RequestKey, Result, Row, Statement
+from tests.asking import Told
+from tests.conformance.client import Asked, Client
+from tests.conformance.engines import FIRST_ID, Candidate, Limits
 
 NOW_MS = 1_764_000_000_000
 SECOND_MS, MINUTE_MS, HOUR_MS = 1_000, 60_000, 3_600_000
-
-Row: TypeAlias = tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -97,32 +98,56 @@ class Script:
         return self.name.replace(" ", "-")
 
 
-@dataclass
-class Waiting:
-    pending: Pending
-    outcomes: list[Outcome] = field(default_factory=list)
-
-
 class Session:
-    """One engine, one clock, and the waiters by name."""
+    """One engine, one clock, and the waiters by name.
 
-    def __init__(self, store: StateMachine) -> None:
-        self.store = store
+    With `at_once` the statements of a script are sent without waiting for the answers of those before, where that is
+    possible: each must be answered as if it had waited.
+    """
+
+    def __init__(self, engine: Candidate, limits: Limits, *, at_once: bool = False) -> None:
+        self.client = Client(engine, limits)
+        self.store = self.client.store
+        self.close = self.client.close
         self.now_ms = NOW_MS
-        self.waiting: dict[str, Waiting] = {}
+        self.waiting: dict[str, Asked] = {}
+        self._at_once = at_once
+        self._unread: list[tuple[int, Do, Asked]] = []
 
     def play(self, script: Script) -> None:
         for number, step in enumerate(script.steps, 1):
-            try:
-                self.step(step)
-                self.store.check_invariants()
-            except AssertionError as error:
-                raise AssertionError(f"step {number}, {step}: {error}") from error
+            if not self._at_once or not self._may_overtake(step):
+                self._read_answers()
+            with _blaming(number, step):
+                if isinstance(step, Do):
+                    asked = self._send(step.statement, step.process, step.key)
+                    self._unread.append((number, step, asked))
+                else:
+                    self._step(step)
+        self._read_answers()
 
-    def step(self, step: Step) -> None:
+    def _may_overtake(self, step: Step) -> bool:
+        """A repeat waits for the answer that is kept, and a statement for the id that it names."""
+        if not isinstance(step, Do) or not self.client.ids.is_known(step.statement):
+            return False
+        return step.key is None or all(step.key != asked.key for _, _, asked in self._unread)
+
+    def _read_answers(self) -> None:
+        for number, step, asked in self._unread:
+            with _blaming(number, step):
+                self._check(step, asked)
+        self._unread.clear()
+        self.store.check_invariants()
+
+    def _check(self, step: Do, asked: Asked) -> None:
+        if isinstance(step.expected, StatementError):
+            error = self._refusal(asked)
+            assert (type(error), error.text) == (type(step.expected), step.expected.text)
+        else:
+            assert _shown(list(self._result(asked).rows)) == _shown(list(step.expected))
+
+    def _step(self, step: Step) -> None:
         match step:
-            case Do(statement, expected, process, key):
-                self._do(statement, expected, process, key)
             case Wait(name, statement, process, key):
                 self.wait(name, statement, process, key)
             case Woken(name, rows):
@@ -130,33 +155,32 @@ class Session:
             case StillWaits(name):
                 assert self.answers_of(name) == []
             case GiveUp(name):
-                self.store.give_up(self.waiting[name].pending, self.now_ms)
+                self.give_up(name)
             case Later(by_ms):
                 self.now_ms += by_ms
             case Tick():
                 self.tick()
 
-    def _do(
-        self,
-        statement: Statement,
-        expected: Sequence[Row] | StatementError,
-        process: str | None,
-        key: RequestKey | None,
-    ) -> None:
-        if isinstance(expected, StatementError):
-            error = self.refusal(statement, process, key)
-            assert (type(error), error.text) == (type(expected), expected.text)
-        else:
-            assert _shown(self.rows(statement, process, key)) == _shown(list(expected))
+    def _send(self, statement: Statement, process: str | None, key: RequestKey | None) -> Asked:
+        return self.client.send(statement, Caller(process.encode() if process else None), key, self.now_ms)
+
+    def _result(self, asked: Asked) -> Result:
+        answer = self.client.answer(asked)
+        assert answer is not None, "it waits"
+        if isinstance(answer, StatementError):
+            raise answer
+        for row in answer.rows:
+            assert len(row) == len(answer.columns), answer
+        return answer
+
+    def _refusal(self, asked: Asked) -> StatementError:
+        answer = self.client.answer(asked)
+        assert isinstance(answer, StatementError), f"not refused: {answer}"
+        return answer
 
     def result(self, statement: Statement, process: str | None = None, key: RequestKey | None = None) -> Result:
-        """The result of a statement that is answered at once."""
-        reply = self.store.execute(statement, _caller(process), key, self.now_ms)
-        assert isinstance(reply, Reply), reply
-        assert reply.commit_seq <= self.store.durable_seq
-        for row in reply.result.rows:
-            assert len(row) == len(reply.result.columns), reply.result
-        return reply.result
+        """The result of a statement that waits for nothing but the engine."""
+        return self._result(self._send(statement, process, key))
 
     def rows(self, statement: Statement, process: str | None = None, key: RequestKey | None = None) -> list[Row]:
         return list(self.result(statement, process, key).rows)
@@ -165,33 +189,40 @@ class Session:
         self, statement: Statement, process: str | None = None, key: RequestKey | None = None
     ) -> StatementError:
         """The error of a statement that is refused."""
-        try:
-            outcome = self.store.execute(statement, _caller(process), key, self.now_ms)
-        except StatementError as error:
-            return error
-        raise AssertionError(f"not refused: {outcome}")
+        return self._refusal(self._send(statement, process, key))
 
-    def wait(
-        self, name: str, statement: Statement, process: str | None = None, key: RequestKey | None = None
-    ) -> Waiting:
-        pending = self.store.execute(statement, _caller(process), key, self.now_ms)
-        assert isinstance(pending, Pending), pending
-        waiting = self.waiting[name] = Waiting(pending)
-        pending.on_outcome = waiting.outcomes.append
-        return waiting
+    def wait(self, name: str, statement: Statement, process: str | None = None, key: RequestKey | None = None) -> Told:
+        """Have a RESULT_BLOCKING wait, under a name."""
+        asked = self.waiting[name] = self._send(statement, process, key)
+        assert self.client.answer(asked) is None
+        assert isinstance(asked.outcome, Told)
+        return asked.outcome
+
+    def give_up(self, name: str) -> None:
+        waiting = self.waiting[name].outcome
+        assert isinstance(waiting, Told)
+        self.store.give_up(waiting, self.now_ms)
 
     def answers_of(self, name: str) -> list[list[Row]]:
         answers = []
-        for outcome in self.waiting[name].outcomes:
-            assert isinstance(outcome, Reply), outcome
-            answers.append(list(outcome.result.rows))
+        for answer in self.client.answers(self.waiting[name]):
+            assert isinstance(answer, Result), answer
+            answers.append(list(answer.rows))
         return answers
 
     def tick(self, max_rows: int = 1_000) -> None:
         for _ in range(10_000):
-            if not self.store.tick(self.now_ms, max_rows):
+            if not self.client.has_more_after_tick(self.now_ms, max_rows):
                 return
         raise AssertionError("tick finds no end")
+
+
+@contextmanager
+def _blaming(number: int, step: Step) -> Iterator[None]:
+    try:
+        yield
+    except (AssertionError, StatementError) as error:
+        raise AssertionError(f"step {number}, {step}: {error}") from error
 
 
 def nth(number: int) -> bytes:
@@ -201,10 +232,6 @@ def nth(number: int) -> bytes:
 
 def id_of(number: int) -> int:
     return FIRST_ID + number - 1
-
-
-def _caller(process: str | None) -> Caller:
-    return Caller(process.encode() if process else None)
 
 
 def _shown(value: object) -> object:

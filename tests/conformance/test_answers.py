@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from storage.engine import RequestKey
 from storage.errors import InternalError, UserError
 from storage.limits import AnswerLimits, QueueLimits
-from storage.vocabulary import CachestoreAction, QueueClear, Statement, SysCachestore
+from storage.vocabulary import CachestoreAction, QueueClear, RequestKey, Statement, SysCachestore
 from tests.conformance.conftest import Opener
 from tests.conformance.engines import Limits
 from tests.conformance.script import MINUTE_MS, Do, Later, Script, Session, Tick, Wait, Woken, id_of, nth
@@ -167,6 +166,7 @@ def test_an_unknown_key_cannot_be_marked(session: Session) -> None:
     session.play(Script("executed", COUNTED))
 
 
+@pytest.mark.usefixtures("exact_limits")
 def test_unconfirmed_answers_are_never_dropped(open_session: Opener) -> None:
     """At the byte limit new writes are refused before they do anything, until the peer confirms something."""
     session = open_session(Limits(answers=AnswerLimits(max_bytes=10_000)))
@@ -195,6 +195,7 @@ def test_unconfirmed_answers_are_never_dropped(open_session: Opener) -> None:
     session.store.check_invariants()
 
 
+@pytest.mark.usefixtures("exact_limits")
 def test_reads_go_on_when_there_is_no_room_for_answers(open_session: Opener) -> None:
     session = open_session(Limits(answers=AnswerLimits(max_bytes=100)))
     session.rows(add("p:a", "x" * 2_000))
@@ -203,6 +204,7 @@ def test_reads_go_on_when_there_is_no_room_for_answers(open_session: Opener) -> 
     assert session.rows(get("p:a"), key=(b"", b"connection", 3)) == []
 
 
+@pytest.mark.usefixtures("exact_limits")
 def test_a_refused_statement_is_executed_when_it_comes_again(open_session: Opener) -> None:
     session = open_session(Limits(queue=QueueLimits(max_items=1)))
     session.rows(add("p:a"))

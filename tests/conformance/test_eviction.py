@@ -49,6 +49,7 @@ def policy(request: pytest.FixtureRequest) -> EvictionPolicy:
     return request.param
 
 
+@pytest.mark.usefixtures("exact_eviction")
 def test_no_policy_exceeds_the_hard_limit_or_refuses_a_set(open_session: Opener, policy: EvictionPolicy) -> None:
     session = open_session(Limits(cache=CacheLimits(max_keys=SOFT_KEYS, policy=policy)))
     for number in range(3 * SOFT_KEYS):
@@ -61,6 +62,7 @@ def test_no_policy_exceeds_the_hard_limit_or_refuses_a_set(open_session: Opener,
     assert SOFT_KEYS - 2 <= len(keys(session)) <= SOFT_KEYS
 
 
+@pytest.mark.usefixtures("exact_eviction")
 def test_no_policy_exceeds_the_hard_limit_of_bytes(open_session: Opener, policy: EvictionPolicy) -> None:
     session = open_session(Limits(cache=CacheLimits(max_bytes=40_000, policy=policy)))
     for number in range(100):
@@ -80,6 +82,7 @@ def test_under_the_soft_limits_nothing_goes(open_session: Opener, policy: Evicti
     assert keys(session) == keys_are(range(SOFT_KEYS))
 
 
+@pytest.mark.usefixtures("exact_eviction")
 def test_over_the_soft_limit_the_next_passes_evict(open_session: Opener) -> None:
     """44 - (44 - 40) * 1.15 leaves between 39 and 40 (an engine rounds as it likes)."""
     session = open_session(Limits(cache=CacheLimits(max_keys=SOFT_KEYS)))
@@ -90,6 +93,7 @@ def test_over_the_soft_limit_the_next_passes_evict(open_session: Opener) -> None
     assert len(keys(session)) in (39, 40)
 
 
+@pytest.mark.usefixtures("exact_eviction")
 def test_lru_evicts_what_was_used_longest_ago(open_session: Opener) -> None:
     session = open_session(Limits(cache=CacheLimits(max_keys=SOFT_KEYS, policy=EvictionPolicy.ALLKEYS_LRU)))
     fill(session, HARD_KEYS)
@@ -105,6 +109,7 @@ def test_lru_evicts_what_was_used_longest_ago(open_session: Opener) -> None:
     assert left == keys_are([0, 1, 2], range(HARD_KEYS - len(left) + 3, HARD_KEYS))
 
 
+@pytest.mark.usefixtures("exact_eviction")
 def test_ttl_evicts_what_expires_next_and_what_never_does_last(open_session: Opener) -> None:
     session = open_session(Limits(cache=CacheLimits(max_keys=4, policy=EvictionPolicy.ALLKEYS_TTL)))
     for number, ttl_s in enumerate([600, None, 300, None, 400]):
@@ -113,6 +118,7 @@ def test_ttl_evicts_what_expires_next_and_what_never_does_last(open_session: Ope
     assert keys(session) in (keys_are([0, 1, 3, 4]), keys_are([0, 1, 3]))
 
 
+@pytest.mark.usefixtures("exact_eviction")
 @pytest.mark.parametrize("sampled", [False, True], ids=["allkeys", "sampled"])
 def test_lfu_keeps_what_is_used_often(open_session: Opener, sampled: bool) -> None:
     policy = EvictionPolicy.SAMPLED_LFU if sampled else EvictionPolicy.ALLKEYS_LFU
@@ -125,6 +131,7 @@ def test_lfu_keeps_what_is_used_often(open_session: Opener, sampled: bool) -> No
     assert keys(session)[:5] == keys_are(range(5))
 
 
+@pytest.mark.usefixtures("exact_eviction")
 def test_large_entries_about_to_expire_go_early(open_session: Opener) -> None:
     session = open_session(Limits(cache=CacheLimits(max_keys=6, proactive_size_bytes=100)))
     session.rows(cache_set("c:0", "x" * 101, ttl_s=3))
@@ -140,6 +147,7 @@ def test_large_entries_about_to_expire_go_early(open_session: Opener) -> None:
     assert left[-3:] == keys_are([4, 5, 6])
 
 
+@pytest.mark.usefixtures("exact_eviction")
 def test_expired_entries_make_room_before_live_ones(open_session: Opener) -> None:
     session = open_session(Limits(cache=CacheLimits(max_keys=SOFT_KEYS)))
     for number in range(HARD_KEYS - 30):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from storage.errors import UserError
 from storage.limits import QueueLimits
 from storage.vocabulary import QueueClear, Statement
@@ -19,6 +21,8 @@ from tests.conformance.words import (
     result,
     result_blocking,
 )
+
+pytestmark = pytest.mark.usefixtures("exact_limits")
 
 
 def refuse(session: Session, statement: Statement, setting: str) -> None:
@@ -104,7 +108,7 @@ def test_waiters(open_session: Opener) -> None:
     session.wait("two", result_blocking(id_of(1)))
     refuse(session, result_blocking(id_of(1)), "CUBEQUEUE_QUEUE_MAX_WAITERS")
     refuse(session, result_blocking("p:a"), "CUBEQUEUE_QUEUE_MAX_WAITERS")
-    session.store.give_up(session.waiting["one"].pending, session.now_ms)
+    session.give_up("one")
     session.wait("three", result_blocking(id_of(1)))
     session.rows(ack("p:a", "r"))
     session.wait("three", result_blocking(id_of(9)))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from storage.asking import Caller
 from storage.errors import UserError
-from storage.vocabulary import Binary, CachestoreAction, QueueClear, SysCachestore
+from storage.vocabulary import RESULT_COLUMNS, Binary, CachestoreAction, QueueClear, Result, SysCachestore
+from tests.conformance.client import Asked
 from tests.conformance.script import (
     MINUTE_MS,
     Do,
@@ -304,14 +306,17 @@ def test_the_end_of_all_waits(session: Session) -> None:
 
 
 def test_a_waiter_says_how_long_it_waits(session: Session) -> None:
-    assert session.wait("one", result_blocking(id_of(1), 12_345)).pending.timeout_ms == 12_345
+    assert session.wait("one", result_blocking(id_of(1), 12_345)).timeout_ms == 12_345
 
 
 def test_a_waiter_may_ask_the_store_when_it_is_woken(session: Session) -> None:
     """The shell's callback may run a statement: the ACK is a whole by then."""
     session.rows(add("p:a"))
-    seen: list[object] = []
-    waiting = session.wait("one", result_blocking(id_of(1)))
-    waiting.pending.on_outcome = lambda _: seen.append(session.rows(result(id_of(1))))
+    asked: list[Asked] = []
+    told = session.wait("one", result_blocking(id_of(1)))
+    told.then = lambda _: asked.append(session.client.send(result(id_of(1)), Caller(), None, session.now_ms))
     session.rows(ack("p:a", "r"))
-    assert seen == [[(b"r", b"success", nth(1), None)]]
+    session.client.settle()
+    assert [session.client.answers(each) for each in asked] == [
+        [Result(RESULT_COLUMNS, [(b"r", b"success", nth(1), None)])]
+    ]

@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
+from storage.journal.absences import Absence, Moved
 from storage.vocabulary import (
     CacheIncr,
     CacheKeys,
@@ -56,8 +57,8 @@ class Ids:
         return max(self.given, default=0)
 
 
-def check(operations: Sequence[Operation], ids: Ids | None = None) -> list[Violation]:
-    """All violations. `ids` are those of earlier histories, to which these are added."""
+def check(operations: Sequence[Operation], ids: Ids | None = None, absences: Sequence[Absence] = ()) -> list[Violation]:
+    """All violations. `ids` are of earlier histories, and these are added to them; in `absences` no server was up."""
     found = list(_unanswered(operations))
     if found:
         return found  # the rest needs an answer to everything
@@ -65,7 +66,7 @@ def check(operations: Sequence[Operation], ids: Ids | None = None) -> list[Viola
         *_other_answers(operations),
         *_wrong_ids(operations, Ids() if ids is None else ids),
         *_wrong_order(operations),
-        *_wrong_heartbeats(operations),
+        *_wrong_heartbeats(operations, Moved(absences)),
         *_impossible(operations),
     ]
 
@@ -145,8 +146,13 @@ def _wrong_order(operations: Sequence[Operation]) -> Iterator[Violation]:
 # Rules about heartbeats, which only a SELECT shows.
 
 
-def _wrong_heartbeats(operations: Sequence[Operation]) -> Iterator[Violation]:
-    """That of an item at the end is from while one was asked for, and no older than the last one that is sure."""
+def _wrong_heartbeats(operations: Sequence[Operation], moved: Moved) -> Iterator[Violation]:
+    """That of an item at the end is from while one was asked for, and no older than the last one that is sure. Each is
+    moved by the absences since: they keep the order of times."""
+
+    def now(time_ms: int) -> int:
+        return time_ms + moved.by_ms(time_ms)
+
     last_ids = {path: id_ for id_, path in sorted(paths_of_ids(operations).items())}
     rows = [row for each in operations if isinstance(each.statement, OtherSql) for row in each.rows]
     for prefix, key, heartbeat in rows:
@@ -156,10 +162,10 @@ def _wrong_heartbeats(operations: Sequence[Operation]) -> Iterator[Violation]:
         sure = [each for each in operations if _beaten(each) == last_ids[path]]
         others = [each for each in operations if isinstance(each.statement, QueueHeartbeat) and _beaten(each) == path]
         beaten_ms = 0 if heartbeat is None else _ms(heartbeat)
-        due_ms = max((each.begin_ms for each in sure), default=0)
+        due_ms = max((now(each.begin_ms) for each in sure), default=0)
         if beaten_ms < due_ms:
             yield Violation("heartbeat", f"{beaten_ms} of {path!r} is older than {due_ms} of {sure[-1]}")
-        elif beaten_ms and not any(each.begin_ms <= beaten_ms <= each.end_ms for each in sure + others):
+        elif beaten_ms and not any(now(each.begin_ms) <= beaten_ms <= now(each.end_ms) for each in sure + others):
             yield Violation("heartbeat", f"nobody asked for {beaten_ms} of {path!r}")
 
 

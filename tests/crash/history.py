@@ -6,8 +6,10 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from msgspec.structs import replace
 
 from protocol.client_codec import Reply, Rows
 from storage.vocabulary import Statement
@@ -55,7 +57,7 @@ def expanded(statement: Statement) -> Statement:
     if extra is not None:
         texts = {name: expand(tag.encode()).decode() for name, tag in json.loads(extra).items()}
         changed["extra"] = json.dumps(texts).encode()
-    return replace(statement, **changed) if changed else statement  # type: ignore[type-var]
+    return replace(statement, **changed) if changed else statement
 
 
 @dataclass(eq=False)

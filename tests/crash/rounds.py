@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from cubequeue_server.engines.stores import JOURNAL_FOLDER
+from storage.journal import rows
+from storage.journal.absences import Absence, decode_absences
+from storage.journal.database import Database
 from storage.vocabulary import (
     CacheGet,
     CacheIncr,
@@ -182,9 +186,10 @@ class Rounds:
         await self._reign.listening()
         name = f"r{self._round}reader"
         reader = Driver(self._reign.address, name, history, self._drawn_by(name, "driver"))
-        found = await self._read_everything(reader, history)
+        lost_later = await self._read_everything(reader, history)
         await self._reign.end()
         self.tally.kills += 1
+        found = [*check(history.operations, self._ids, self._absences()), *lost_later]
         for driver in [*drivers, reader]:
             self.tally.resent += driver.resent
             self.tally.asked_again += driver.asked_again
@@ -215,8 +220,16 @@ class Rounds:
             done += 1
             self.tally.kills += 1
 
+    def _absences(self) -> list[Absence]:
+        """When no server was up, as the last one of them left it in the journal."""
+        database = Database(self.directory / JOURNAL_FOLDER, read_only=True)
+        try:
+            return decode_absences(database.get(rows.ABSENCES_KEY))
+        finally:
+            database.close()
+
     async def _read_everything(self, reader: Driver, history: History) -> list[Violation]:
-        """Have the reads that show the last state be the end of the history, and check it."""
+        """Have the reads that show the last state be the end of the history. What earlier rounds left must be there."""
         queue, cache = b"q%d" % self._round, b"c%d" % self._round
         paths = [b"%s:p%d" % (queue, number) for number in range(8)]
         lasting: list[Statement] = [
@@ -235,7 +248,7 @@ class Rounds:
             OtherSql(HEARTBEATS_QUERY),
         ]
         await _answers(reader, once)
-        found = check(history.operations, self._ids)
+        found = []
         some = self._random.sample(self._left, min(READ_AGAIN, len(self._left)))
         answers = await _answers(reader, [statement for statement, _ in some])
         for (statement, expected), answer in zip(some, answers, strict=True):

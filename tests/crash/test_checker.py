@@ -346,6 +346,26 @@ def test_heartbeats_by_id_and_path_are_right() -> None:
         assert check([*operations, select]) == []
 
 
+@pytest.mark.parametrize(
+    ("shown", "rules"),
+    [
+        (b"07.000", []),
+        (b"07.600", []),
+        (b"03.500", ["heartbeat"]),
+        (b"06.999", ["heartbeat"]),
+        (b"07.601", ["heartbeat"]),
+    ],
+)
+def test_a_heartbeat_is_moved_by_the_absences_since(shown: bytes, rules: list[str]) -> None:
+    operations = one_by_one(
+        (add(b"q:a"), added(7)),
+        (QueueHeartbeat(7), NOTHING),  # from 3 s to 4 s
+        (OtherSql(HEARTBEATS_QUERY), ((b"q", b"a", b"1970-01-01T00:00:%sZ" % shown),)),
+    )
+    absences = [(1_000, 2_000), (3_600, 5_600), (6_000, 8_000)]
+    assert [each.rule for each in check(operations, None, absences)] == rules
+
+
 @pytest.mark.parametrize("size", [1, 10, 300, 70_000])
 def test_a_text_is_known_by_its_tag_and_only_when_it_is_whole(size: int) -> None:
     tag = b"c1.5.%d" % size

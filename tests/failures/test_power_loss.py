@@ -15,7 +15,7 @@ from random import Random
 
 import pytest
 
-from storage.engine import ANYBODY
+from storage.asking import ANYBODY
 from storage.journal import rows
 from storage.journal.database import Database
 from storage.journal.errors import JournalError
@@ -47,7 +47,7 @@ class Written:
             self.ends.append(self.log.stat().st_size)
             if number + 1 == SYNCED_GROUPS:
                 self.synced_bytes = self.ends[-1]
-                store.synced(store.applied_seq, struct.pack(">QQ", int(self.log.stem), self.synced_bytes))
+                store.synced(store._recorder.seq, struct.pack(">QQ", int(self.log.stem), self.synced_bytes))
                 if not marks_later:
                     store.tick(2_000, 10)  # it is idle from here on
                     self.ends[-1] = self.log.stat().st_size

@@ -6,13 +6,10 @@ same: every list for every caller, the cache's keys, the counts, and what each w
 
 from __future__ import annotations
 
-from random import Random
-
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from storage.engine import Caller, StateMachine
-from storage.memory import MemoryStore
+from storage.asking import Caller
 from storage.vocabulary import (
     CacheGet,
     CacheIncr,
@@ -37,18 +34,16 @@ from storage.vocabulary import (
     QueueToCancel,
     Statement,
 )
-from tests.conformance.engines import FIRST_ID, Limits
+from tests.conformance.engines import MEMORY, Limits
 from tests.model import strategies as draw
 from tests.model.strategies import ById
 from tests.model.twins import Key, Pause, Twins
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Every statement, on both. A subclass may open another engine."""
+    """Every statement, on both. A subclass may have another engine, if its limits and its eviction are exact."""
 
-    def open_store(self, limits: Limits) -> StateMachine:
-        """The engine under test."""
-        return MemoryStore(limits.queue, limits.cache, limits.answers, FIRST_ID, Random(0).random)
+    engine = MEMORY
 
     @initialize(
         limits=draw.limits(),
@@ -65,7 +60,7 @@ class StoreMachine(RuleBasedStateMachine):
         items: list[tuple[int, int]],
         owner: Caller,
     ) -> None:
-        self.twins = Twins(self.open_store(limits), limits, queue_paths, cache_paths)
+        self.twins = Twins(self.engine, limits, queue_paths, cache_paths)
         for path, priority in items:
             ask = QueueAdd(self.twins.queue_path(path), b"{}", priority, exclusive=owner.process_id is not None)
             self.twins.both(ask, owner, False, 0)
@@ -320,5 +315,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.twins.assert_alike()
 
     def teardown(self) -> None:
-        if hasattr(self, "twins") and self.twins.are_alike:
-            self.twins.read_everything()
+        if hasattr(self, "twins"):
+            if self.twins.are_alike:
+                self.twins.read_everything()
+            self.twins.client.close()

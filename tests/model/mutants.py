@@ -7,19 +7,20 @@ others replace one method inside it for the length of a test.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
 import pytest
+from msgspec.structs import replace
 
 import storage.queue.statements
+from storage.asking import Caller, Later
 from storage.cache.eviction import LruOrder
-from storage.engine import Caller, Pending, Reply, RequestKey
 from storage.memory import MemoryStore
 from storage.queue.merge import merge_extra
 from storage.queue.results import ResultTable
-from storage.queue.waiters import Waiter, Waiters
+from storage.queue.waiters import Waiters
 from storage.vocabulary import (
     EMPTY_RESULT,
     CacheIncr,
@@ -37,13 +38,15 @@ from storage.vocabulary import (
     QueueResult,
     QueueRetrieve,
     QueueStalled,
+    RequestKey,
     Result,
     Statement,
 )
+from tests.asking import Told
 from tests.conformance.engines import FIRST_ID, Limits
 
-Execute: TypeAlias = Callable[[Statement, Caller, RequestKey | None, int], Reply | Pending]
-Twist: TypeAlias = Callable[[Execute, Statement, Caller, RequestKey | None, int], Reply | Pending]
+Execute: TypeAlias = Callable[[Statement, Caller, RequestKey | None, int], Result | Later]
+Twist: TypeAlias = Callable[[Execute, Statement, Caller, RequestKey | None, int], Result | Later]
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,12 @@ class Mutant:
         class Faulty(MemoryStore):
             def execute(
                 self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
-            ) -> Reply | Pending:
+            ) -> Result | Later:
                 if twist is None:
                     return super().execute(statement, caller, request_key, now_ms)
                 return twist(super().execute, statement, caller, request_key, now_ms)
 
-        return Faulty(limits.queue, limits.cache, limits.answers, FIRST_ID, Random(0).random)
+        return Faulty(limits.queue, limits.cache, limits.answers, FIRST_ID, Random(0).random, Told)
 
 
 def rewriting(rewrite: Callable[[Statement], Statement]) -> Twist:
@@ -107,38 +110,37 @@ def _ack_null_stores(ask: Statement) -> Statement:
 
 def _priorities_are_ignored(
     execute: Execute, ask: Statement, caller: Caller, key: RequestKey | None, now_ms: int
-) -> Reply | Pending:
+) -> Result | Later:
     outcome = execute(ask, caller, key, now_ms)
-    if isinstance(ask, QueueList) and isinstance(outcome, Reply):
-        rows = sorted(outcome.result.rows, key=lambda row: int(row[1] or 0))
-        return Reply(Result(outcome.result.columns, rows), outcome.commit_seq)
+    if isinstance(ask, QueueList) and isinstance(outcome, Result):
+        return Result(outcome.columns, sorted(outcome.rows, key=lambda row: int(row[1] or 0)))
     return outcome
 
 
 def _a_result_outlives_its_end(
     execute: Execute, ask: Statement, caller: Caller, key: RequestKey | None, now_ms: int
-) -> Reply | Pending:
+) -> Result | Later:
     return execute(ask, caller, key, now_ms - 1 if isinstance(ask, QueueResult) else now_ms)
 
 
 def _an_item_outlives_its_end(
     execute: Execute, ask: Statement, caller: Caller, key: RequestKey | None, now_ms: int
-) -> Reply | Pending:
+) -> Result | Later:
     return execute(ask, caller, key, now_ms - 1 if isinstance(ask, QueueGet) else now_ms)
 
 
 def _a_repeat_is_executed_again(
     execute: Execute, ask: Statement, caller: Caller, key: RequestKey | None, now_ms: int
-) -> Reply | Pending:
+) -> Result | Later:
     return execute(ask, caller, None, now_ms)
 
 
 def _incr_drops_the_ttl(
     execute: Execute, ask: Statement, caller: Caller, key: RequestKey | None, now_ms: int
-) -> Reply | Pending:
+) -> Result | Later:
     outcome = execute(ask, caller, key, now_ms)
-    if isinstance(ask, CacheIncr) and isinstance(outcome, Reply):
-        value = outcome.result.rows[0][0]
+    if isinstance(ask, CacheIncr) and isinstance(outcome, Result):
+        value = outcome.rows[0][0]
         assert isinstance(value, bytes)
         execute(CacheSet(ask.path, value), caller, None, now_ms)
     return outcome
@@ -146,7 +148,7 @@ def _incr_drops_the_ttl(
 
 def _cancel_wakes(
     execute: Execute, ask: Statement, caller: Caller, key: RequestKey | None, now_ms: int
-) -> Reply | Pending:
+) -> Result | Later:
     if not isinstance(ask, QueueCancel) or key is not None:
         return execute(ask, caller, key, now_ms)
     outcome = execute(QueueGet(ask.key), caller, None, now_ms)
@@ -156,16 +158,16 @@ def _cancel_wakes(
 
 def _a_heartbeat_is_lost(
     execute: Execute, ask: Statement, caller: Caller, key: RequestKey | None, now_ms: int
-) -> Reply | Pending:
+) -> Result | Later:
     if isinstance(ask, QueueHeartbeat):
-        return Reply(EMPTY_RESULT, 0)
+        return EMPTY_RESULT
     return execute(ask, caller, key, now_ms)
 
 
 def _only_one_waiter_is_woken(patch: pytest.MonkeyPatch) -> None:
     pop = Waiters.pop
 
-    def first(self: Waiters, key: int | Path) -> list[Waiter]:
+    def first(self: Waiters, key: int | Path) -> list[Later]:
         return pop(self, key)[:1]
 
     patch.setattr(Waiters, "pop", first)

@@ -1,6 +1,6 @@
 """A second opinion on the semantics: the whole state machine as lists and scans, written from the specification alone.
 
-`NaiveStore` conforms to `storage.engine.Store`, so that it passes the same conformance suite as every engine and
+`NaiveStore` is an engine (`storage.engine.Engine`) with gauges: it passes the same conformance suite as all others and
 can stand beside one in `machine.py`. It is slow on purpose: nothing is indexed, nothing is counted ahead, and every
 rule cites its section. What has expired is dropped, for good, whenever the clock is shown to it; so a step back of
 the clock brings nothing back to life, and a `tick` changes nothing that a statement could see.
@@ -8,10 +8,9 @@ the clock brings nothing back to life, and a `tick` changes nothing that a state
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import assert_never
 
-from storage.engine import Caller, Pending, Reply, RequestKey
+from storage.asking import Caller, Later
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.vocabulary import (
     NO_COLUMNS,
@@ -23,6 +22,7 @@ from storage.vocabulary import (
     CacheRemove,
     CacheSet,
     CachestoreAction,
+    Effect,
     QueueAck,
     QueueActive,
     QueueAdd,
@@ -40,6 +40,7 @@ from storage.vocabulary import (
     QueueRetrieve,
     QueueStalled,
     QueueToCancel,
+    RequestKey,
     Result,
     Statement,
     SysCachestore,
@@ -67,40 +68,22 @@ class NaiveStore:
         self.answer_limits = answer_limits or AnswerLimits()
         self.answers: list[Answer] = []
 
-    @property
-    def applied_seq(self) -> int:
-        return 0
-
-    @property
-    def durable_seq(self) -> int:
-        return 0
-
-    def on_durable(self, callback: Callable[[], None]) -> None:
-        """Everything is as durable as it will ever be: never called."""
-
-    def on_failed(self, callback: Callable[[str, int], None]) -> None:
-        """Nothing is ever lost: never called."""
-
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
-    ) -> Reply | Pending:
+    ) -> Result | Later:
         self.strike(now_ms)
-        keeps = statement.has_effects and request_key is not None
+        keeps = statement.effect is Effect.KEPT and request_key is not None
         if keeps:
             kept = self.kept(request_key)
             if kept:
-                return Reply(kept.result)
+                return kept.result
             self._demand_room_for_answers()
         outcome = self._carry_out(statement, caller, request_key, now_ms)
-        if isinstance(outcome, Pending):
-            return outcome
-        if keeps:
+        if keeps and isinstance(outcome, Result):
             self._keep(request_key, outcome, now_ms)
-        return Reply(outcome)
+        return outcome
 
-    def _carry_out(
-        self, ask: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
-    ) -> Result | Pending:
+    def _carry_out(self, ask: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int) -> Result | Later:
         queue, cache = self.queue, self.cache
         match ask:
             case QueueAdd():
@@ -166,19 +149,18 @@ class NaiveStore:
     def _wake(self, waiter: Waiter, result: Result, now_ms: int) -> None:
         if waiter.request_key is not None:
             self._keep(waiter.request_key, result, now_ms)
-        assert waiter.pending.on_outcome is not None
-        waiter.pending.on_outcome(Reply(result))
+        waiter.later.done(result)
 
-    def give_up(self, pending: Pending, now_ms: int) -> None:
+    def give_up(self, later: Later, now_ms: int) -> None:
         """The timeout: zero rows (commands.md §4.11), unless it was answered already."""
         self.strike(now_ms)
-        for waiter in [waiter for waiter in self.queue.waiters if waiter.pending is pending]:
+        for waiter in [waiter for waiter in self.queue.waiters if waiter.later is later]:
             self.queue.waiters.remove(waiter)
             self._wake(waiter, Result(RESULT_COLUMNS, []), now_ms)
 
     def end_waits(self, now_ms: int) -> None:
         for waiter in list(self.queue.waiters):
-            self.give_up(waiter.pending, now_ms)
+            self.give_up(waiter.later, now_ms)
 
     # Kept answers (wire.md §3; decisions, "De-duplication").
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from storage.engine import Caller, Pending, RequestKey
+from storage.asking import Caller, Later
 from storage.errors import UserError
 from storage.limits import SECOND_MS, QueueLimits
 from storage.vocabulary import (
@@ -39,13 +39,18 @@ from storage.vocabulary import (
     QueueRetrieve,
     QueueStalled,
     QueueToCancel,
+    RequestKey,
     Result,
 )
+from tests.asking import Told
 from tests.model.json_text import merge_extra
 from tests.model.records import ACTIVE, PENDING, BoundError, Item, StoredResult, Waiter, key_of
 
 OWNER_NEEDED = "Claiming an exclusive queue item requires a process_id in the connection context (x-process-id header)"
 ADDER_NEEDED = "QUEUE {} EXCLUSIVE requires a process_id in the connection context (x-process-id header)"
+
+# An error that ends an item always fits.
+ALWAYS_ROOM_BYTES = 512
 
 Wake = Callable[[Waiter, Result, int], None]
 
@@ -246,7 +251,8 @@ class NaiveQueue:
         item = self.find(ask.key)
         if item is None:
             return Result(SUCCESS_COLUMNS, [(False,)])
-        if ask.value is not None and self._outgrows(len(ask.value) - item.size):
+        growth = 0 if ask.value is None else len(ask.value) - item.size
+        if growth > ALWAYS_ROOM_BYTES and self._outgrows(growth):
             raise BoundError("CUBEQUEUE_QUEUE_MAX_SIZE")
         self.items.remove(item)
         if ask.value is None:
@@ -298,7 +304,7 @@ class NaiveQueue:
         newest.taken = True
         return newest
 
-    def result_blocking(self, ask: QueueResultBlocking, request_key: RequestKey | None) -> Result | Pending:
+    def result_blocking(self, ask: QueueResultBlocking, request_key: RequestKey | None) -> Result | Later:
         """commands.md §4.11, state-machine.md §3: by id read-many, by path as RESULT; waits when there is none."""
         if isinstance(ask.key, int):
             found = next((result for result in self.results if result.id == ask.key), None)
@@ -308,9 +314,9 @@ class NaiveQueue:
             return _result_table(found)
         if len(self.waiters) + 1 > self.limits.max_waiters:
             raise BoundError("CUBEQUEUE_QUEUE_MAX_WAITERS")
-        waiter = Waiter(ask.key, Pending(ask.timeout_ms), request_key)
+        waiter = Waiter(ask.key, Told(ask.timeout_ms), request_key)
         self.waiters.append(waiter)
-        return waiter.pending
+        return waiter.later
 
     def clear(self) -> Result:
         """commands.md §4.12: ids go on, waiters wait on."""

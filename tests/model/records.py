@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from storage.engine import Pending, RequestKey
+from storage.asking import Later
 from storage.errors import InternalError, UserError
-from storage.vocabulary import KeyRef, Result
+from storage.vocabulary import KeyRef, RequestKey, Result
 
 PENDING = b"pending"
 ACTIVE = b"active"
@@ -87,7 +87,7 @@ class Waiter:
     """A RESULT_BLOCKING that found no result (state-machine.md §3)."""
 
     key: KeyRef
-    pending: Pending
+    later: Later
     request_key: RequestKey | None
 
 

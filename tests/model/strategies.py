@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from storage.engine import Caller
+from storage.asking import Caller
 from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
 from storage.vocabulary import Binary, CacheClear, CachestoreAction, QueueClear, SysCachestore
 from tests.conformance.engines import Limits
@@ -18,7 +18,7 @@ QUEUE_PATHS = [b"a:x", b"a:y", b"a:z", b"k", b":k", b"a:", b"a:b:c", b"", "é:ü
 CACHE_PATHS = [b"c:1", b"c:2", b"c:3", b"c:4", b"c:", b":1", b"1", b"c:d:e", "c:é".encode()]
 PROCESSES = [None, b"one", b"two"]
 
-CALLERS = [Caller(process) for process in PROCESSES]
+CALLERS = [Caller(process, f"10.0.0.{number}:5", number) for number, process in enumerate(PROCESSES)]
 QUEUE_PREFIXES = sorted({prefix_of(path) for path in QUEUE_PATHS})
 CACHE_PREFIXES = sorted({prefix_of(path) for path in CACHE_PATHS})
 
@@ -32,7 +32,7 @@ queue_prefixes = st.sampled_from([*QUEUE_PREFIXES, b"unknown"])
 cache_prefixes = st.sampled_from([prefix + tail for prefix in CACHE_PREFIXES for tail in (b"", b":", b":*")])
 callers = st.sampled_from(CALLERS)
 payloads = st.sampled_from([b"{}", b"", b"x" * 40, "ü😀".encode(), Binary(b"\x00\xff")])
-values = st.sampled_from([b"r", b"", b"y" * 60, "é".encode(), Binary(b"\xff"), None])
+values = st.sampled_from([b"r", b"", b"y" * 60, b"z" * 600, "é".encode(), Binary(b"\xff"), None])
 cache_values = st.sampled_from([b"1", b"", b"-7", b"text", b"v" * 30, b"w" * 90, b"z" * 200, Binary(b"\x01")])
 extras = st.sampled_from(
     [

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from storage.engine import StateMachine
-from tests.conformance.engines import Limits
+from tests.conformance.engines import Candidate, Opened
 from tests.model.machine import StoreMachine
 from tests.model.mutants import MUTANTS, Mutant
 
@@ -27,8 +26,7 @@ HUNT = settings(
 @pytest.mark.pure
 def test_the_machine_finds_a_planted_fault(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     class Hunt(StoreMachine):
-        def open_store(self, limits: Limits) -> StateMachine:
-            return mutant.open(limits)
+        engine = Candidate(mutant.name, lambda limits: Opened(mutant.open(limits)))
 
     if mutant.plant:
         mutant.plant(monkeypatch)

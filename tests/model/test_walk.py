@@ -29,7 +29,7 @@ from storage.vocabulary import (
     QueueResultBlocking,
     QueueRetrieve,
 )
-from tests.conformance.engines import Limits, memory
+from tests.conformance.engines import MEMORY, Limits
 from tests.drawing import Drawer, Weights
 from tests.model.strategies import CALLERS
 from tests.model.twins import Twins
@@ -67,7 +67,7 @@ def walk(seed: int, steps: int) -> None:
     random = Random(seed)
     cache = CacheLimits(max_keys=random.choice([40, 100_000]), policy=random.choice(list(EvictionPolicy)))
     limits = Limits(cache=cache, answers=AnswerLimits())
-    twins = Twins(memory(limits), limits, QUEUE_PATHS, CACHE_PATHS)
+    twins = Twins(MEMORY, limits, QUEUE_PATHS, CACHE_PATHS)
     drawer = _drawer(random, twins)
     for step in range(steps):
         drains = step // 700 % 2 == 1 and random.random() < 0.8

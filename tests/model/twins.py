@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import TypeAlias
 
-from storage.engine import Caller, Outcome, Pending, Reply, RequestKey, StateMachine
+from storage.asking import Caller
 from storage.errors import StatementError
 from storage.queue.statements import RESULT_OVERHEAD_BYTES
 from storage.vocabulary import (
@@ -16,6 +16,7 @@ from storage.vocabulary import (
     CacheKeys,
     CacheSet,
     CachestoreAction,
+    Effect,
     KeyRef,
     QueueActive,
     QueueGet,
@@ -24,11 +25,14 @@ from storage.vocabulary import (
     QueueResult,
     QueueStalled,
     QueueToCancel,
+    RequestKey,
     Result,
     Statement,
     SysCachestore,
 )
-from tests.conformance.engines import FIRST_ID, Limits
+from tests.asking import Told
+from tests.conformance.client import Asked, Client
+from tests.conformance.engines import FIRST_ID, Candidate, Limits
 from tests.model.comparison import assert_allowed_victims, assert_same
 from tests.model.naive import NaiveStore
 from tests.model.records import prefix_of
@@ -56,23 +60,19 @@ class Wait:
     """One RESULT_BLOCKING on both sides."""
 
     sent: Sent | None
-    in_model: Pending
-    in_store: Pending
-    told_by_model: list[Outcome] = field(default_factory=list)
-    told_by_store: list[Outcome] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.in_model.on_outcome = self.told_by_model.append
-        self.in_store.on_outcome = self.told_by_store.append
+    in_model: Told
+    in_store: Asked
 
 
 class Twins:
     """The model and the store. Any difference is an AssertionError."""
 
-    def __init__(self, store: StateMachine, limits: Limits, queue_paths: list[bytes], cache_paths: list[bytes]) -> None:
+    def __init__(self, engine: Candidate, limits: Limits, queue_paths: list[bytes], cache_paths: list[bytes]) -> None:
         self.model = NaiveStore(limits.queue, limits.cache, limits.answers, FIRST_ID, evicts=False)
         self.model.queue.result_overhead_bytes = RESULT_OVERHEAD_BYTES
-        self.store = store
+        self.ids_go_by_one = engine.ids_go_by_one
+        self.client = Client(engine, limits)
+        self.store = self.client.store
         self.queue_paths, self.cache_paths = queue_paths, cache_paths
         self.queue_prefixes = sorted({prefix_of(path) for path in queue_paths})
         self.cache_prefixes = sorted({prefix_of(path) for path in cache_paths})
@@ -81,7 +81,6 @@ class Twins:
         self.waits: list[Wait] = []
         self.sent: list[Sent] = []
         self.message_ids = count(1)
-        self.last_commit_seq = 0
         self.are_alike = True
 
     def both(self, ask: Statement, caller: Caller, keyed: bool, pause: Pause) -> None:
@@ -98,45 +97,44 @@ class Twins:
         sent = Sent((b"", b"connection", next(self.message_ids)), ask, caller, must_be_kept=False)
         before = self.state_of_model()
         refused = self.compare(ask, caller, sent.key, sent)
-        sent.must_be_kept = self.state_of_model() != before
-        if sent.must_be_kept or refused or not ask.has_effects:
+        sent.must_be_kept = ask.effect is Effect.KEPT and self.state_of_model() != before
+        if sent.must_be_kept or refused or ask.effect is not Effect.KEPT:
             self.sent.append(sent)
 
     def compare(self, ask: Statement, caller: Caller, key: RequestKey | None, sent: Sent | None = None) -> bool:
         """Run on both sides; True when the statement was refused."""
-        expected = self.outcome(self.model, ask, caller, key)
-        actual = self.outcome(self.store, ask, caller, key)
-        if isinstance(expected, Pending):
-            assert isinstance(actual, Pending), f"should wait: {actual!r}"
-            assert actual.timeout_ms == expected.timeout_ms
-            self.waits.append(Wait(sent, expected, actual))
+        expected = self.outcome_in_model(ask, caller, key)
+        asked = self.client.send(ask, caller, key, self.now_ms)
+        actual = self.client.answer(asked)
+        if isinstance(expected, Told):
+            assert actual is None, f"should wait: {actual!r}"
+            assert isinstance(asked.outcome, Told)
+            assert asked.outcome.timeout_ms == expected.timeout_ms
+            self.waits.append(Wait(sent, expected, asked))
             return False
-        assert not isinstance(actual, Pending), f"should not wait but answer {expected!r}"
+        assert actual is not None, f"should not wait but answer {expected!r}"
         if isinstance(ask, SysCachestore) and ask.action in (CachestoreAction.EVICTION, CachestoreAction.INFO):
             self.compare_figures(ask.action, expected, actual)
         else:
             assert_same(expected, actual)
         return isinstance(expected, StatementError)
 
-    def outcome(
-        self, store: StateMachine, ask: Statement, caller: Caller, key: RequestKey | None
-    ) -> Result | StatementError | Pending:
+    def outcome_in_model(
+        self, ask: Statement, caller: Caller, key: RequestKey | None
+    ) -> Result | StatementError | Told:
         try:
-            outcome = store.execute(ask, caller, key, self.now_ms)
+            outcome = self.model.execute(ask, caller, key, self.now_ms)
         except StatementError as error:
             return error
-        if isinstance(outcome, Pending):
-            return outcome
-        if store is self.store:
-            assert self.last_commit_seq <= outcome.commit_seq <= store.durable_seq
-            self.last_commit_seq = outcome.commit_seq
-        return outcome.result
+        assert isinstance(outcome, Result | Told)
+        return outcome
 
     def give_up(self, number: int, pause: Pause) -> None:
         self.let_pass(pause)
         wait = self.waits[number % len(self.waits)]
         self.model.give_up(wait.in_model, self.now_ms)
-        self.store.give_up(wait.in_store, self.now_ms)
+        assert isinstance(wait.in_store.outcome, Told)
+        self.store.give_up(wait.in_store.outcome, self.now_ms)
 
     def end_waits(self, pause: Pause) -> None:
         self.let_pass(pause)
@@ -155,7 +153,7 @@ class Twins:
         self.follow_evictions_of(sent.ask)
         if sent.must_be_kept:
             assert self.state_of_model() == before
-        elif sent.ask.has_effects and not refused:
+        elif sent.ask.effect is Effect.KEPT and not refused:
             self.sent.remove(sent)
 
     def learn_of_delivery(self, number: int, *, has_arrived: bool) -> None:
@@ -170,7 +168,7 @@ class Twins:
         """True when the store has more to do."""
         self.let_pass(pause)
         self.model.tick(self.now_ms, max_rows)
-        has_more = self.store.tick(self.now_ms, max_rows)
+        has_more = self.client.has_more_after_tick(self.now_ms, max_rows)
         self.follow_evictions(may_evict=True)
         return has_more
 
@@ -182,10 +180,15 @@ class Twins:
                 break
         else:
             raise AssertionError("tick finds no end")
-        assert self.store.gauges()["cache_keys"] == len(self.model.cache.entries)
+        assert self.client.gauges()["cache_keys"] == len(self.model.cache.entries)
 
     def key(self, key: Key) -> KeyRef:
-        return max(self.model.queue.next_id - key.ago, 1) if isinstance(key, ById) else self.queue_path(key)
+        """The next id to come is no id at all for an engine whose ids cannot be known ahead."""
+        if not isinstance(key, ById):
+            return self.queue_path(key)
+        if key.ago == 0 and not self.ids_go_by_one:
+            return 1
+        return max(self.model.queue.next_id - key.ago, 1)
 
     def queue_path(self, choice: int) -> bytes:
         return self.queue_paths[choice % len(self.queue_paths)]
@@ -234,7 +237,7 @@ class Twins:
         cache = self.model.cache
         shown = {row[0] for prefix in self.cache_prefixes for row in self.keys_of_store(prefix)}
         victims = [entry for entry in cache.entries if entry.path not in shown]
-        gauges = self.store.gauges()
+        gauges = self.client.gauges()
         if victims:
             assert may_evict, f"gone: {victims}"
             survivors = [entry for entry in cache.entries if entry not in victims and entry.path != written]
@@ -245,9 +248,9 @@ class Twins:
         assert gauges["cache_bytes"] <= cache.limits.max_bytes * 1.25
 
     def keys_of_store(self, prefix: bytes) -> list[tuple[object, ...]]:
-        outcome = self.store.execute(CacheKeys(prefix + b":"), Caller(), None, self.now_ms)
-        assert isinstance(outcome, Reply)
-        return list(outcome.result.rows)
+        answer = self.client.answer(self.client.send(CacheKeys(prefix + b":"), Caller(), None, self.now_ms))
+        assert isinstance(answer, Result)
+        return list(answer.rows)
 
     def compare_figures(
         self, action: CachestoreAction, expected: Result | StatementError, actual: Result | StatementError
@@ -301,17 +304,17 @@ class Twins:
         return (self.now_ms - time_ms - less for time_ms in times for less in (0, 1) if self.now_ms - time_ms > less)
 
     def counts_the_same(self) -> None:
-        counted, gauges = self.model.gauges(), self.store.gauges()
+        counted, gauges = self.model.gauges(), self.client.gauges()
         assert {name: gauges[name] for name in counted} == counted
 
     def waiters_were_told_the_same(self) -> None:
         for wait in self.waits:
-            assert len(wait.told_by_store) == len(wait.told_by_model) <= 1, wait
-            for expected, actual in zip(wait.told_by_model, wait.told_by_store, strict=True):
-                assert isinstance(expected, Reply)
-                assert isinstance(actual, Reply)
-                assert_same(expected.result, actual.result)
-                if wait.sent and expected.result.rows and not wait.sent.must_be_kept:
+            told = self.client.answers(wait.in_store)
+            assert len(told) == len(wait.in_model.outcomes) <= 1, wait
+            for expected, actual in zip(wait.in_model.outcomes, told, strict=True):
+                assert isinstance(expected, Result)
+                assert_same(expected, actual)
+                if wait.sent and expected.rows and not wait.sent.must_be_kept:
                     wait.sent.must_be_kept = True
                     self.sent.append(wait.sent)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -20,12 +20,12 @@ from protocol.cells import cell_text
 from protocol.commands import parse_statement
 from protocol.errors import StatementSyntaxError
 from storage.asking import ANYBODY, Caller
-from storage.engine import Store as Engine
 from storage.errors import StatementError
 from storage.journal.database import Database
 from storage.vocabulary import OtherSql, RequestKey, Result, Statement
 from tests.asking import Told
-from tests.conformance.engines import ENGINES, Limits
+from tests.conformance.client import Client
+from tests.conformance.engines import ENGINES, Candidate, Limits, Opened
 from tests.recorded.files import Step, cubestore_answers
 from tests.storage.journal.restarting import Turns, opened
 
@@ -63,26 +63,18 @@ KINDS_WITH_ID = {"add", "retrieve", "result", "blocking0"}  # in column `id`; th
 OTHER_SQL = {"select": 81, "bad": 24}  # statements by kind that no store gets
 
 
-class Store(NamedTuple):
-    """A store under test, and a call that commits what it has executed."""
-
-    engine: Engine
-    settle: Callable[[], None]
-
-    def answer(self, statement: Statement, caller: Caller, key: RequestKey | None, now_ms: int) -> Result:
-        """The result; a wait is given up at once. Raises StatementError. Nothing else here knows how engines answer."""
-        outcome = self.engine.execute(statement, caller, key, now_ms)
-        if type(outcome) is Result:
-            return outcome
-        assert isinstance(outcome, Told)
-        if outcome.timeout_ms is not None:
-            self.engine.give_up(outcome, now_ms)
-        self.settle()
-        told = outcome.outcome
-        if isinstance(told, StatementError):
-            raise told
-        assert isinstance(told, Result)
-        return told
+def _result(client: Client, statement: Statement, caller: Caller, key: RequestKey | None, now_ms: int) -> Result:
+    """The result; a wait is given up at once. Raises StatementError."""
+    asked = client.send(statement, caller, key, now_ms)
+    answer = client.answer(asked)
+    if answer is None:
+        assert isinstance(asked.outcome, Told)
+        client.store.give_up(asked.outcome, now_ms)
+        answer = client.answer(asked)
+    if isinstance(answer, StatementError):
+        raise answer
+    assert answer is not None
+    return answer
 
 
 @dataclass
@@ -116,14 +108,14 @@ class Played:
     excused: Counter[Difference | str] = field(default_factory=Counter)
     unwanted: list[str] = field(default_factory=list)
 
-    def play(self, store: Store, steps: list[Step], start_ms: int) -> None:
+    def play(self, client: Client, steps: list[Step], start_ms: int) -> None:
         """Play one sequence, up to its first unwanted difference: the states have parted there."""
         for text in (b"QUEUE TRUNCATE", b"CACHE TRUNCATE"):
-            store.answer(parse_statement(text, None), ANYBODY, None, start_ms)
+            _result(client, parse_statement(text, None), ANYBODY, None, start_ms)
         ids = Ids()
         for step in steps:
             sql = ids.put_into(step.sql)
-            ours = _our_answer(store, step, sql, ids, start_ms + STEP_MS * step.number)
+            ours = _our_answer(client, step, sql, ids, start_ms + STEP_MS * step.number)
             if ours is None:
                 self.skipped[step.kind] += 1
                 continue
@@ -133,7 +125,7 @@ class Played:
                 place = f"sequence {step.sequence}, step {step.number}"
                 self.unwanted.append(f"{place}: {sql}\n  theirs: {theirs}\n  ours:   {ours}")
                 return
-        store.engine.check_invariants()
+        client.store.check_invariants()
 
     def _is_same(self, theirs: Answer, ours: Answer) -> bool:
         if theirs == ours:
@@ -153,14 +145,14 @@ class Played:
         return False
 
 
-def _our_answer(store: Store, step: Step, sql: str, ids: Ids, now_ms: int) -> Answer | None:
+def _our_answer(client: Client, step: Step, sql: str, ids: Ids, now_ms: int) -> Answer | None:
     """None when the statement is not for the store."""
-    client = b"client %d of %d" % (step.client, step.sequence)
+    key = (b"", b"client %d of %d" % (step.client, step.sequence), 1_000 + step.number)
     try:
         statement = parse_statement(sql.encode(), None)
         if isinstance(statement, OtherSql):
             return None
-        result = store.answer(statement, Caller(b"proc-%d" % step.client), (b"", client, 1_000 + step.number), now_ms)
+        result = _result(client, statement, Caller(b"proc-%d" % step.client), key, now_ms)
     except (StatementSyntaxError, StatementError) as error:
         return ids.hide(error.wire_text)
     columns = list(result.columns.names)
@@ -190,10 +182,6 @@ def _sequences() -> Iterator[list[Step]]:
     return (list(steps) for _, steps in groupby(cubestore_answers(), lambda step: step.sequence))
 
 
-def _nothing() -> None:
-    """Its answers are as durable as they get."""
-
-
 @pytest.fixture
 def played() -> Iterator[Played]:
     """A test fills it, and then it is judged."""
@@ -206,19 +194,22 @@ def played() -> Iterator[Played]:
     assert set(played.excused) == {*ERROR_TEXTS, AS_JSON}, "a wanted difference that is none"
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_fresh_store_answers_each_sequence_as_cubestore(engine: str, played: Played) -> None:
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_a_fresh_store_answers_each_sequence_as_cubestore(engine: Candidate, played: Played) -> None:
     """`journaled` starts anew from its rows before statements with effects."""
     for steps in _sequences():
-        played.play(Store(ENGINES[engine](Limits()), _nothing), steps, START_MS)
+        client = Client(engine, Limits())
+        played.play(client, steps, START_MS)
+        client.close()
 
 
 def test_a_database_answers_all_sequences_as_cubestore(played: Played, tmp_path: Path) -> None:
     """One store for all, emptied between sequences as CubeStore was."""
     turns, database = Turns(), Database(tmp_path / "journal")
-    store = Store(opened(database, turns), turns.all)  # type: ignore[arg-type]  # the real one
+    store = opened(database, turns)  # type: ignore[arg-type]  # the real one
+    client = Client(Candidate("database", lambda _: Opened(store, turns.all), ids_go_by_one=False), Limits())
     for number, steps in enumerate(_sequences()):
-        played.play(store, steps, START_MS + 1_000 * number)
+        played.play(client, steps, START_MS + 1_000 * number)
     database.close()
 
 

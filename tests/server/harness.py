@@ -96,7 +96,7 @@ class SlowDurableStore(JournaledStore, Watched):
     Made in a running loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, queue: QueueLimits | None = None) -> None:
         Watched.__init__(self)
         loop = asyncio.get_running_loop()
 
@@ -121,7 +121,7 @@ class SlowDurableStore(JournaledStore, Watched):
             fail,
             Ask,
         )
-        limits = (QueueLimits(), CacheLimits(), AnswerLimits())
+        limits = (queue or QueueLimits(), CacheLimits(), AnswerLimits())
         JournaledStore.__init__(
             self,
             self.rows,  # type: ignore[arg-type]  # its methods are the database's

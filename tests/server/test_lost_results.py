@@ -67,7 +67,9 @@ async def test_an_oversized_ack_ends_its_item_with_an_error(sql: str, parameters
 
 
 @pytest.mark.parametrize("make", [WatchedStore, SlowDurableStore])
-async def test_sent_again_it_is_refused_and_ends_no_newer_item(make: Callable[[], WatchedStore]) -> None:
+async def test_sent_again_it_is_refused_and_ends_no_newer_item(
+    make: Callable[[], WatchedStore | SlowDurableStore],
+) -> None:
     store = make()
     async with serving(store, max_message_bytes=LIMIT) as server:
         async with connected(server.address) as worker:
@@ -112,6 +114,34 @@ async def test_an_ack_without_room_ends_its_item_with_an_error() -> None:
         assert "CUBEQUEUE_QUEUE_MAX_SIZE" in refused.text
         assert refused.text in error_of(await worker.rows("QUEUE RESULT 'q:a'"))
         assert await worker.rows("QUEUE LIST 'q'") == []
+
+
+async def test_regression_an_ack_without_room_ends_its_item_when_its_refusal_has_to_wait() -> None:
+    """It depends on what is not durable yet: in a durable mode under load that is so all the time."""
+    store = SlowDurableStore(QueueLimits(max_bytes=2_000))
+    async with serving(store) as server, connected(server.address) as worker:
+        sent = [
+            await worker.send(sql)
+            for sql in (
+                "QUEUE ADD PRIORITY 1 'q:a' 'payload'",
+                "QUEUE RETRIEVE CONCURRENCY 1 'q:a'",
+                f"QUEUE ACK {FIRST_ID} '{'r' * 3_000}'",
+            )
+        ]
+        await until(lambda: server.in_flight == 3)
+        store.sync()
+        await worker.reply(sent[1])
+        assert not worker.replies[sent[2]], "no answer ahead of its effect"
+        store.sync()
+        refused = await worker.reply(sent[2])
+        assert isinstance(refused, ErrorReply)
+        assert "CUBEQUEUE_QUEUE_MAX_SIZE" in refused.text
+        assert server.in_flight == 0
+        result = await worker.send(f"QUEUE RESULT {FIRST_ID}")
+        store.sync()
+        reply = await worker.reply(result)
+        assert isinstance(reply, Rows)
+        assert refused.text in error_of(reply.rows)
 
 
 def test_nothing_of_a_large_value_is_copied() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from storage.asking import ANYBODY
+from storage.cache.entry import EntryRecorder
 from storage.cache.statements import Cache
-from storage.engine import ANYBODY
 from storage.limits import CacheLimits
 from storage.vocabulary import (
     EMPTY_RESULT,
@@ -27,9 +28,14 @@ START_MS = 1_700_000_000_123
 class World:
     """One cache; its random numbers are the same in every run."""
 
-    def __init__(self, limits: CacheLimits | None = None, draw: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        limits: CacheLimits | None = None,
+        draw: Callable[[], float] | None = None,
+        recorder: EntryRecorder | None = None,
+    ) -> None:
         self.now_ms = START_MS
-        self.cache = Cache(limits or CacheLimits(), draw or random.Random(7).random)
+        self.cache = Cache(limits or CacheLimits(), draw or random.Random(7).random, recorder)
 
     def run(self, statement: Statement) -> Result:
         return self.cache.handlers[type(statement)](statement, ANYBODY, self.now_ms)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
-from storage.engine import ANYBODY, Caller, Outcome, Pending, Reply, RequestKey
+import msgspec
+
+from storage.asking import ANYBODY, Caller
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.memory import MemoryStore
+from storage.memory import MemoryStore, Recorder
 from storage.vocabulary import (
     Cell,
     KeyRef,
@@ -20,53 +21,46 @@ from storage.vocabulary import (
     QueueResult,
     QueueResultBlocking,
     QueueRetrieve,
+    RequestKey,
+    Result,
     Statement,
 )
+from tests.asking import Told
 
 START_MS = 1_700_000_000_123
 SECOND_MS, HOUR_MS = 1_000, 3_600_000
 
 
-class Wait:
-    """A RESULT_BLOCKING that waits, and what it has been answered."""
-
-    def __init__(self, pending: Pending) -> None:
-        self.pending = pending
-        self.outcomes: list[Outcome] = []
-        pending.on_outcome = self.outcomes.append
-
-    @property
-    def rows(self) -> list[tuple[Cell, ...]]:
-        """The rows of the one answer."""
-        [reply] = self.outcomes
-        assert isinstance(reply, Reply)
-        return list(reply.result.rows)
-
-
 class World:
     """One store whose ids start at 1."""
 
-    def __init__(self, queue: QueueLimits | None = None, answers: AnswerLimits | None = None) -> None:
+    def __init__(
+        self,
+        queue: QueueLimits | None = None,
+        answers: AnswerLimits | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.now_ms = START_MS
         self.limits = queue or QueueLimits()
-        self.store = MemoryStore(self.limits, CacheLimits(), answers or AnswerLimits(), 1, random.Random(7).random)
+        limits = (self.limits, CacheLimits(), answers or AnswerLimits())
+        self.store = MemoryStore(*limits, 1, random.Random(7).random, Told, recorder)
 
     def run(
         self, statement: Statement, process: bytes | None = None, key: RequestKey | None = None
     ) -> list[tuple[Cell, ...]]:
         caller = ANYBODY if process is None else Caller(process)
-        reply = self.store.execute(statement, caller, key, self.now_ms)
-        assert isinstance(reply, Reply)
-        return list(reply.result.rows)
+        result = self.store.execute(statement, caller, key, self.now_ms)
+        assert isinstance(result, Result)
+        return list(result.rows)
 
-    def wait(self, key: KeyRef, timeout_ms: int = 10_000, request_key: RequestKey | None = None) -> Wait:
-        pending = self.store.execute(QueueResultBlocking(key, timeout_ms), ANYBODY, request_key, self.now_ms)
-        assert isinstance(pending, Pending)
-        return Wait(pending)
+    def wait(self, key: KeyRef, timeout_ms: int = 10_000, request_key: RequestKey | None = None) -> Told:
+        later = self.store.execute(QueueResultBlocking(key, timeout_ms), ANYBODY, request_key, self.now_ms)
+        assert isinstance(later, Told)
+        return later
 
     def add(self, path: bytes, payload: bytes = b"{}", **options: object) -> int:
         """The id of the item, new or not."""
-        [(id_, _, _)] = self.run(replace(QueueAdd(path, payload), **options))  # type: ignore[arg-type]
+        [(id_, _, _)] = self.run(msgspec.structs.replace(QueueAdd(path, payload), **options))
         assert isinstance(id_, bytes)
         return int(id_)
 

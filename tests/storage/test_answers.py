@@ -19,6 +19,7 @@ from storage.vocabulary import (
     QueueResult,
     QueueResultBlocking,
     QueueRetrieve,
+    QueueStalled,
     Statement,
 )
 from tests.storage.queue_world import SECOND_MS, World, request
@@ -64,6 +65,16 @@ def test_what_had_effects_is_answered_again_not_done_again(statement: Statement,
 def test_what_changed_nothing_is_not_kept(statement: Statement) -> None:
     world = filled()
     world.run(statement, key=request(1))
+    assert world.gauge("answers") == 0
+
+
+def test_a_heartbeat_is_not_kept_and_beats_again_when_it_is_sent_again() -> None:
+    world = filled()
+    world.retrieve(PATH)
+    for _ in range(2):
+        world.later(SECOND_MS)
+        assert world.run(QueueHeartbeat(PATH), key=request(1)) == []
+        assert world.run(QueueStalled(b"p", 0)) == []
     assert world.gauge("answers") == 0
 
 
@@ -124,15 +135,15 @@ def test_confirmed_answers_make_room_oldest_first() -> None:
 def test_unconfirmed_answers_stay_and_new_writes_are_refused() -> None:
     world = World(answers=AnswerLimits(max_bytes=2 * ANSWER_OVERHEAD_BYTES))
     for number in range(2):
-        world.run(QueueHeartbeat(b"p:none"), key=request(number))
+        world.run(CacheRemove(b"c:none"), key=request(number))
     with pytest.raises(UserError, match="CUBEQUEUE_ANSWERS_MAX_SIZE"):
         world.run(QueueAdd(PATH, b"{}"), key=request(2))
     assert world.gauge("queue_items") == 0
-    assert world.run(QueueHeartbeat(b"p:none"), key=request(0)) == []  # a kept answer needs no room
+    assert world.run(CacheRemove(b"c:none"), key=request(0)) == []  # a kept answer needs no room
     assert world.run(QueueGet(PATH), key=request(3)) == []
     assert world.run(QueueAdd(PATH, b"{}")) == [(b"1", True, 1)]
     world.later(300 * SECOND_MS)
-    assert world.run(QueueHeartbeat(PATH), key=request(4)) == []
+    assert world.run(CacheRemove(b"c:none"), key=request(4)) == []
     world.check()
 
 
@@ -159,7 +170,7 @@ def test_a_woken_wait_is_answered_again(key: bytes | int, value: bytes | None) -
 def test_a_wait_that_timed_out_is_not_kept() -> None:
     world = World()
     wait = world.wait(1, request_key=request(1))
-    world.store.give_up(wait.pending, world.now_ms)
+    world.store.give_up(wait, world.now_ms)
     assert wait.rows == []
     assert world.gauge("answers") == 0
     world.wait(1, request_key=request(1))

@@ -11,6 +11,7 @@ from storage.cache.entry import NEVER, Entry
 from storage.cache.prefixes import PrefixIndex
 from storage.cache.totals import PrefixTotalsTable
 from storage.graveyard import Graveyard
+from storage.journal.recorder import Recorder
 from storage.limits import CacheLimits, EvictionPolicy
 from tests.storage.cache_world import World
 
@@ -99,14 +100,14 @@ def test_a_group_that_shrank_gives_its_memory_back() -> None:
     index.check()
 
 
-def test_every_change_counts_as_an_effect_and_nothing_else_does() -> None:
-    world = World()
-    effects = world.cache._effects
+def test_every_change_is_recorded_and_nothing_else_is() -> None:
+    recorder = Recorder()
+    world = World(recorder=recorder)
 
     def changes(act: Callable[[], object]) -> bool:
-        before = effects.seq
+        before = recorder.seq
         act()
-        return effects.seq > before
+        return recorder.seq > before
 
     assert changes(lambda: world.set(b"p:k", b"1", 5))
     assert changes(lambda: world.incr(b"p:k"))

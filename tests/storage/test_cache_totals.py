@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import random
 
+from storage.asking import ANYBODY
 from storage.cache.totals import PrefixTotalsTable
-from storage.engine import ANYBODY
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import CacheClear, CacheGet, CacheSet, QueueAdd, QueueResultBlocking, Statement
+from tests.asking import Told, rows_of, run
 
 
-def run(store: MemoryStore, *statements: Statement) -> None:
+def ask(store: MemoryStore, *statements: Statement) -> None:
     for statement in statements:
         store.execute(statement, ANYBODY, None, 1_000_000)
 
 
 def new_store() -> MemoryStore:
-    return MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(7).random)
+    return MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(7).random, Told)
 
 
 def test_hits_and_misses_by_prefix_outlive_the_entries() -> None:
     store = new_store()
-    run(store, CacheGet(b"p:1"), CacheSet(b"p:1", b""), CacheGet(b"p:1"), CacheGet(b"p:1"), CacheGet(b"q"))
-    run(store, CacheClear(), CacheGet(b"p:1"), CacheSet(b"p:2", b""), CacheGet(b"p:2"))
-    totals = store.cache_totals()
+    ask(store, CacheGet(b"p:1"), CacheSet(b"p:1", b""), CacheGet(b"p:1"), CacheGet(b"p:1"), CacheGet(b"q"))
+    ask(store, CacheClear(), CacheGet(b"p:1"), CacheSet(b"p:2", b""), CacheGet(b"p:2"))
+    totals = run(store.cache_totals())
     assert {prefix: (each.hits, each.misses) for prefix, each in totals.named.items()} == {b"p": (3, 2), b"": (0, 1)}
     assert (store.gauges()["cache_hits"], store.gauges()["cache_misses"]) == (3, 3)
     store.check_invariants()
@@ -41,6 +42,6 @@ def test_names_are_bounded() -> None:
 
 def test_who_waits_for_which_queue() -> None:
     store = new_store()
-    run(store, QueueAdd(b"q:a", b""))
-    run(store, *(QueueResultBlocking(key, 1_000) for key in (b"q:a", b"q:a", 1, b"r:b", 999)))
-    assert sorted(store.waited_prefixes(), key=str) == [None, b"q", b"q", b"q", b"r"]
+    ask(store, QueueAdd(b"q:a", b""))
+    ask(store, *(QueueResultBlocking(key, 1_000) for key in (b"q:a", b"q:a", 1, b"r:b", 999)))
+    assert sorted(run(rows_of(store.waited_prefixes())), key=str) == [None, b"q", b"q", b"q", b"r"]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from storage.engine import ANYBODY, Caller, Reply
+from storage.asking import ANYBODY, Caller
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.queue.listings import SHORT, Listing
@@ -29,6 +29,7 @@ from storage.vocabulary import (
     Result,
     Statement,
 )
+from tests.asking import Told
 
 NOW_MS = 1_700_000_000_000
 OWNER = Caller(b"process")
@@ -45,7 +46,7 @@ LISTS: list[Statement] = [
 
 
 def make_store(count: int = COUNT) -> MemoryStore:
-    store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(1).random)
+    store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(1).random, Told)
     for number in range(count):
         payload = b"payload %d" % number
         ask(store, QueueAdd(b"q:%d" % number, payload, priority=number % 3, exclusive=number % 5 == 0))
@@ -58,9 +59,9 @@ def make_store(count: int = COUNT) -> MemoryStore:
 
 
 def ask(store: MemoryStore, statement: Statement, now_ms: int = NOW_MS) -> Result:
-    reply = store.execute(statement, OWNER, None, now_ms)
-    assert isinstance(reply, Reply)
-    return reply.result
+    result = store.execute(statement, OWNER, None, now_ms)
+    assert isinstance(result, Result)
+    return result
 
 
 def change_everything(store: MemoryStore) -> None:
@@ -127,7 +128,7 @@ def test_a_list_is_the_same_on_both_sides_of_the_bound(statement: Statement) -> 
 )
 def test_a_long_list_costs_little_until_it_is_read(statement: Statement, ns_per_row: int) -> None:
     count = 20_000
-    store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(1).random)
+    store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(1).random, Told)
     for number in range(count):
         store.execute(QueueAdd(b"q:%d" % number, b"{}"), ANYBODY, None, NOW_MS)
     costs = []

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from storage.engine import ANYBODY, Store
-from storage.errors import InternalError, UserError
+from storage.asking import ANYBODY
+from storage.engine import Store
+from storage.errors import InternalError, NoRoomError, UserError
+from storage.journal.recorder import Recorder
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.queue.statements import RESULT_OVERHEAD_BYTES
@@ -29,12 +31,13 @@ from storage.vocabulary import (
     SysCachestore,
     SysForeign,
 )
+from tests.asking import Told
 from tests.storage.queue_world import HOUR_MS, SECOND_MS, World, request
 
 
 def test_it_is_a_store() -> None:
-    store: Store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(7).random)
-    assert store.durable_seq == store.applied_seq
+    store: Store = MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(7).random, Told)
+    assert store.settled(store.losses) is None
 
 
 @pytest.mark.parametrize("statement", [OtherSql(b"SELECT 1"), SysForeign("METASTORE COMPACTION")])
@@ -43,16 +46,17 @@ def test_statements_of_others_are_refused(statement: Statement) -> None:
         World().run(statement)
 
 
-def test_the_sequence_rises_with_effects_only() -> None:
-    world = World()
+def test_what_changes_is_recorded_and_nothing_else_is() -> None:
+    recorder = Recorder()
+    world = World(recorder=recorder)
     world.add(b"p:a")
-    after_add = world.store.applied_seq
+    after_add = recorder.seq
     world.add(b"p:a")
     world.run(QueueGet(b"p:a"))
     world.retrieve(b"p:a", 0)
-    assert world.store.applied_seq == after_add
+    assert recorder.seq == after_add > 0
     world.heartbeat(b"p:a")
-    assert world.store.durable_seq == world.store.applied_seq > after_add
+    assert recorder.seq > after_add
 
 
 # Bounds.
@@ -88,13 +92,23 @@ def test_bytes() -> None:
 
 
 def test_a_result_takes_the_room_of_its_item() -> None:
-    world = World(QueueLimits(max_bytes=100))
-    world.add(b"p:a", b"x" * 60)
-    world.add(b"p:b", b"x" * 40)
-    refused(world, QueueAck(b"p:a", b"x" * 61), "CUBEQUEUE_QUEUE_MAX_SIZE")
-    assert world.ack(b"p:a", b"x" * 60)
+    world = World(QueueLimits(max_bytes=1_000))
+    world.add(b"p:a", b"x" * 600)
+    world.add(b"p:b", b"x" * 400)
+    refused(world, QueueAck(b"p:a", b"x" * 1_113), "CUBEQUEUE_QUEUE_MAX_SIZE")
+    assert world.ack(b"p:a", b"x" * 600)
     assert world.ack(b"p:b", b"")
     world.check()
+
+
+def test_an_error_that_ends_an_item_fits_always() -> None:
+    world = World(QueueLimits(max_bytes=10))
+    world.add(b"p:a", b"x" * 10)
+    with pytest.raises(NoRoomError) as refusal:
+        world.ack(1, b"r" * 523)
+    assert (refusal.value.key, refusal.value.size_bytes, refusal.value.limit_bytes) == (1, 513, 10)
+    assert world.ack(1, b"r" * 522)
+    refused(world, QueueAdd(b"p:b", b"x"), "CUBEQUEUE_QUEUE_MAX_SIZE")
 
 
 def test_many_small_results_are_not_free() -> None:
@@ -112,7 +126,7 @@ def test_waiters() -> None:
     waits = [world.wait(1), world.wait(b"p:k")]
     refused(world, QueueResultBlocking(2, 1_000), "CUBEQUEUE_QUEUE_MAX_WAITERS")
     assert world.run(QueueResultBlocking(2, 0)) == []
-    world.store.give_up(waits[0].pending, world.now_ms)
+    world.store.give_up(waits[0], world.now_ms)
     world.wait(2)
 
 
@@ -214,7 +228,7 @@ def test_gauges_follow() -> None:
         "answer_bytes": 0,
     }
     assert {name: gauges[name] for name in expected} == expected
-    assert sorted(world.store.depths()) == [(b"p", 1, 1), (b"q", 0, 0)]
+    assert sorted(world.store.queue.items.depths()) == [(b"p", 1, 1), (b"q", 0, 0)]
 
 
 # Memory.
@@ -238,8 +252,6 @@ def test_a_life_cycle_leaves_no_garbage() -> None:
         world.later(number * (-1) ** number)
         world.run(QueueAdd(path, b"x", 1, 7, exclusive=True, external_id=b"e"), process=b"P", key=request(number))
         waits = [world.store.execute(QueueResultBlocking(key, 9), ANYBODY, None, 0) for key in (number + 1, path, path)]
-        for pending in waits:
-            pending.on_outcome = lambda outcome: None  # type: ignore[union-attr]
         world.store.give_up(waits[0], 0)  # type: ignore[arg-type]
         world.heartbeat(path)
         world.ack(path, b"v" if number % 2 else None)
@@ -250,7 +262,7 @@ def test_a_life_cycle_leaves_no_garbage() -> None:
     fill(world, 50)
     world.later(5 * HOUR_MS)
     world.settle()
-    del waits, pending
+    del waits
     assert gc.collect() == 0
     assert world.gauge("queue_items") == world.gauge("queues") == world.gauge("queue_results") == 0
 

@@ -20,6 +20,7 @@ from storage.vocabulary import (
     QueueToCancel,
     Statement,
 )
+from tests.asking import rows_of, run
 from tests.storage.queue_world import HOUR_MS, World
 
 STALLED = QueueStalled(b"q", 1_000)
@@ -27,7 +28,7 @@ ORPHANED = QueueOrphaned(b"q", 1_000)
 
 
 def stats(world: World) -> QueueStats:
-    return world.store.queue_stats().named[b"q"]
+    return run(world.store.queue_stats()).named[b"q"]
 
 
 def test_claims_and_what_they_waited() -> None:
@@ -85,12 +86,12 @@ def test_figures_of_a_queue() -> None:
         world.now_ms += 100
     world.run(QueueRetrieve(b"q:b", 1))
     world.now_ms += 50
-    [figures] = world.store.queue_figures(world.now_ms)
+    [figures] = run(rows_of(world.store.queue_figures(world.now_ms)))
     assert (figures.prefix, figures.pending, figures.active) == (b"q", 2, 1)
     assert (figures.oldest_pending_ms, figures.oldest_heartbeat_ms) == (350, 50)
     world.run(QueueHeartbeat(b"q:b"))
     world.run(QueueAck(b"q:a", None))
-    [figures] = world.store.queue_figures(world.now_ms)
+    [figures] = run(rows_of(world.store.queue_figures(world.now_ms)))
     assert (figures.oldest_pending_ms, figures.oldest_heartbeat_ms) == (150, 0)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from storage.vocabulary import QueueList, QueueMergeExtra, QueueResult
-from tests.storage.queue_world import HOUR_MS, Wait, World
+from tests.asking import Told
+from tests.storage.queue_world import HOUR_MS, World
 from tests.storage.transitions import ITEM_TRANSITIONS, RESULT_TRANSITIONS, WAITER_TRANSITIONS, Event, State, Transition
 
 PATH = b"p:k"
@@ -122,9 +123,9 @@ WAITER_EVENTS = {Event.ACK, Event.ACK_NULL, Event.CANCEL, Event.CLEAR, Event.HEA
 def test_waiter(state: State, event: Event, then: State, key: bytes | int) -> None:
     world = World()
     world.add(PATH)
-    wait: Wait = world.wait(key)
+    wait: Told = world.wait(key)
     if event is Event.TIMEOUT:
-        world.store.give_up(wait.pending, world.now_ms)
+        world.store.give_up(wait, world.now_ms)
     else:
         happen(world, event)
     assert len(wait.outcomes) == (1 if then is State.ANSWERED else 0)

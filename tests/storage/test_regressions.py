@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from storage.limits import CacheLimits
 from storage.vocabulary import CachestoreAction, SysCachestore
-from tests.conformance.engines import Limits, memory
+from tests.conformance.engines import MEMORY, Limits
 from tests.conformance.script import Session
 from tests.conformance.words import cache_keys, cache_set, remove
 
@@ -12,7 +12,7 @@ EVICTION = SysCachestore(CachestoreAction.EVICTION)
 
 
 def test_eviction_ends_when_only_the_deadline_of_a_removed_entry_is_left() -> None:
-    session = Session(memory(Limits()))
+    session = Session(MEMORY, Limits())
     session.rows(cache_set("c:1", "1", ttl_s=1))
     session.tick()
     session.rows(remove("c:1"))
@@ -21,7 +21,7 @@ def test_eviction_ends_when_only_the_deadline_of_a_removed_entry_is_left() -> No
 
 
 def test_eviction_ends_when_every_entry_is_large_and_about_to_expire() -> None:
-    session = Session(memory(Limits(cache=CacheLimits(max_keys=2, proactive_size_bytes=10))))
+    session = Session(MEMORY, Limits(cache=CacheLimits(max_keys=2, proactive_size_bytes=10)))
     for number in range(2):
         session.rows(cache_set(f"c:{number}", "x" * 11, ttl_s=1))
     session.now_ms += 1

@@ -136,14 +136,14 @@ def test_waits_end_in_any_order() -> None:
     world.add(PATH)
     waits = [world.wait(1) for _ in range(5)]
     for index in (2, 0, 4):
-        world.store.give_up(waits[index].pending, world.now_ms)
-        world.store.give_up(waits[index].pending, world.now_ms)
+        world.store.give_up(waits[index], world.now_ms)
+        world.store.give_up(waits[index], world.now_ms)
         world.check()
     assert [len(wait.outcomes) for wait in waits] == [1, 0, 1, 0, 1]
     assert waits[2].rows == []
     world.ack(1, b"v")
     assert [wait.rows for wait in waits if wait.rows] == [[(b"v", b"success", b"1", None)]] * 2
-    world.store.give_up(waits[1].pending, world.now_ms)
+    world.store.give_up(waits[1], world.now_ms)
     assert all(len(wait.outcomes) == 1 for wait in waits)
 
 

@@ -6,37 +6,45 @@ import random
 
 import pytest
 
-from protocol.parser import parse_statement
-from storage.engine import Caller, Reply
+from protocol.commands import parse_statement
+from storage.asking import Caller
+from storage.journal.recorder import Recorder
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.system_tables import SYSTEM_COLUMNS, Row, SystemTable, TableReading
+from storage.system_tables import SYSTEM_COLUMNS, SystemTable
+from storage.table_readings import TableReading
+from storage.vocabulary import CacheSet, Result, Row
+from tests.asking import Told, rows_of
+from tests.asking import run as finish
 
 NOW_MS = 1_700_000_000_000
 FIRST_ID = 100
+MANY = 200  # some slices
 QUEUE, RESULTS, CACHE = SystemTable.QUEUE, SystemTable.RESULTS, SystemTable.CACHE
 
 
 @pytest.fixture
 def store() -> MemoryStore:
-    return MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), FIRST_ID, random.Random(7).random)
+    return MemoryStore(QueueLimits(), CacheLimits(), AnswerLimits(), FIRST_ID, random.Random(7).random, Told)
 
 
 def run(store: MemoryStore, *texts: str, caller: Caller = Caller(), now_ms: int = NOW_MS) -> None:  # noqa: B008
     for text in texts:
-        assert isinstance(store.execute(parse_statement(text.encode(), ()), caller, None, now_ms), Reply)
+        assert isinstance(store.execute(parse_statement(text.encode(), ()), caller, None, now_ms), Result)
 
 
-def rest(reading: TableReading, slice_rows: int = 2) -> list[Row]:
-    rows: list[Row] = []
-    while not reading.is_done:
-        rows += reading.read(slice_rows)
-    return rows
+def rest(reading: TableReading) -> list[Row]:
+    return finish(rows_of(reading))
+
+
+def first_slice(reading: TableReading) -> list[Row]:
+    return finish(anext(reading))
 
 
 @pytest.mark.parametrize("table", SystemTable)
 def test_an_empty_table_is_read_at_once(store: MemoryStore, table: SystemTable) -> None:
-    assert store.read_table(table).is_done
+    with pytest.raises(StopAsyncIteration):
+        first_slice(store.read_table(table))
 
 
 def test_a_pending_and_an_active_item(store: MemoryStore) -> None:
@@ -45,7 +53,18 @@ def test_a_pending_and_an_active_item(store: MemoryStore) -> None:
     run(store, "QUEUE RETRIEVE 'bare'", caller=Caller(b"p1"), now_ms=NOW_MS + 5)
     pending = (b"k", b"a:b", NOW_MS, b"Pending", -3, None, NOW_MS + 60_000, b"payload", b"{}", None, False, None)
     active = (b"bare", None, NOW_MS, b"Active", 0, NOW_MS + 5, None, b"x", None, b"p1", True, b"e")
-    assert rest(store.read_table(QUEUE)) == [pending, active]
+    assert rest(store.read_table(QUEUE)) == [(*pending, None, None), (*active, b"p1", None)]
+
+
+def test_who_claimed_an_item(store: MemoryStore) -> None:
+    adder, claimer = Caller(b"adder", "10.0.0.1:5", 7), Caller(b"claimer", "10.0.0.2:6", 8)
+    run(store, "QUEUE ADD 'p:1' 'x'", "QUEUE ADD 'p:2' 'x'", caller=adder)
+    run(store, "QUEUE RETRIEVE 'p:1'", caller=claimer)
+    run(store, "QUEUE RETRIEVE CONCURRENCY 9 'p:2'", caller=Caller(None, "10.0.0.3:7", 9))
+    columns = SYSTEM_COLUMNS[QUEUE].names
+    rows = [dict(zip(columns, row, strict=True)) for row in rest(store.read_table(QUEUE))]
+    shown = [(row["process_id"], row["claimed_by"], row["claimed_peer"]) for row in rows]
+    assert shown == [(b"adder", b"claimer", b"10.0.0.2:6"), (b"adder", None, b"10.0.0.3:7")]
 
 
 def test_results_before_and_after_they_were_taken(store: MemoryStore) -> None:
@@ -74,38 +93,46 @@ def test_a_row_has_a_cell_for_each_column(store: MemoryStore, table: SystemTable
 
 def test_values_are_given_by_reference(store: MemoryStore) -> None:
     statement = parse_statement(b"CACHE SET 'k' 'a value that nobody copies'", ())
+    assert isinstance(statement, CacheSet)
     store.execute(statement, Caller(), None, NOW_MS)
     (row,) = rest(store.read_table(CACHE))
-    assert row[3] is statement.value  # type: ignore[attr-defined]
+    assert row[3] is statement.value
 
 
 def test_rows_that_go_are_left_out_and_rows_that_come_are_not_seen(store: MemoryStore) -> None:
-    run(store, *(f"QUEUE ADD 'p:{number}' 'x'" for number in range(6)))
+    run(store, *(f"QUEUE ADD 'p:{number}' 'x'" for number in range(MANY)))
     reading = store.read_table(QUEUE)
-    first = reading.read(2)
-    run(store, "QUEUE CANCEL 'p:0'", "QUEUE CANCEL 'p:3'", "QUEUE ADD 'p:3' 'again'", "QUEUE RETRIEVE 'p:4'")
+    first = first_slice(reading)
+    assert 0 < len(first) < MANY - 4
+    gone, back, claimed = (str(MANY - number) for number in (1, 2, 3))
+    run(store, "QUEUE CANCEL 'p:0'", f"QUEUE CANCEL 'p:{gone}'", f"QUEUE CANCEL 'p:{back}'")
+    run(store, f"QUEUE ADD 'p:{back}' 'again'", f"QUEUE RETRIEVE 'p:{claimed}'", "QUEUE ADD 'p:new' 'x'")
     later = rest(reading)
-    assert [row[0] for row in first + later] == [b"0", b"1", b"2", b"4", b"5"]
-    assert [row[3] for row in later] == [b"Pending", b"Active", b"Pending"]
+    assert [row[0] for row in first + later] == [b"%d" % number for number in range(MANY - 2)]
+    assert [row[0] for row in later if row[3] == b"Active"] == [claimed.encode()]
 
 
 @pytest.mark.parametrize(("table", "clear"), [(QUEUE, "QUEUE CLEAR"), (RESULTS, "QUEUE CLEAR"), (CACHE, "CACHE CLEAR")])
 def test_clear_ends_a_reading_early(store: MemoryStore, table: SystemTable, clear: str) -> None:
-    for number in range(3):
+    for number in range(MANY):
         run(store, f"QUEUE ADD 'p:{number}' 'x'", f"QUEUE ACK 'p:{number}' 'y'", f"CACHE SET '{number}' 'v'")
         run(store, f"QUEUE ADD 'q:{number}' 'x'")
     reading = store.read_table(table)
-    assert len(reading.read(1)) == 1
+    assert 0 < len(first_slice(reading)) < MANY
     run(store, clear)
     store.tick(NOW_MS, 2)
     assert rest(reading) == []
     assert rest(store.read_table(table)) == []
 
 
-def test_a_reading_spends_no_statement_and_changes_nothing(store: MemoryStore) -> None:
+def test_a_reading_changes_nothing() -> None:
+    recorder = Recorder()
+    store = MemoryStore(
+        QueueLimits(), CacheLimits(), AnswerLimits(), FIRST_ID, random.Random(7).random, Told, recorder, recorder
+    )
     run(store, "CACHE SET 'k' 'v'", "QUEUE ADD 'p:1' 'x'")
-    before = store.applied_seq, store.gauges()
+    before = recorder.seq, store.gauges()
     for table in SystemTable:
         rest(store.read_table(table))
-    assert (store.applied_seq, store.gauges()) == before
+    assert (recorder.seq, store.gauges()) == before
     store.check_invariants()

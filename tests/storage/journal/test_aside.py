@@ -11,10 +11,11 @@ from random import Random
 
 import pytest
 
-from storage.engine import ANYBODY, Reply
+from storage.asking import ANYBODY
 from storage.journal.database import Database
 from storage.journal.store import JournaledStore
 from storage.vocabulary import CachestoreAction, QueueAdd, QueueGet, SysCachestore
+from tests.asking import Told
 from tests.storage.journal.restarting import WRITES_A_LOG, RowsEngine, Turns, opened
 
 NOW_MS = 1_764_000_000_000
@@ -37,10 +38,10 @@ class Beside:
         then()
 
 
-def ask(store: JournaledStore, name: str, payload: bytes = b"{}") -> int:
-    reply = store.execute(QueueAdd(b"q:" + name.encode(), payload), ANYBODY, None, NOW_MS)
-    assert isinstance(reply, Reply)
-    return reply.commit_seq
+def ask(store: JournaledStore, name: str, payload: bytes = b"{}") -> Told:
+    later = store.execute(QueueAdd(b"q:" + name.encode(), payload), ANYBODY, None, NOW_MS)
+    assert isinstance(later, Told)
+    return later
 
 
 def with_a_full_log() -> tuple[JournaledStore, RowsEngine, Turns, Beside]:
@@ -54,30 +55,29 @@ def with_a_full_log() -> tuple[JournaledStore, RowsEngine, Turns, Beside]:
 def test_nothing_is_written_while_a_log_is_begun_and_reads_go_on() -> None:
     store, database, turns, beside = with_a_full_log()
     writes = len(database.writes)
-    seq = ask(store, "a")
+    first = ask(store, "a")
     turns.all()
     database.log_writes = 0  # the thread is done, and the loop does not know it yet
     later = ask(store, "b")
     store.tick(NOW_MS + 10_000, 100)
     turns.all()
     assert len(database.writes) == writes
-    assert store.durable_seq < seq
     found = store.execute(QueueGet(b"q:a"), ANYBODY, None, NOW_MS)
-    assert isinstance(found, Reply)
-    assert found.result.rows
+    assert isinstance(found, Told)
+    assert [each.outcomes for each in (first, later, found)] == [[], [], []]
     beside.run()
     turns.all()
     assert database.logs == 2
-    assert store.durable_seq >= later
+    assert [len(each.rows) for each in (first, later, found)] == [1, 1, 1]
     assert {b"q:a", b"q:b"} <= set(store._memory.queue.items.by_path)
 
 
 def test_no_mark_is_written_while_a_log_is_begun() -> None:
     store, database, turns, beside = with_a_full_log()
-    store._commit()
+    store._writer._commit()
     assert beside.waiting
     writes = len(database.writes)
-    store.synced(store.durable_seq, b"p" * 16)
+    store.synced(store._durable_seq, b"p" * 16)
     store.tick(NOW_MS + 10_000, 100)
     turns.all()
     assert len(database.writes) == writes
@@ -114,9 +114,9 @@ def test_regression_without_a_thread_writes_are_refused_until_there_is_one() -> 
     beside.run()
     turns.all()
     assert (refused, store.failure) == ("refused: can't start new thread", None)
-    seq = ask(store, "kept")
+    kept = ask(store, "kept")
     turns.all()
-    assert store.durable_seq >= seq
+    assert kept.rows
 
 
 def test_regression_nothing_is_opened_anew_while_a_compaction_is_in_the_engine() -> None:
@@ -151,13 +151,11 @@ def test_regression_what_was_opened_anew_after_a_stop_is_not_written() -> None:
 
 def test_a_log_that_cannot_be_begun_is_a_failed_write() -> None:
     store, database, turns, beside = with_a_full_log()
-    failures: list[str] = []
-    store.on_failed(lambda text, _kept_seq: failures.append(text))
-    ask(store, "lost")
+    lost = ask(store, "lost")
     turns.all()
     database.is_broken = True
     beside.run()
-    assert failures == ["refused: the disk is broken"]
+    assert str(lost.outcome) == "refused: the disk is broken"
     assert store.failure is not None
     assert not store._memory.queue.items.by_path
 
@@ -171,7 +169,7 @@ def test_a_stop_waits_for_a_log_that_is_begun_and_writes_the_rest() -> None:
             time.sleep(0.05)
             work()
 
-        turns.later(then, 0)
+        turns.call_soon(then)
         threads.append(threading.Thread(target=run))
         threads[-1].start()
 
@@ -225,9 +223,9 @@ def test_regression_a_stop_during_a_compaction_is_no_failure(tmp_path: Path) -> 
     for row in range(200):
         database.put(b"x%08d" % (row % 50), os.urandom(LARGE))
     database.begin_log()
-    seq = ask(store, "kept", b"p" * 1000)
+    kept = ask(store, "kept", b"p" * 1000)
     turns.all()
-    assert store.durable_seq >= seq
+    assert kept.rows
     store.execute(SysCachestore(CachestoreAction.COMPACTION), ANYBODY, None, NOW_MS)
     last = ask(store, "last")
     store.close()

@@ -6,21 +6,20 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from random import Random
 
 import pytest
 
-from storage.engine import ANYBODY
+from storage.asking import ANYBODY
 from storage.journal import rows
 from storage.journal.backup import backup, restore
 from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.recorder import Group
 from storage.journal.schema import bring_up_to_date
-from storage.journal.store import Durability, JournaledStore, Surroundings
+from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.vocabulary import CacheSet, QueueAdd, QueueRetrieve
-from tests.storage.journal.restarting import Turns, everything
+from tests.storage.journal.restarting import Turns, everything, host
 
 NOW_MS = 1_764_000_000_000
 
@@ -39,11 +38,10 @@ def store_on(database: Database, turns: Turns) -> JournaledStore:
 
     def in_thread(work: Callable[[], None], then: Callable[[], None]) -> None:
         work()
-        turns.later(then, 0)
+        turns.call_soon(then)
 
-    surroundings = Surroundings(turns.later, in_thread, lambda: 0, Random(0).random, fail)
     limits = (QueueLimits(), CacheLimits(), AnswerLimits())
-    return JournaledStore(database, *limits, surroundings, None, Durability.RELAXED, Durability.RELAXED)
+    return JournaledStore(database, *limits, host(turns, in_thread, fail), None, Durability.RELAXED, Durability.RELAXED)
 
 
 def test_a_restored_journal_holds_the_same(database: Database, tmp_path: Path) -> None:

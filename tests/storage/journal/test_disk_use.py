@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from cubequeue_server.engines.stores import JOURNAL_FOLDER
-from storage.engine import ANYBODY
+from storage.asking import ANYBODY
 from storage.journal import rows
 from storage.journal.database import Database
 from storage.journal.store import JournaledStore

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.engine import ANYBODY, Outcome, Pending
 from storage.errors import UserError
 from storage.journal import rows
 from storage.journal.store import Durability
 from storage.journal.sync import Syncer
-from storage.vocabulary import CacheGet, CacheIncr, CachestoreAction, QueueGet, SysCachestore
+from storage.vocabulary import EMPTY_RESULT, CacheGet, CacheIncr, CachestoreAction, QueueGet, SysCachestore
 from tests.storage.journal.restarting import RowsEngine
 from tests.storage.journal.test_store import MIB, NOW_MS, TEXT, World, add, key
 
@@ -38,48 +37,46 @@ class Reads(RowsEngine):
             super().reopen()
 
 
-def a_strict_world_with_a_group_that_is_written_and_one_that_fails() -> tuple[World, int, int]:
-    world = World(durability=Durability.STRICT)
-    written = world.ask(add("written"), key(1))
-    world.turns.all()
-    world.engine.is_broken = True
-    lost = world.ask(add("lost"), key(2))
-    world.turns.all()
-    return world, written.commit_seq, lost.commit_seq
+class Halfway:
+    """A strict world with a group that is written, not yet synced, and one whose write failed."""
+
+    def __init__(self) -> None:
+        self.world = World(durability=Durability.STRICT)
+        self.written = self.world.ask(add("written"), key(1))
+        self.world.turns.all()
+        self.written_seq = self.world.asked[-1]
+        self.lost = self.world.lose(add("lost"), key(2))
 
 
 def test_regression_strict_what_was_reloaded_is_not_durable_before_it_is_synced() -> None:
-    world, written_seq, _ = a_strict_world_with_a_group_that_is_written_and_one_that_fails()
-    assert world.store.durable_seq < written_seq
-    read = world.ask(QueueGet(b"q:written"))
-    assert read.result.rows[0][0] == TEXT
-    assert read.commit_seq > world.store.durable_seq, "it has seen a group that is not on the disk"
-    world.store.synced(world.asked[-1])
-    assert read.commit_seq <= world.store.durable_seq
-    assert world.durable_calls == 1
+    half = Halfway()
+    read = half.world.ask(QueueGet(b"q:written"))
+    assert half.world.asked[-1] > half.written_seq, "what was reloaded is numbered anew"
+    half.world.store.synced(half.world.asked[-1])
+    assert read.rows[0][0] == TEXT
+    assert half.written.rows
 
 
 def test_regression_strict_a_group_that_was_written_is_not_told_as_lost() -> None:
-    world, written_seq, lost_seq = a_strict_world_with_a_group_that_is_written_and_one_that_fails()
-    assert world.kept == [written_seq]
-    assert written_seq < lost_seq
-    world.store.synced(written_seq)
-    assert world.store.durable_seq == written_seq, "its answer leaves"
+    half = Halfway()
+    assert not half.written.outcomes
+    assert str(half.lost.outcome) == "refused: the disk is broken"
+    half.world.store.synced(half.written_seq)
+    assert half.written.rows, "its answer leaves"
 
 
 def test_strict_an_older_sync_says_nothing_of_what_was_reloaded() -> None:
-    world, written_seq, _ = a_strict_world_with_a_group_that_is_written_and_one_that_fails()
-    read = world.ask(QueueGet(b"q:written"))
-    world.store.synced(written_seq)
-    assert read.commit_seq > world.store.durable_seq
+    half = Halfway()
+    read = half.world.ask(QueueGet(b"q:written"))
+    half.world.store.synced(half.written_seq)
+    assert not read.outcomes
 
 
 def test_strict_an_engine_that_was_opened_anew_is_synced() -> None:
-    world, _, _ = a_strict_world_with_a_group_that_is_written_and_one_that_fails()
-    world.engine.is_broken = False
-    world.store.tick(NOW_MS + 2_000, 10)
-    world.turns.all()
-    assert world.store.durable_seq == world.store.applied_seq
+    half = Halfway()
+    half.world.recover()
+    assert half.written.rows
+    assert half.world.at_once(QueueGet(b"q:written")).rows
 
 
 def test_a_group_with_large_texts_that_fails_half_way_leaves_nothing() -> None:
@@ -91,9 +88,7 @@ def test_a_group_with_large_texts_that_fails_half_way_leaves_nothing() -> None:
     world.engine.is_broken = True
     world.turns.all()
     assert world.do(QueueGet(b"q:large")).rows == ()
-    world.engine.is_broken = False
-    world.store.tick(NOW_MS + 2_000, 10)
-    world.turns.all()
+    world.recover()
     assert world.kinds() == "bi", "the chunks that were written ahead are deleted"
     assert world.do(add("large", bytes(5 * MIB)), key(1)).rows[0][1] is True
     assert world.after_a_kill().do(QueueGet(b"q:large")).rows[0][0] == bytes(5 * MIB)
@@ -102,16 +97,12 @@ def test_a_group_with_large_texts_that_fails_half_way_leaves_nothing() -> None:
 def test_a_failed_increment_that_is_sent_again_counts_once() -> None:
     world = World()
     assert world.do(CacheIncr(b"c:n"), key(1)).rows == ((b"1",),)
-    world.engine.is_broken = True
-    world.ask(CacheIncr(b"c:n"), key(2))
-    world.turns.all()
+    world.lose(CacheIncr(b"c:n"), key(2))
     assert world.do(CacheGet(b"c:n")).rows == ((b"1",),)
     for number in (2, 3):
         with pytest.raises(UserError, match="refused: the disk is broken"):
-            world.ask(CacheIncr(b"c:n"), key(number))
-    world.engine.is_broken = False
-    world.store.tick(NOW_MS + 2_000, 10)
-    world.turns.all()
+            world.execute(CacheIncr(b"c:n"), key(number))
+    world.recover()
     assert world.do(CacheIncr(b"c:n"), key(2)).rows == ((b"2",),)
     assert world.after_a_kill().do(CacheIncr(b"c:n"), key(2)).rows == ((b"2",),)
 
@@ -134,18 +125,16 @@ def test_as_long_as_it_cannot_be_written_the_rows_are_not_read_again() -> None:
 def test_persist_of_what_is_lost_is_an_error() -> None:
     world = World()
     world.do(add("a"))
-    before = world.store.execute(PERSIST, ANYBODY, None, NOW_MS)
+    before = world.ask(PERSIST)
     world.engine.is_broken = True
     world.ask(add("lost"))
-    after = world.store.execute(PERSIST, ANYBODY, None, NOW_MS)
-    assert isinstance(before, Pending)
-    assert isinstance(after, Pending)
-    told: list[Outcome] = []
-    before.on_outcome = after.on_outcome = told.append
+    after = world.ask(PERSIST)
     world.turns.all()
-    assert [str(outcome) for outcome in told] == ["refused: the disk is broken"]
+    assert str(after.outcome) == "refused: the disk is broken"
+    assert not before.outcomes
     world.store.synced(world.asked[-1])
-    assert len(told) == 2
+    assert before.outcome == EMPTY_RESULT
+    assert len(after.outcomes) == 1
 
 
 def test_regression_a_stop_does_not_spin_while_the_engine_is_busy() -> None:
@@ -173,7 +162,7 @@ def test_the_first_group_says_that_nothing_is_known_to_be_synced() -> None:
 def test_what_is_synced_is_told_by_the_next_group_once() -> None:
     world = World()
     world.do(add("a"))
-    world.store.synced(world.store.applied_seq, b"position of 16 b")
+    world.store.synced(world.applied_seq, b"position of 16 b")
     assert mark(world) == bytes(16)
     world.do(add("b"))
     assert mark(world) == b"position of 16 b"
@@ -183,9 +172,10 @@ def test_what_is_synced_is_told_by_the_next_group_once() -> None:
 
 
 def test_what_is_synced_is_told_when_no_group_comes() -> None:
+    """As when the queue is empty: else one comes every two seconds."""
     world = World()
-    world.do(add("a"))
-    world.store.synced(world.store.applied_seq, b"position of 16 b")
+    world.do(CacheIncr(b"c:n"))
+    world.store.synced(world.applied_seq, b"position of 16 b")
     world.engine.busy_for = 1
     world.store.tick(NOW_MS + 1, 10)
     assert mark(world) == bytes(16)
@@ -194,19 +184,15 @@ def test_what_is_synced_is_told_when_no_group_comes() -> None:
     writes = len(world.engine.writes)
     world.store.tick(NOW_MS + 3, 10)
     assert len(world.engine.writes) == writes
-    assert not world.asked or world.asked[-1] <= world.store.applied_seq
+    assert not world.asked or world.asked[-1] <= world.applied_seq
 
 
 def test_a_mark_that_was_lost_with_its_group_comes_again() -> None:
     world = World()
     world.do(add("a"))
-    world.store.synced(world.store.applied_seq, b"position of 16 b")
-    world.engine.is_broken = True
-    world.ask(add("lost"))
-    world.turns.all()
-    world.engine.is_broken = False
-    world.store.tick(NOW_MS + 2_000, 10)
-    world.turns.all()
+    world.store.synced(world.applied_seq, b"position of 16 b")
+    world.lose(add("lost"))
+    world.recover()
     world.do(add("b"))
     assert mark(world) == b"position of 16 b"
 

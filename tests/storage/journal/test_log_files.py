@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from storage.journal import rows
 from storage.journal.errors import JournalError
 from storage.journal.log_files import DamageError, crc32c, end_of_log, prepare_logs
+from storage.journal.unsynced import _highest_mark
 
 BLOCK = 32 * 1024
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
@@ -139,6 +141,15 @@ def test_a_damaged_length_of_the_last_record_cannot_be_told_from_a_torn_one() ->
     log, ends = a_log(SMALL)
     damaged = log[: ends[-2]] + log[ends[-2] : ends[-2] + 4] + b"\xff\xff" + log[ends[-2] + 6 :]
     assert end_of_log(damaged, 1).next_sequence == 1 + 2 * (len(SMALL) - 1)
+
+
+def test_regression_a_text_that_looks_like_a_mark_where_a_block_begins_is_none(tmp_path: Path) -> None:
+    """Who adds an item decides what stands there, and must not decide what counts as synced."""
+    mark = b"\1\7" + rows.SYNCED_KEY + b"\x10" + struct.pack(">QQ", 4, 99)
+    for payload, highest in ((mark + b"rest", (4, 99)), (bytes(BLOCK - 7) + mark + b"rest", None)):
+        log, _ = a_log([payload])
+        (tmp_path / "000004.log").write_bytes(log)
+        assert _highest_mark([tmp_path / "000004.log"]) == highest
 
 
 def test_regression_the_log_of_a_running_process_is_left_alone(tmp_path: Path) -> None:

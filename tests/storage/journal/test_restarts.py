@@ -6,19 +6,23 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from storage.engine import ANYBODY, Reply, StateMachine
+from storage.asking import ANYBODY, Caller
 from storage.limits import AnswerLimits
-from storage.vocabulary import CacheIncr
-from tests.conformance.engines import FIRST_ID, Limits
+from storage.vocabulary import CacheIncr, QueueHeartbeat, QueueMergeExtra, QueueRetrieve, Result
+from tests.asking import Told
+from tests.conformance.engines import FIRST_ID, Candidate, Opened
 from tests.model.machine import StoreMachine
 from tests.storage.journal.restarting import RestartingStore, RowsEngine, Turns, opened
+from tests.storage.journal.test_store import World, add
 
 
 class JournaledMachine(StoreMachine):
     """Restarted all the time."""
 
-    def open_store(self, limits: Limits) -> StateMachine:
-        return RestartingStore(limits.queue, limits.cache, limits.answers, FIRST_ID, every=7)
+    engine = Candidate(
+        "journaled",
+        lambda limits: Opened(RestartingStore(limits.queue, limits.cache, limits.answers, FIRST_ID, every=7)),
+    )
 
 
 QUICK = settings(max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -32,6 +36,25 @@ def test_a_restart_changes_nothing() -> None:
 @pytest.mark.timeout(3_600)
 def test_a_restart_changes_nothing_at_length() -> None:
     run_state_machine_as_test(JournaledMachine, settings=settings(QUICK, max_examples=2_000, stateful_step_count=80))
+
+
+def test_who_added_and_who_claimed_an_item_outlives_the_process() -> None:
+    adder, claimer = Caller(b"adder", "10.0.0.1:5", 7), Caller(b"claimer", "10.0.0.2:6", 8)
+    world = World()
+    for name in "abc":
+        world.do(add(name), caller=adder)
+    world.do(QueueRetrieve(b"q:a", 9), caller=claimer)
+    world.do(QueueRetrieve(b"q:b", 9), caller=Caller(None, "10.0.0.3:7", 9))
+    world.do(QueueHeartbeat(b"q:a"), caller=adder)
+    for name in "ac":
+        world.do(QueueMergeExtra(b"q:" + name.encode(), b"{}"), caller=adder)
+    for _ in range(2):
+        world = world.after_a_kill()
+        items = list(world.store._memory.queue.items.by_id.values())
+        assert [item.added_by for item in items] == [adder] * 3
+        assert [item.claimed_by for item in items] == [claimer, Caller(None, "10.0.0.3:7", 9), None]
+        assert len({id(item.added_by) for item in items}) == 1, "one object for all items of a client"
+        world.store.check_invariants()
 
 
 MINUTE_MS, START_MS = 60_000, 1_764_000_000_000
@@ -60,8 +83,9 @@ class Lives:
             message_id = self._last_id = self._last_id + 1
         outcome = self.store.execute(CacheIncr(b"c:n"), ANYBODY, (b"", b"client", message_id), self.now_ms)
         self._turns.all()
-        assert isinstance(outcome, Reply)
-        value = outcome.result.rows[0][0]
+        result = outcome.outcome if isinstance(outcome, Told) else outcome
+        assert isinstance(result, Result)
+        value = result.rows[0][0]
         assert isinstance(value, bytes)
         return int(value)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from storage.engine import ANYBODY, Outcome, Pending, Reply, RequestKey
+from storage.asking import ANYBODY, Caller
 from storage.errors import UserError
 from storage.journal import rows
 from storage.journal.store import Durability, JournaledStore
 from storage.vocabulary import (
+    EMPTY_RESULT,
     CacheGet,
     CacheIncr,
     CacheSet,
@@ -21,10 +22,12 @@ from storage.vocabulary import (
     QueueResult,
     QueueResultBlocking,
     QueueRetrieve,
+    RequestKey,
     Result,
     Statement,
     SysCachestore,
 )
+from tests.asking import Told
 from tests.storage.journal.restarting import RowsEngine, Turns, opened
 
 NOW_MS = 1_764_000_000_000
@@ -33,40 +36,64 @@ MIB = 1 << 20
 
 
 class World:
-    """A store, its engine and its loop. What is `told` are replies as the shell would let them go."""
+    """A store, its engine and its loop. What `asked` holds are the commits that the store wants to have synced."""
 
     def __init__(self, engine: RowsEngine | None = None, *, durability: Durability = Durability.RELAXED) -> None:
         self.engine = engine or RowsEngine()
         self.turns = Turns()
         self.asked: list[int] = []
-        self.failures: list[str] = []
-        self.kept: list[int] = []  # the last commit that was not lost, at each failure
-        self.durable_calls = 0
         self.store: JournaledStore = opened(
             self.engine, self.turns, now_ms=NOW_MS, sync=self.asked.append, durability=durability
         )
         self.turns.all()
-        self.store.on_durable(self._on_durable)
-        self.store.on_failed(self._on_failed)
 
-    def _on_durable(self) -> None:
-        self.durable_calls += 1
+    @property
+    def applied_seq(self) -> int:
+        """The number of the last change that was applied."""
+        return self.store._recorder.seq
 
-    def _on_failed(self, text: str, kept_seq: int) -> None:
-        self.failures.append(text)
-        self.kept.append(kept_seq)
-
-    def ask(self, statement: Statement, key: RequestKey | None = None, at_ms: int = 0) -> Reply:
-        outcome = self.store.execute(statement, ANYBODY, key, NOW_MS + at_ms)
-        assert isinstance(outcome, Reply)
+    def execute(
+        self, statement: Statement, key: RequestKey | None = None, at_ms: int = 0, caller: Caller = ANYBODY
+    ) -> Result | Told:
+        outcome = self.store.execute(statement, caller, key, NOW_MS + at_ms)
+        assert isinstance(outcome, Result | Told)
         return outcome
 
-    def do(self, statement: Statement, key: RequestKey | None = None, at_ms: int = 0) -> Result:
-        """Ask, and let the loop turn until the reply may leave."""
-        reply = self.ask(statement, key, at_ms)
+    def ask(self, statement: Statement, key: RequestKey | None = None, at_ms: int = 0) -> Told:
+        """Have a statement executed whose answer may not leave yet."""
+        outcome = self.execute(statement, key, at_ms)
+        assert isinstance(outcome, Told)
+        assert not outcome.outcomes
+        return outcome
+
+    def do(
+        self, statement: Statement, key: RequestKey | None = None, at_ms: int = 0, caller: Caller = ANYBODY
+    ) -> Result:
+        """Have it executed, and let the loop turn until its answer leaves."""
+        outcome = self.execute(statement, key, at_ms, caller)
         self.turns.all()
-        assert reply.commit_seq <= self.store.durable_seq
-        return reply.result
+        result = outcome.outcome if isinstance(outcome, Told) else outcome
+        assert isinstance(result, Result)
+        return result
+
+    def at_once(self, statement: Statement) -> Result:
+        """Have it executed, and answered in the same turn."""
+        result = self.execute(statement)
+        assert isinstance(result, Result)
+        return result
+
+    def lose(self, statement: Statement, key: RequestKey | None = None) -> Told:
+        """Have it executed, and its write fail, as all later ones."""
+        self.engine.is_broken = True
+        lost = self.ask(statement, key)
+        self.turns.all()
+        return lost
+
+    def recover(self) -> None:
+        """Writes work again, and the store finds that out."""
+        self.engine.is_broken = False
+        self.store.tick(NOW_MS + 2_000, 10)
+        self.turns.all()
 
     def kinds(self) -> str:
         """The kinds of all rows but the schema and the next id."""
@@ -84,14 +111,13 @@ def key(number: int) -> RequestKey:
     return (b"", b"client", number)
 
 
-def test_a_reply_waits_for_the_turn_that_commits_it() -> None:
+def test_an_answer_waits_for_the_turn_that_commits_it() -> None:
     world = World()
-    reply = world.ask(add("a"))
-    assert reply.commit_seq > world.store.durable_seq
+    added = world.ask(add("a"))
     assert world.kinds() == ""
     world.turns.one()
-    assert reply.commit_seq <= world.store.durable_seq
-    assert world.durable_calls == 1
+    assert added.rows[0][1] is True
+    assert world.kinds() == "bi"
 
 
 def test_all_of_a_turn_is_one_write() -> None:
@@ -170,14 +196,14 @@ def test_a_large_text_goes_in_turns_and_others_wait_behind_it() -> None:
     world.turns.one()
     second = world.ask(add("small", b"s"))
     turns = 1
-    while first.commit_seq > world.store.durable_seq:
-        assert second.commit_seq > world.store.durable_seq, "it came later"
+    while not first.outcomes:
+        assert not second.outcomes, "it came later"
         assert max(world.engine.writes) <= rows.CHUNK_BYTES
         world.turns.one()
         turns += 1
     assert turns >= 5
     world.turns.all()
-    assert second.commit_seq <= world.store.durable_seq
+    assert second.rows
     assert world.after_a_kill().do(QueueGet(b"q:large")).rows[0][0] == large
 
 
@@ -226,37 +252,39 @@ def test_ids_go_on_after_a_kill_and_after_clear() -> None:
 
 def test_strict_waits_for_the_sync() -> None:
     world = World(durability=Durability.STRICT)
-    reply = world.ask(add("a"))
+    added = world.ask(add("a"))
     world.turns.all()
-    assert world.asked[-1] == reply.commit_seq
-    assert reply.commit_seq > world.store.durable_seq
-    world.store.synced(reply.commit_seq)
-    assert reply.commit_seq <= world.store.durable_seq
-    assert world.durable_calls == 1
+    assert world.asked[-1] == world.applied_seq
+    assert not added.outcomes
+    world.store.synced(world.applied_seq - 1)
+    assert not added.outcomes
+    world.store.synced(world.applied_seq)
+    assert added.rows
 
 
 def test_relaxed_syncs_once_a_second() -> None:
     world = World()
     world.do(add("first"))
     world.store.tick(NOW_MS, 10)
-    assert world.asked == [world.store.applied_seq]
+    assert world.asked == [world.applied_seq]
     world.asked.clear()
     world.do(add("a"))
     world.store.tick(NOW_MS + 500, 10)
     assert not world.asked
     world.store.tick(NOW_MS + 1_000, 10)
-    assert world.asked == [world.store.applied_seq]
+    assert world.asked == [world.applied_seq]
 
 
 def test_persist_answers_when_all_before_is_on_the_disk() -> None:
     world = World()
     world.do(add("a"))
-    pending = world.store.execute(SysCachestore(CachestoreAction.PERSIST), ANYBODY, None, NOW_MS)
-    assert isinstance(pending, Pending)
-    told: list[Outcome] = []
-    pending.on_outcome = told.append
-    world.store.synced(world.store.applied_seq)
-    assert len(told) == 1
+    persisted = world.ask(SysCachestore(CachestoreAction.PERSIST))
+    assert world.asked[-1] == world.applied_seq, "it waits for no second to pass"
+    world.store.synced(world.applied_seq - 1)
+    assert not persisted.outcomes
+    world.store.synced(world.applied_seq)
+    assert persisted.outcome == EMPTY_RESULT
+    assert world.at_once(SysCachestore(CachestoreAction.PERSIST)) == EMPTY_RESULT
 
 
 # When it fails.
@@ -265,30 +293,23 @@ def test_persist_answers_when_all_before_is_on_the_disk() -> None:
 def test_a_failed_write_takes_back_what_was_not_committed() -> None:
     world = World()
     world.do(add("kept"), key(1))
-    world.engine.is_broken = True
-    lost = world.ask(add("lost"), key(2))
-    world.turns.all()
-    assert world.failures == ["refused: the disk is broken"]
-    assert lost.commit_seq <= world.store.durable_seq, "whoever waits was told, and the count goes on from there"
+    lost = world.lose(add("lost"), key(2))
+    assert str(lost.outcome) == "refused: the disk is broken"
     assert world.do(QueueGet(b"q:kept")).rows[0][0] == TEXT
     assert world.do(QueueGet(b"q:lost")).rows == ()
     with pytest.raises(UserError, match="the disk is broken"):
-        world.ask(CacheSet(b"c:a", b"1"))
+        world.execute(CacheSet(b"c:a", b"1"))
     assert world.store.failure == "refused: the disk is broken"
 
 
 def test_it_goes_on_when_the_journal_can_be_written_again() -> None:
     world = World()
     world.do(add("kept"), key(1))
-    world.engine.is_broken = True
-    world.ask(add("lost"), key(2))
-    world.turns.all()
+    world.lose(add("lost"), key(2))
     world.store.tick(NOW_MS + 1_000, 10)
     world.turns.all()
     assert world.store.failure is not None
-    world.engine.is_broken = False
-    world.store.tick(NOW_MS + 2_000, 10)
-    world.turns.all()
+    world.recover()
     assert world.store.gauges()["journal_failures"] == 1
     assert world.do(add("lost"), key(2)).rows[0][1] is True, "its first try had no effect, and no answer was kept"
     assert world.after_a_kill().store.gauges()["queue_items"] == 2
@@ -297,19 +318,12 @@ def test_it_goes_on_when_the_journal_can_be_written_again() -> None:
 def test_who_waits_for_a_result_waits_on_through_a_failure() -> None:
     world = World()
     world.do(add("a"))
-    pending = world.store.execute(QueueResultBlocking(b"q:a", 60_000), ANYBODY, key(9), NOW_MS)
-    assert isinstance(pending, Pending)
-    told: list[Outcome] = []
-    pending.on_outcome = told.append
-    world.engine.is_broken = True
-    world.ask(add("lost"))
-    world.turns.all()
-    world.engine.is_broken = False
-    world.store.tick(NOW_MS + 2_000, 10)
-    world.turns.all()
-    assert not told
+    waiting = world.ask(QueueResultBlocking(b"q:a", 60_000), key(9))
+    world.lose(add("lost"))
+    world.recover()
+    assert not waiting.outcomes
     world.do(QueueAck(b"q:a", b"done"))
-    assert [reply.result.rows[0][0] for reply in told if isinstance(reply, Reply)] == [b"done"]
+    assert waiting.rows[0][0] == b"done"
 
 
 def test_the_cache_may_stay_in_memory() -> None:

@@ -6,14 +6,13 @@ Run once, when a schema is new, and never again for it: the sample is what the f
 from __future__ import annotations
 
 from pathlib import Path
-from random import Random
 from tempfile import TemporaryDirectory
 
-from storage.engine import Caller
+from storage.asking import Caller
 from storage.journal import rows
 from storage.journal.backup import backup
 from storage.journal.database import Database
-from storage.journal.store import Durability, JournaledStore, Surroundings
+from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.vocabulary import (
     Binary,
@@ -27,7 +26,7 @@ from storage.vocabulary import (
     QueueRetrieve,
     Statement,
 )
-from tests.storage.journal.restarting import Turns
+from tests.storage.journal.restarting import Turns, host
 
 FOLDER = Path(__file__).parent
 START_MS = 1_764_000_000_000
@@ -56,7 +55,7 @@ def open_on(database: Database, turns: Turns) -> JournaledStore:
         QueueLimits(),
         CacheLimits(),
         AnswerLimits(),
-        Surroundings(turns.later, lambda work, _then: work(), lambda: 0, Random(0).random, print),
+        host(turns, lambda work, _then: work(), print),
         None,
         Durability.RELAXED,
         Durability.RELAXED,
