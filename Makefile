@@ -19,18 +19,25 @@ help: ## Show the targets
 
 setup: $(VENV)/.ready ## Make the virtual environment with the pinned packages
 
-$(VENV)/.ready: requirements-dev.lock pyproject.toml
+$(VENV)/.ready-run: requirements.lock
 	@test -n "$(PYTHON)" || { echo "cubequeue needs Python 3.11 or newer" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "Making $(VENV) with the $$(grep -c == requirements.lock) packages that a run needs (once, some seconds) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "cubequeue needs the module venv (Debian: python3-venv)" >&2; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.ready: requirements-dev.lock pyproject.toml $(VENV)/.ready-run
+	@echo "Adding the packages of tests and tools to $(VENV) (once, about a minute) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 clients: setup ## Install the real Cube clients from npm that the tests drive
 	$(BIN)/python tests/clients/install.py clients mysql
 
-run: setup ## Start the server in the foreground
-	exec $(BIN)/cubequeue serve
+# A run needs 68 MB of packages, pip included; with those of the tests (`make setup`) they are 373 MB.
+run: $(VENV)/.ready-run ## Start the server in the foreground, on packages of the run-time only
+	exec $(BIN)/python -c 'from cubequeue_server.cli import main; main()' serve
 
 test: clients ## Run every test but the end-to-end and soak ones
 	$(BIN)/pytest -n $(JOBS) -m "not e2e and not image and not soak"
