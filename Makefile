@@ -4,6 +4,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.14 python3; 
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
+TOOLS := .cache/tools
+OPERATOR := github.com/prometheus-operator/prometheus-operator
+CHART := deploy/helm/cubequeue
+CHART_SETS := auth.password=x,tls.secretName=tls,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,podDisruptionBudget.enabled=true
 COMPAT := .pytest_cache/compatibility
 COMPILED_TESTS := protocol storage conformance model server crash
 
@@ -64,11 +68,35 @@ $(VENV)/.ready-deploy: requirements-deploy.lock $(VENV)/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-deploy.lock
 	@touch $@
 
+# helm and promtool from their Go modules, as deploy/tools/go.mod and go.sum pin them; the definitions of the Prometheus
+# operator's resources are files of its module.
+$(TOOLS)/.ready: deploy/tools/go.mod deploy/tools/go.sum
+	@command -v go >/dev/null || { echo "lint-deploy needs Go (Debian: golang-go)" >&2; exit 1; }
+	@echo "Building helm and promtool in $(TOOLS) (once, two minutes on two cores) ..."
+	@mkdir -p $(TOOLS)
+	cd deploy/tools && go build -buildvcs=false -tags remove_all_sd -ldflags "-s -w" -o $(CURDIR)/$(TOOLS)/ \
+	  helm.sh/helm/v3/cmd/helm github.com/prometheus/prometheus/cmd/promtool
+	cd deploy/tools && go mod download $(OPERATOR) && for kind in servicemonitors prometheusrules; do \
+	  install -m 644 -t $(CURDIR)/$(TOOLS) \
+	    "$$(go list -m -f '{{.Dir}}' $(OPERATOR))/example/prometheus-operator-crd/monitoring.coreos.com_$$kind.yaml"; \
+	done
+	@touch $@
+
 # `config` resolves and checks the whole file by the schema of Compose; no daemon is asked, nothing is fetched.
-lint-deploy: $(VENV)/.ready-deploy ## The Dockerfile, deploy/compose.yaml and deploy/kubernetes, by the tools of the trade
+# `template` is asked for everything that the chart can make, once for each profile.
+lint-deploy: $(VENV)/.ready-deploy $(TOOLS)/.ready ## Dockerfile, compose file, manifests, chart, alerts and unit, by the tools of the trade
 	$(BIN)/hadolint Dockerfile
 	CUBEQUEUE_PASSWORD=x CUBEJS_API_SECRET=x $(BIN)/docker-compose --file deploy/compose.yaml config --quiet
 	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
+	mkdir -p build/chart
+	set -e; for profile in small medium large; do \
+	  $(TOOLS)/helm lint --strict --quiet $(CHART) --values $(CHART)/values-$$profile.yaml --set $(CHART_SETS); \
+	  $(TOOLS)/helm template cube $(CHART) --values $(CHART)/values-$$profile.yaml --set $(CHART_SETS) \
+	    --kube-version 1.37 > build/chart/$$profile.yaml; \
+	  $(BIN)/kubernetes-validate --strict --quiet --no-warn build/chart/$$profile.yaml; \
+	done
+	$(TOOLS)/promtool check rules --lint=all --lint-fatal $(CHART)/files/alerts.yaml
+	$(TOOLS)/promtool test rules tests/deploy/alerts_test.yaml
 
 format: setup ## Format the code
 	$(BIN)/ruff format .
