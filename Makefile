@@ -84,7 +84,7 @@ $(TOOLS)/.ready: deploy/tools/go.mod deploy/tools/go.sum
 
 # `config` resolves and checks the whole file by the schema of Compose; no daemon is asked, nothing is fetched.
 # `template` is asked for everything that the chart can make, once for each profile.
-lint-deploy: $(VENV)/.ready-deploy $(TOOLS)/.ready ## Dockerfile, compose file, manifests, chart, alerts and unit, by the tools of the trade
+lint-deploy: $(VENV)/.ready-deploy $(TOOLS)/.ready ## Dockerfile, compose file, manifests, chart and alerts, by the tools of the trade
 	$(BIN)/hadolint Dockerfile
 	CUBEQUEUE_PASSWORD=x CUBEJS_API_SECRET=x $(BIN)/docker-compose --file deploy/compose.yaml config --quiet
 	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
