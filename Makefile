@@ -113,6 +113,8 @@ lock: ## Resolve the pinned versions anew (needs uv)
 	$(UV_LOCK) --output-file requirements.lock pyproject.toml
 	$(UV_LOCK) --group dev pyproject.toml --constraint requirements.lock --output-file requirements-dev.lock
 	$(UV_LOCK) --group deploy --constraint requirements-dev.lock --output-file requirements-deploy.lock
+	$(UV_LOCK) --group docs --constraint requirements-dev.lock --output-file requirements-docs.lock
+	$(UV_LOCK) --group sbom --output-file requirements-sbom.lock
 
 bench: setup ## Figures as ratios to a bare echo and to Redis (needs gcc and redis-server)
 	$(BIN)/python -m bench
@@ -131,6 +133,13 @@ test-compiled: compiled ## Run the tests of protocol, state, journal and server 
 
 image: ## Build the container image with docker, podman or buildah
 	deploy/build-image cubequeue:latest
+
+image-arm64: ## The same for arm64 on another machine (needs qemu-user-static and a base image for arm64)
+	deploy/build-image cubequeue:latest-arm64 --platform linux/arm64
+
+sbom: ## The packages of the image as CycloneDX, in dist/sbom.json
+	mkdir -p dist
+	deploy/build-image cubequeue:sbom --target sbom --output dist
 
 image-test: setup clients image ## Run the built image as process 1 on a read-only root (needs buildah and root)
 	$(BIN)/pytest -m image tests/image
