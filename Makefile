@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 TOOLS := .cache/tools
+MERMAID := 11.17.2
+MERMAID_SHA512 := 57a2b70bc101744b0f1595d228c25eea9a50384371b87011afd1af1d7e21878ee501b84c443f6a7f8a042bb2e869143150b31af34feab798073bbdda0a578106
+MERMAID_FILE := .cache/docs/mermaid-$(MERMAID).min.js
 OPERATOR := github.com/prometheus-operator/prometheus-operator
 CHART := deploy/helm/cubequeue
 CHART_SETS := auth.password=x,tls.secretName=tls,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,podDisruptionBudget.enabled=true
@@ -14,8 +17,8 @@ COMPILED_TESTS := protocol storage conformance model server crash
 # Where it is set, each start of a server from this tree compiles all its modules anew: 150 ms that no user waits for.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup clients run test e2e compat soak lint lint-deploy format bench lock wheel compiled test-compiled image \
-  image-test clean
+.PHONY: help setup clients run test e2e compat soak lint lint-deploy generate docs format bench lock compiled \
+  test-compiled image image-arm64 image-test sbom clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -87,7 +90,8 @@ $(TOOLS)/.ready: deploy/tools/go.mod deploy/tools/go.sum
 lint-deploy: $(VENV)/.ready-deploy $(TOOLS)/.ready ## Dockerfile, compose file, manifests, chart and alerts, by the tools of the trade
 	$(BIN)/hadolint Dockerfile
 	CUBEQUEUE_PASSWORD=x CUBEJS_API_SECRET=x $(BIN)/docker-compose --file deploy/compose.yaml config --quiet
-	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
+	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml)) \
+	  deploy/kubernetes/backup/cronjob.yaml
 	mkdir -p build/chart
 	set -e; for profile in small medium large; do \
 	  $(TOOLS)/helm lint --strict --quiet $(CHART) --values $(CHART)/values-$$profile.yaml --set $(CHART_SETS); \
@@ -97,6 +101,26 @@ lint-deploy: $(VENV)/.ready-deploy $(TOOLS)/.ready ## Dockerfile, compose file, 
 	done
 	$(TOOLS)/promtool check rules --lint=all --lint-fatal $(CHART)/files/alerts.yaml
 	$(TOOLS)/promtool test rules tests/deploy/alerts_test.yaml
+
+generate: setup ## Write the pages that say what the code says: settings, metrics, command line
+	$(BIN)/python -m docs_site.generate
+
+$(VENV)/.ready-docs: requirements-docs.lock $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+	@touch $@
+
+# What draws the diagrams, served by the site itself: one file of the package from npm, held to its checksum.
+$(MERMAID_FILE):
+	@command -v npm >/dev/null || { echo "docs needs npm (Debian: npm)" >&2; exit 1; }
+	@mkdir -p $(@D)
+	cd $(@D) && npm pack --silent mermaid@$(MERMAID) >/dev/null
+	echo "$(MERMAID_SHA512)  $(@D)/mermaid-$(MERMAID).tgz" | sha512sum --check --quiet
+	tar --extract --gzip --to-stdout --file $(@D)/mermaid-$(MERMAID).tgz package/dist/mermaid.min.js > $@.part
+	mv $@.part $@
+
+docs: $(VENV)/.ready-docs $(MERMAID_FILE) ## The documentation as a site, in dist/docs: files for any web server
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(CURDIR) $(BIN)/mkdocs build --quiet --strict --config-file docs_site/mkdocs.yml
+	$(BIN)/python -m docs_site.check dist/docs
 
 format: setup ## Format the code
 	$(BIN)/ruff format .
