@@ -24,7 +24,7 @@ from tests.deploy.charts import (
     rendered,
     template,
 )
-from tests.deploy.files import ALLOCATOR, CONTAINER, MANIFESTS, MIB, POD, profile
+from tests.deploy.files import ALLOCATOR, CONTAINER, MANIFESTS, MIB, POD, ROOT, profile
 from tests.needed import require
 
 _MONITORING = ("metrics.serviceMonitor.enabled=true", "metrics.prometheusRule.enabled=true")
@@ -52,6 +52,25 @@ def test_the_volume_of_a_profile_holds_twice_what_may_live(name: str) -> None:
     lives = settings.queue.max_bytes + settings.cache.max_bytes + settings.answers.max_bytes
     volume = rendered(profile=name)["StatefulSet"]["spec"]["volumeClaimTemplates"][0]["spec"]
     assert quantity(volume["resources"]["requests"]["storage"]) >= 2 * lives + (96 + 64) * MIB
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_page_of_sizes_says_what_a_profile_holds(name: str) -> None:
+    manifests, settings = rendered(profile=name), settings_of(name)
+    limits = container(manifests)["resources"]["limits"]
+    (volume,) = manifests["StatefulSet"]["spec"]["volumeClaimTemplates"]
+    row = [
+        name,
+        limits["memory"].replace("Mi", " MiB").replace("Gi", " GiB"),
+        str(float(limits["cpu"].removesuffix("m")) / (1000 if limits["cpu"].endswith("m") else 1)).removesuffix(".0"),
+        *(f"{each // MIB} MiB" for each in (settings.cache.max_bytes, settings.queue.max_bytes)),
+        f"{round(settings.answers.max_bytes / MIB)} MiB",
+        str(settings.queue.max_items),
+        str(settings.cache.max_keys),
+        str(settings.max_connections),
+        volume["spec"]["resources"]["requests"]["storage"].replace("Gi", " GiB"),
+    ]
+    assert f"| {' | '.join(row)} |" in (ROOT / "docs/sizing.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", PROFILES)
