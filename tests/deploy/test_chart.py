@@ -24,7 +24,7 @@ from tests.deploy.charts import (
     rendered,
     template,
 )
-from tests.deploy.files import ALLOCATOR, CONTAINER, MANIFESTS, MIB, POD, ROOT, profile
+from tests.deploy.files import ALLOCATOR, CONTAINER, DEPLOY, MANIFESTS, MIB, POD, ROOT, profile
 from tests.needed import require
 
 _MONITORING = ("metrics.serviceMonitor.enabled=true", "metrics.prometheusRule.enabled=true")
@@ -228,6 +228,9 @@ def test_versions_are_the_applications() -> None:
     assert container(rendered())["image"] == f"registry.example.com/cubequeue:{__version__}"
     (image,) = MANIFESTS["kustomization"]["images"]
     assert image["newTag"] == __version__
+    job = yaml.safe_load((DEPLOY / "kubernetes/backup/cronjob.yaml").read_text(encoding="utf-8"))
+    (backup,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert backup["image"] == f"registry.example.com/cubequeue:{__version__}"
 
 
 @pytest.mark.parametrize("kind", ["ServiceMonitor", "PrometheusRule"])

@@ -106,14 +106,21 @@ def tab() -> Iterator[Tab]:
         yield made
 
 
+def open_page(tab: Tab, address: str) -> None:
+    """Open a page and wait until it is there and laid out."""
+    tab.open(address)
+    is_there = f"location.href == '{address}' && document.readyState == 'complete'"
+    tab.until(f"{is_there} && document.documentElement.clientWidth > 0")
+
+
 def test_a_browser_asks_nobody_else_and_draws_the_diagrams(address: str, tab: Tab) -> None:
     for page, ready in (
-        ("", "document.title.includes('cubequeue')"),
+        ("", "document.querySelector('h1').innerText.includes('cubequeue')"),
         # Material puts the drawing into a closed shadow root of a `div` in the place of the `pre`.
         ("architecture/", "document.querySelector('div.mermaid')?.offsetHeight > 100"),
         ("protocol/", "document.querySelectorAll('div.mermaid').length == 4"),
     ):
-        tab.open(address + page)
+        open_page(tab, address + page)
         tab.until(ready)
         tab.screenshot(f"docs-{page.strip('/') or 'home'}")
     assert {each for each in tab.requested() if not each.startswith((address, "data:", "blob:"))} == set()
@@ -121,9 +128,9 @@ def test_a_browser_asks_nobody_else_and_draws_the_diagrams(address: str, tab: Ta
 
 
 def test_the_search_finds_a_setting(address: str, tab: Tab) -> None:
-    tab.open(address)
-    tab.until("document.readyState == 'complete'")
-    tab.evaluate("document.querySelector('[data-md-component=search-query]').focus()")
-    tab.command("Input.insertText", text="CUBEQUEUE_SLOW_STATEMENT")
+    open_page(tab, address)
+    # The theme loads its index when the field has the focus, and looks at its text when a key goes up.
+    ask = "query.focus(); query.value = 'CUBEQUEUE_SLOW_STATEMENT'; query.dispatchEvent(new Event('keyup'));"
     found = "[...document.querySelectorAll('.md-search-result__link')].some(each => each.href.includes('settings/'))"
-    tab.until(found)
+    field = "document.querySelector('[data-md-component=search-query]')"
+    tab.until(f"(query => {{ {ask} return {found} }})({field})")
