@@ -201,7 +201,8 @@ class _Process:
             listeners["mysql"] = self._mysql.address
         words = " ".join(f"{name}={listeners.get(name, 'off')}" for name in ("ws", "status", "mysql"))
         print_line(f"cubequeue {__version__} listening {words}")
-        print_notice(notice_lines(self._settings, listeners))
+        if self._settings.log_format != "json":  # which programs read, on a terminal too
+            print_notice(notice_lines(self._settings, listeners))
 
     def _import_the_rest(self) -> None:
         """Import in a thread what the first requests need not, while they are answered: pages, the parser of SQL."""

@@ -71,6 +71,15 @@ def test_a_terminal_is_told() -> None:
         assert terminal.read_to_the_end() == 0
 
 
+def test_a_terminal_that_programs_read_is_not() -> None:
+    flags = ["--http-bind", "127.0.0.1:auto", "--status-bind", "127.0.0.1:auto", "--log-format", "json"]
+    with on_terminal("serve", *flags, size=(120, 24)) as terminal:
+        terminal.read_until(b"listening")
+        terminal.press(b"\x03")
+        assert terminal.read_to_the_end() == 0
+        assert b"Ctrl-C" not in terminal.output
+
+
 def test_a_log_file_is_not() -> None:
     with serving() as server:
         assert server.get("/livez")[0] == 200
