@@ -1,4 +1,4 @@
-# Every target rests on `setup`, which does nothing when nothing is missing.
+# Every target but `run` rests on `setup`, which does nothing when nothing is missing.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.14 python3; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 VENV := .venv
@@ -112,7 +112,7 @@ $(VENV)/.ready-docs: requirements-docs.lock $(VENV)/.ready
 # What draws the diagrams, served by the site itself: one file of the package from npm, held to its checksum.
 $(MERMAID_FILE):
 	@command -v npm >/dev/null || { echo "docs needs npm (Debian: npm)" >&2; exit 1; }
-	@mkdir -p $(@D)
+	@rm -rf $(@D) && mkdir -p $(@D)
 	cd $(@D) && npm pack --silent mermaid@$(MERMAID) >/dev/null
 	echo "$(MERMAID_SHA512)  $(@D)/mermaid-$(MERMAID).tgz" | sha512sum --check --quiet
 	tar --extract --gzip --to-stdout --file $(@D)/mermaid-$(MERMAID).tgz package/dist/mermaid.min.js > $@.part
@@ -127,7 +127,7 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove what the targets made
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis \
+	rm -rf $(VENV) .cache dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis \
 	  tests/*/packages/*/node_modules
 
 UV_LOCK = uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \
