@@ -18,7 +18,7 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 
 _DESCRIPTION = "A queue and cache server for Cube that speaks CubeStore's protocol."
-_COMMANDS = {
+COMMANDS = {
     "serve": "run the server in the foreground",
     "healthcheck": "ask a running server whether it is ready: exit code 0 or 1",
     "sql": "execute statements on a running server: one, those of stdin, or a shell",
@@ -44,19 +44,19 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: exits with 0, 1 for what failed, 2 for a wrong command line or setting, 130 for an interrupt."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parsed = _parser(given[0] if given else "").parse_args(given)
+    parsed = make_parser(given[0] if given else "").parse_args(given)
     try:
         sys.exit(_COMMAND_RUNNERS[parsed.command](parsed))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
+def make_parser(command: str) -> argparse.ArgumentParser:
     """The parser, with the flags of `command` only: nobody waits for those of the others."""
     parser = _Parser(prog="cubequeue", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"cubequeue {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for name, help_line in _COMMANDS.items():
+    for name, help_line in COMMANDS.items():
         subparser = commands.add_parser(
             name,
             help=help_line,

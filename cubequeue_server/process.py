@@ -25,7 +25,8 @@ from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.net.file_limit import open_standard_files, raise_file_limit
 from cubequeue_server.observe.collector import Collector
 from cubequeue_server.observe.counters import Counters
-from cubequeue_server.observe.logs import configure_logs, flush_logs, print_line
+from cubequeue_server.observe.logs import configure_logs, flush_logs, print_line, print_notice
+from cubequeue_server.observe.start_notice import notice_lines
 from cubequeue_server.observe.status import StatusServer, probe
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
@@ -202,10 +203,15 @@ class _Process:
             raise RuntimeError(failure)
 
     def _announce(self) -> None:
-        ws = Endpoint(*self._server.address[:2])
-        status = self._status.address if self._status is not None else "off"
-        mysql = self._mysql.address if self._mysql is not None else "off"
-        print_line(f"cubequeue {__version__} listening ws={ws} status={status} mysql={mysql}")
+        listeners = {"ws": Endpoint(*self._server.address[:2])}
+        if self._status is not None:
+            listeners["status"] = self._status.address
+        if self._mysql is not None:
+            listeners["mysql"] = self._mysql.address
+        words = " ".join(f"{name}={listeners.get(name, 'off')}" for name in ("ws", "status", "mysql"))
+        print_line(f"cubequeue {__version__} listening {words}")
+        if self._settings.log_format != "json":  # which programs read, on a terminal too
+            print_notice(notice_lines(self._settings, listeners))
 
     def _import_the_rest(self) -> None:
         """Import in a thread what the first requests need not, while they are answered: the pages."""

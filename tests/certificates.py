@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import ssl
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
+from tests.needed import require_program
 
 
 class Certificate(NamedTuple):
@@ -25,10 +23,7 @@ class Certificate(NamedTuple):
 
 def make_certificate(folder: Path, name: str = "server", *options: str) -> Certificate:
     """A new certificate; the test skips where there is no openssl, and fails where CI=true."""
-    if shutil.which("openssl") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("openssl is missing")
-        pytest.skip("openssl is missing")
+    require_program("openssl")
     made = Certificate(folder / f"{name}.crt", folder / f"{name}.key")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2",

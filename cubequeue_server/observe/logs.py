@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TextIO
 
 from cubequeue_server.observe.line_writer import LineWriter
@@ -54,6 +54,13 @@ def print_line(line: str) -> None:
     if sys.stdout is not None:  # None where the process has none
         _writer.write(line, sys.stdout)
         _writer.flush(_PRINT_TIMEOUT_S)
+
+
+def print_notice(lines: Iterable[str]) -> None:
+    """Have lines for a person written to stderr; nothing where that is no terminal."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        for line in lines:
+            _writer.write(line, sys.stderr)
 
 
 def flush_logs(timeout_s: float = 1.0) -> None:

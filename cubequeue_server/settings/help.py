@@ -66,11 +66,12 @@ def effective_lines(loaded: Loaded) -> Iterator[str]:
 
 
 def _help_line(setting: Setting) -> str:
-    facts = [setting.main_variable, f"default {setting.kind.show(setting.default)}", *_range(setting)]
+    facts = [setting.main_variable, f"default {setting.kind.show(setting.default)}", *allowed(setting)]
     return f"{setting.help} ({'; '.join(facts)})"
 
 
-def _range(setting: Setting) -> Iterator[str]:
+def allowed(setting: Setting) -> Iterator[str]:
+    """Which values a setting takes, as phrases."""
     words = getattr(setting.kind, "words", ())
     if words:
         yield ", ".join(words)

@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 
 from protocol.client_codec import ErrorReply, Rows, decode_reply, encode_query
 from tests.cli.running import ENTRY_POINT, clean_environment, first_line, run, serving
+from tests.needed import reason
 
 
 def read(answer: object) -> Rows | ErrorReply:
@@ -203,7 +204,7 @@ def test_a_closed_stdout_is_no_reason_to_stop() -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")
+@pytest.mark.skipif(shutil.which("unshare") is None, reason=reason("unshare"))
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_process_1_stops_on_a_signal(signal_number: int) -> None:
     unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]

@@ -45,10 +45,10 @@ def missing_node() -> str | None:
     """Why the Node tests cannot run on this machine, or None."""
     node = shutil.which("node")
     if node is None or shutil.which("npm") is None:
-        return f"they need Node {NODE_MINIMUM} and npm"
+        return f"Node {NODE_MINIMUM} and npm (Debian: nodejs npm)"
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
     if int(version.lstrip("v").split(".", maxsplit=1)[0]) < NODE_MINIMUM:
-        return f"they need Node {NODE_MINIMUM}, this is {version}"
+        return f"Node {NODE_MINIMUM}, this is {version}"
     return None
 
 
@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> int:
     """Install the named groups."""
     reason = missing_node()
     if reason is not None:
-        print(f"The tests with the real Cube clients cannot run: {reason}.", file=sys.stderr)
+        print(f"The tests with the real Cube clients cannot run: they need {reason}.", file=sys.stderr)
         return 1 if os.environ.get("CI") == "true" else 0
     wanted = [folder for group in arguments or ["clients"] for folder in folders(group)]
     with ThreadPoolExecutor(INSTALLS_AT_ONCE) as pool:

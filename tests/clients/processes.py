@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import pytest
-
 from tests.clients.install import GROUPS, is_installed, missing_node
+from tests.needed import require
 
 JS = Path(__file__).resolve().parent / "js"
 START_TIMEOUT_S = 30
@@ -107,11 +106,8 @@ class Cubequeue:
 def package_folder(group: str, version: str) -> Path:
     """The installed packages of one generation; the test skips without them, and fails where CI=true."""
     folder = GROUPS[group] / version
-    reason = missing_node() or (None if is_installed(folder) else f"{folder.name} is not installed: make {group}")
-    if reason is not None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    lacking = missing_node() or (None if is_installed(folder) else f"the packages of {folder.name}: make {group}")
+    require(lacking is None, str(lacking))
     return folder
 
 

@@ -31,6 +31,7 @@ from tests.deploy.files import (
     kubernetes_environment,
     profile,
 )
+from tests.needed import reason
 
 USER_ID, GROUP_ID = (int(part) for part in dockerfile_words("USER")[0].split(":"))
 PORTS = [int(word) for word in dockerfile_words("EXPOSE")]
@@ -163,7 +164,7 @@ def test_the_health_check_is_the_images() -> None:
     assert CUBEQUEUE_SERVICE["healthcheck"]["test"] == ["CMD", *command]
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl")
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason=reason("kubectl"))
 def test_kustomize_puts_the_manifests_together(tmp_path: Path) -> None:
     folder = tmp_path / "kubernetes"
     shutil.copytree(DEPLOY / "kubernetes", folder)

@@ -11,22 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from tests.needed import require, require_program
 
 TIMEOUT_S = 30.0
 # What RocksDB writes to its logs and tables with, and what may write on other systems.
 WRITES = "write,pwrite64,writev,pwritev"
 # More files than a test makes: a journal that is opened anew writes to new ones.
 _MAX_FILE_NUMBER = 120
-
-
-def require(condition: object, what: str) -> None:
-    """Skip, but never where everything is to be there."""
-    if condition:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"needs {what}")
-    pytest.skip(f"needs {what}")
 
 
 @contextmanager
@@ -70,7 +61,7 @@ def fill(disk: Path, keep_bytes: int = 0) -> Path:
 @contextmanager
 def failing(pid: int, calls: str, error: str, journal: Path | None = None) -> Iterator[None]:
     """These system calls of a process fail: those on files of a journal, or all."""
-    require(shutil.which("strace"), "strace")
+    require_program("strace")
     command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}"]
     if journal is not None:
         names = [f"{number:06d}.{kind}" for number in range(_MAX_FILE_NUMBER) for kind in ("log", "sst")]

@@ -15,14 +15,19 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+
+from cubequeue_server.version import __version__
+from tests.deploy.files import dockerfile_words
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(300)]
 
 IMAGE = "localhost/cubequeue:latest"
 MAX_ADDED_BYTES = 60_000_000
+_UNCHECKED_HASH = 1  # in the head of byte code (PEP 552)
 CLIENTS = Path(__file__).parents[1] / "clients"
 DRIVER = "1.6.49"  # the newest that needs no stand-in for its native decoder
 BUILDAH = {"STORAGE_DRIVER": os.environ.get("STORAGE_DRIVER", "vfs"), "BUILDAH_ISOLATION": "chroot"}
@@ -127,11 +132,44 @@ def test_the_image_says_how_it_wants_to_be_run(container: Container) -> None:
     assert health["Test"] == ["CMD", "cubequeue", "healthcheck"]
 
 
+def test_its_labels_say_what_it_is(container: Container) -> None:
+    labels: dict[str, str] = container.config["Labels"]  # type: ignore[assignment]
+    prefix = "org.opencontainers.image."
+    found = {name.removeprefix(prefix): text for name, text in labels.items() if name.startswith(prefix)}
+    assert (found["title"], found["licenses"]) == ("cubequeue", "Apache-2.0")
+    assert found["version"] == __version__
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found["revision"])
+    assert datetime.fromisoformat(found["created"]).tzinfo is not None
+    assert found["base.name"] == dockerfile_words("FROM")[0]
+
+
 def test_the_final_stage_has_no_tools(container: Container) -> None:
     names = {"gcc", "cc", "g++", "make", "git"}
     folders = [container.root / folder for folder in ("usr/bin", "usr/local/bin", "opt/cubequeue/bin")]
     assert [p for folder in folders for p in folder.iterdir() if p.name in names] == []
-    assert list((container.root / "opt/cubequeue").rglob("pip")) == []
+
+
+def test_there_is_no_pip_in_any_form(container: Container) -> None:
+    """As a package, as a command, as the wheel that ensurepip would install."""
+    is_pip = re.compile(r"pip[0-9.]*|pip-.*\.(dist-info|whl)|ensurepip")
+    assert [p for p in container.root.rglob("*pip*") if is_pip.fullmatch(p.name)] == []
+
+
+def test_the_list_of_packages_is_that_of_the_environment(container: Container) -> None:
+    listed = json.loads((container.root / "opt/cubequeue/sbom.json").read_text())
+    assert listed["bomFormat"] == "CycloneDX"
+    names = {(each["name"].lower().replace("_", "-"), each["version"]) for each in listed["components"]}
+    (packages,) = (container.root / "opt/cubequeue/lib").glob("python3.*/site-packages")
+    installed = {
+        (
+            folder.name.removesuffix(".dist-info").rsplit("-", 1)[0].lower().replace("_", "-"),
+            folder.name[:-10].rsplit("-", 1)[1],
+        )
+        for folder in packages.glob("*.dist-info")
+    }
+    root = listed["metadata"]["component"]
+    assert names | {(root["name"], __version__)} == installed
+    assert len(installed) > 8
 
 
 def test_it_adds_less_than_60_mb_to_its_base(container: Container) -> None:
@@ -153,6 +191,10 @@ def test_every_module_comes_with_its_byte_code(container: Container) -> None:
     loaded = re.findall(r"^# code object from '?(/opt/cubequeue/lib/\S+?\.pyc?)'?$", done.stderr, re.MULTILINE)
     assert len(loaded) > 1
     assert [path for path in loaded if path.endswith(".py")] == []
+    # Not by the time of the source: a layer of an image rounds it, and byte code is stale by half a second.
+    (packages,) = (container.root / "opt/cubequeue/lib").glob("python3.*/site-packages")
+    kinds = {int.from_bytes(path.read_bytes()[4:8], "little") for path in packages.rglob("*.pyc")}
+    assert kinds == {_UNCHECKED_HASH}
 
 
 def tree_bytes(folder: Path) -> int:

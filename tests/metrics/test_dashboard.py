@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.deploy.test_alerts import ALERTS
 from tests.docs.blocks import ROOT
 from tests.metrics.test_exposition import documented
 
@@ -34,7 +35,7 @@ def test_it_has_what_grafana_wants_of_a_dashboard() -> None:
     assert DASHBOARD["title"] == "cubequeue"
     assert "__inputs" not in DASHBOARD  # it can be provisioned from a file
     assert {"from", "to"} == set(DASHBOARD["time"])
-    assert [each["name"] for each in DASHBOARD["templating"]["list"]] == ["datasource", "instance"]
+    assert [each["name"] for each in DASHBOARD["templating"]["list"]] == ["datasource", "instance", "queue"]
 
 
 def test_panels_have_ids_of_their_own_and_do_not_overlap() -> None:
@@ -58,9 +59,41 @@ def test_a_plot_has_a_source_targets_and_a_unit(panel: dict[str, Any]) -> None:
     assert panel["title"]
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["description"].endswith(".")
     references = [target["refId"] for target in panel["targets"]]
     assert references
     assert len(set(references)) == len(references)
+
+
+@pytest.mark.parametrize(
+    ("title", "alert"),
+    [
+        ("Loop lag, 99th percentile", "CubequeueLoopLate"),
+        ("Errors", "CubequeueErrors"),
+        ("Age of the oldest pending item", "CubequeueOldestPending"),
+        ("Age of the oldest heartbeat", "CubequeueWorkerSilent"),
+        ("File descriptors in use", "CubequeueDescriptorsNearLimit"),
+    ],
+)
+def test_a_threshold_is_that_of_its_alert(title: str, alert: str) -> None:
+    (panel,) = (each for each in PLOTS if each["title"] == title)
+    (rule,) = (each for each in ALERTS if each["alert"] == alert)
+    _, highest = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert highest["value"] == float(rule["expr"].rsplit(">", 1)[1])
+    assert panel["fieldConfig"]["defaults"]["custom"]["thresholdsStyle"] == {"mode": "line"}
+    assert alert in panel["description"]
+
+
+def test_descriptions_name_alerts_that_exist() -> None:
+    named = {name for panel in PLOTS for name in re.findall(r"\bCubequeue\w+", panel["description"])}
+    assert named <= {each["alert"] for each in ALERTS}
+
+
+def test_everything_of_a_queue_follows_the_variable() -> None:
+    for panel in PLOTS:
+        for target in panel["targets"]:
+            for matchers in re.findall(r"cubequeue_queue_(?:items|oldest_\w+|\w+_total)\{([^}]*)\}", target["expr"]):
+                assert 'queue=~"$queue"' in matchers
 
 
 @pytest.mark.parametrize("expression", sorted(set(expressions())))

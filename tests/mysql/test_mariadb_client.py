@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import ENTRY_POINT, Running, clean_environment, serving
+from tests.needed import require_program
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _needs_the_client() -> None:
-    if shutil.which("mariadb") is None:
-        reason = "it needs the mariadb client (Debian: mariadb-client)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require_program("mariadb")
 
 
 def run(server: Running, text: str, *options: str) -> subprocess.CompletedProcess[str]:

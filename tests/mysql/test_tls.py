@@ -17,6 +17,7 @@ from tests.certificates import Certificate, make_certificate
 from tests.cli.running import Running, run, serving
 from tests.mysql import test_mariadb_client as mariadb
 from tests.mysql.test_pymysql import ask, connect
+from tests.needed import reason
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_pymysql_trusts_only_what_it_knows(secured: Running) -> None:
     assert "certificate verify failed" in str(error.value)
 
 
-@pytest.mark.skipif(shutil.which("mariadb") is None, reason="it needs the mariadb client (Debian: mariadb-client)")
+@pytest.mark.skipif(shutil.which("mariadb") is None, reason=reason("mariadb"))
 @pytest.mark.parametrize("user", ["ann", "bob"])
 def test_the_mariadb_client(user: str, secured: Running, certificate: Certificate) -> None:
     trust = [f"--ssl-ca={certificate.certificate}", "--ssl-verify-server-cert"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,8 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 from websockets.sync.client import ClientConnection, connect
+
+from tests.needed import require
 
 TIMEOUT_S = 30.0
 SCREENSHOTS = Path(__file__).with_name("screenshots")
@@ -37,10 +37,8 @@ _FLAGS = (
 def find_chromium() -> str:
     """Its path; a test that needs it is skipped without, but not in CI."""
     found = next((path for name in _NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("Chromium is not installed")
-        pytest.skip("needs Chromium")
+    require(found, "Chromium")
+    assert found is not None
     return found
 
 

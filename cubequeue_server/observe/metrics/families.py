@@ -1,6 +1,6 @@
 """The one table of simple metrics: name, type, meaning, and where the number comes from (docs/metrics.md).
 
-Adding a metric: one row here and one in docs/metrics.md; a test holds the two together.
+Adding a metric: one row here, then `make generate` for docs/metrics.md; a test holds the two together.
 """
 
 from __future__ import annotations

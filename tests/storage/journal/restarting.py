@@ -308,14 +308,14 @@ class RestartingStore:
 def everything(store: JournaledStore) -> dict[str, object]:
     """All that a store holds, in a form that compares."""
     memory = store._memory
-    groups = (memory.answers._fresh, memory.answers._confirmed, memory.answers._undelivered)
+    answers = {**memory.answers._kept, **memory.answers._undelivered}
     return {
         "next id": memory.queue.next_id,
         "items": [_fields(item, "queue") for item in memory.queue.items.by_id.values()],
         "results": sorted(_fields(result, "older", "newer") for result in memory.queue.results.table.by_id.values()),
         "entries": sorted((entry.path, entry.value, entry.expires_ms) for entry in memory.cache._entries.values()),
         # Those of statements that changed nothing are not written.
-        "answers": sorted((key, _same(a[0]), a[1]) for group in groups for key, a in group.items() if a[3] is not None),
+        "answers": sorted((key, _same(a.result), a.answered_ms) for key, a in answers.items() if a.group is not None),
     }
 
 
