@@ -20,6 +20,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Cache": ("cache",),
     "Connections": ("received", "sent", "connections", "unfinished", "largest"),
     "Journal": ("journal",),
+    "SELECT": ("select",),
     "Process": ("build", "loop", "log", "process"),
 }
 
@@ -47,8 +48,11 @@ def text() -> str:
 
 def _rows() -> Iterator[Row]:
     sources = busy_scene().sources
-    exposed = Exposition(sources).text(asyncio.run(sources.queues())).decode()
-    for family in text_string_to_metric_families(exposed):
+
+    async def exposed() -> bytes:
+        return Exposition(sources).text(await sources.queues(), await sources.queue_totals())
+
+    for family in text_string_to_metric_families(asyncio.run(exposed()).decode()):
         name = family.name + ("_total" if family.type == "counter" else "")
         labels = dict.fromkeys(name for sample in family.samples for name in sample.labels if name != "le")
         yield Row(name, family.type, ", ".join(map(code, labels)) or "–", family.documentation)

@@ -59,7 +59,8 @@ def carries(
         assert server.process.pid in members
         assert len(members) == 2  # the server, and the process that syncs
         info = asyncio.run(run_load("ws://{}:{}".format(*server.ws), amounts))
-        assert group.process_ids() == members
+        members = group.process_ids()  # the one that evaluates SELECTs has joined: the load asks for figures
+        assert len(members) == 3
         assert group.oom_kills() == 0
         peaks = [peak_bytes(process_id) for process_id in members]
         print(f"peaks {[peak // 1_000_000 for peak in peaks]} MB, held {group.held_bytes() // 1_000_000} MB")

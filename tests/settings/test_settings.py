@@ -57,6 +57,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "queue_max_size": ("2GiB", 2 * GIB),
     "queue_max_waiters": ("8", 8),
     "queue_results_expire": ("300", 300_000),
+    "restart_grace": ("5", 5_000),
     "cache_max_size": ("32MiB", 32 * MIB),
     "cache_max_keys": ("9", 9),
     "cache_max_entry_size": ("2MiB", 2 * MIB),
@@ -140,7 +141,9 @@ def test_defaults_are_the_limits_defaults() -> None:
 
 def test_values_reach_the_limits() -> None:
     settings = load({name: text for name, (text, _) in OTHER.items()}).settings
-    assert settings.queue == QueueLimits(max_items=7, max_bytes=2 * GIB, max_waiters=8, results_expire_ms=300_000)
+    assert settings.queue == QueueLimits(
+        max_items=7, max_bytes=2 * GIB, max_waiters=8, results_expire_ms=300_000, restart_grace_ms=5_000
+    )
     assert settings.cache == CacheLimits(
         max_keys=9,
         max_bytes=32 * MIB,

@@ -65,6 +65,7 @@ class Evaluator:
         self._turn = asyncio.Lock()
         self._starting: asyncio.Task[HelperProcess] | None = None
         self._current: HelperProcess | None = None
+        self._has_read = False  # whether the current SELECT reads tables of the store
 
     async def select(self, statement: OtherSql, now_ms: int) -> Result:
         """The result, once all that was read for it is durable. Raises StatementError.
@@ -80,25 +81,38 @@ class Evaluator:
         async with self._turn:
             helper = await self._running()
             losses = 0 if self._tables is None else self._tables.losses
-            began_s = time.monotonic()
-            helper.is_busy = True
-            try:
-                result, has_read = await self._converse(helper, (statement.text, parameters, now_ms))
-            except _EndedError as ended:
-                self._end(helper, ended.cause, ended.error.text)
-                raise ended.error from None
-            except (EOFError, ConnectionError):
-                helper.end()
-                await helper.exited.wait()
-                died = f"the process that evaluates it died ({helper.status})"
-                raise UserError(f"SELECT was ended: {died}. It may take {self._memory_limit}") from None
-            finally:
-                self._counters.select_seconds += time.monotonic() - began_s
-                if helper.is_busy:
-                    self._end(helper, "given_up", "nobody waits for its SELECT any more")
+            self._has_read = False
+            outcome = await self._outcome(helper, (statement.text, parameters, now_ms))
+            has_read = self._has_read
         if self._tables is not None and has_read:
             await settle(self._tables, losses)
-        return result
+        if isinstance(outcome, StatementError):
+            try:
+                raise outcome
+            finally:
+                del outcome  # the error refers to this frame
+        return outcome
+
+    async def _outcome(self, helper: HelperProcess, asked: tuple[Any, ...]) -> Result | StatementError:
+        """What comes of one SELECT. An error may tell of what was read, as a result does."""
+        began_s = time.monotonic()
+        helper.is_busy = True
+        try:
+            return await self._converse(helper, asked)
+        except StatementError as error:
+            return error.with_traceback(None)
+        except _EndedError as ended:
+            self._end(helper, ended.cause, ended.error.text)
+            return ended.error
+        except (EOFError, ConnectionError):
+            helper.end()
+            await helper.exited.wait()
+            died = f"the process that evaluates it died ({helper.status})"
+            return UserError(f"SELECT was ended: {died}. It may take {self._memory_limit}")
+        finally:
+            self._counters.select_seconds += time.monotonic() - began_s
+            if helper.is_busy:
+                self._end(helper, "given_up", "nobody waits for its SELECT any more")
 
     def stop(self) -> None:
         """End the process."""
@@ -149,17 +163,17 @@ class Evaluator:
 
     # One SELECT
 
-    async def _converse(self, helper: HelperProcess, asked: tuple[Any, ...]) -> tuple[Result, bool]:
-        """The result, and whether tables of the store were read for it."""
+    async def _converse(self, helper: HelperProcess, asked: tuple[Any, ...]) -> Result:
+        """The result. Raises StatementError when the text is refused, and _EndedError."""
         async with _limited(QUICK_LIMIT_S, "SELECT took longer than {:g} s to parse"):
             await helper.send(frames.frame(frames.SELECT, _encode(asked)))
             _, content = await self._receive(helper)
         columns, reads, references = msgpack.decode(content)
-        has_read = not SYSTEM_TABLES.keys().isdisjoint(reads)
-        if has_read and self._tables is None:
+        self._has_read = not SYSTEM_TABLES.keys().isdisjoint(reads)
+        if self._has_read and self._tables is None:
             raise _EndedError("given_up", UserError("this server has no tables to read"))
         limit = _limited(QUICK_LIMIT_S, "SELECT without a table took longer than {:g} s")
-        if has_read:
+        if self._has_read:
             limit = _limited(self._time_limit_s, "SELECT took longer than {:g} s (CUBESTORE_QUERY_TIMEOUT)")
         async with limit:
             answer = asyncio.ensure_future(self._receive(helper))
@@ -169,7 +183,7 @@ class Evaluator:
                 rows = await self._rows(helper, await answer, frozenset(references), large)
             finally:
                 answer.cancel()
-        return Result(Columns(*((name, ColumnType(type_)) for name, type_ in columns)), rows), has_read
+        return Result(Columns(*((name, ColumnType(type_)) for name, type_ in columns)), rows)
 
     async def _send_tables(
         self, helper: HelperProcess, reads: Mapping[str, list[str]], answer: asyncio.Future[Any]
