@@ -388,6 +388,7 @@ class Cache:
 
     def table_stats(self, now_ms: int) -> TableStats:
         """The figures of `CacheItems` in SYS CACHESTORE INFO. O(distinct row sizes + rows expired and still held)."""
+        self.see(now_ms)
         expired = [self._entries[path] for path in self._deadlines.expired(now_ms)]
         return TableStats(
             keys=len(self._entries),

@@ -20,6 +20,14 @@ def test_eviction_ends_when_only_the_deadline_of_a_removed_entry_is_left() -> No
     assert len(session.rows(EVICTION)) == 5
 
 
+def test_info_counts_nothing_as_live_that_had_expired_when_the_clock_stepped_back() -> None:
+    session = Session(MEMORY, Limits())
+    session.rows(cache_set("c:1", "1", ttl_s=0))
+    session.now_ms -= 1_000
+    info = {row[0]: row[1] for row in session.rows(SysCachestore(CachestoreAction.INFO))}
+    assert info[b"CacheItems.keys_total"] == info[b"CacheItems.expired_keys_total"] == b"0"
+
+
 def test_eviction_ends_when_every_entry_is_large_and_about_to_expire() -> None:
     session = Session(MEMORY, Limits(cache=CacheLimits(max_keys=2, proactive_size_bytes=10)))
     for number in range(2):
