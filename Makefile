@@ -12,13 +12,12 @@ OPERATOR := github.com/prometheus-operator/prometheus-operator
 CHART := deploy/helm/cubequeue
 CHART_SETS := auth.password=x,tls.secretName=tls,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,podDisruptionBudget.enabled=true
 COMPAT := .pytest_cache/compatibility
-COMPILED_TESTS := protocol storage conformance model server crash
 
 # Where it is set, each start of a server from this tree compiles all its modules anew: 150 ms that no user waits for.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup clients run test e2e compat soak lint lint-deploy generate docs format bench lock compiled \
-  test-compiled image image-arm64 image-test sbom clean
+.PHONY: help setup clients run test e2e compat soak lint lint-deploy generate docs format bench lock \
+  image image-arm64 image-test sbom clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -142,18 +141,6 @@ lock: ## Resolve the pinned versions anew (needs uv)
 
 bench: setup ## Figures as ratios to a bare echo and to Redis (needs gcc and redis-server)
 	$(BIN)/python -m bench
-
-compiled: setup ## The wheel with the hot modules compiled, in dist/compiled (needs gcc and the headers of Python)
-	rm -rf dist/compiled
-	HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(BIN)/python -m build --wheel --outdir dist/compiled
-
-# The tests find the packages beside themselves: those of the wheel.
-test-compiled: compiled ## Run the tests of protocol, state, journal and server on the compiled form
-	rm -rf build/compiled && mkdir -p build/compiled
-	$(BIN)/python -m zipfile -e dist/compiled/*.whl build/compiled
-	ln -s $(CURDIR)/tests $(CURDIR)/bench $(CURDIR)/pyproject.toml build/compiled
-	cd build/compiled && CUBEQUEUE_FORM=compiled PYTHONPATH=$(CURDIR)/build/compiled ../../$(BIN)/pytest -n $(JOBS) \
-	  -m "not e2e and not image and not soak and not node and not pure" tests/compiled $(addprefix tests/,$(COMPILED_TESTS))
 
 image: ## Build the container image with docker, podman or buildah
 	deploy/build-image cubequeue:latest

@@ -113,7 +113,6 @@ def check_damage(walked: Walk, count: int, scratch: Path, random: Random) -> Non
         assert not changed, what
 
 
-@pytest.mark.pure
 def test_every_cut_leaves_the_state_of_a_whole_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     print(f"CRASH_SEED={SEED}")
     random = Random(SEED)
@@ -124,7 +123,6 @@ def test_every_cut_leaves_the_state_of_a_whole_group(tmp_path: Path, monkeypatch
     check_cuts(walked, cuts, tmp_path / "scratch", random)
 
 
-@pytest.mark.pure
 def test_damage_ahead_of_whole_groups_is_refused_and_nothing_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

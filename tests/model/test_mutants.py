@@ -23,7 +23,6 @@ HUNT = settings(
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-@pytest.mark.pure
 def test_the_machine_finds_a_planted_fault(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     class Hunt(StoreMachine):
         engine = Candidate(mutant.name, lambda limits: Opened(mutant.open(limits)))

@@ -179,7 +179,6 @@ def peak_bytes(buffer: bytes) -> tuple[int, Request | DecodeError]:
         pytest.param(overlapping_strings(20_000), id="strings that overlap"),
     ],
 )
-@pytest.mark.pure
 def test_shared_content_multiplies_neither_memory_nor_time(buffer: bytes) -> None:
     started = time.process_time()
     attempt(buffer)

@@ -31,7 +31,6 @@ from protocol.client_codec import QueryEncoder, Rows, decode_reply
 from tests.server.client import DRIVER
 
 pytestmark = [
-    pytest.mark.pure,
     pytest.mark.skipif(
         sys.implementation.name != "cpython" or sys.version_info[:2] != (3, 11),
         reason="the bounds are those of CPython 3.11: 3.12 inlines comprehensions",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 
-import pytest
-
 from bench.client import Client
 from storage.asking import ANYBODY
 from storage.vocabulary import CacheSet
@@ -16,7 +14,6 @@ from tests.server.test_long_statements import NOW_MS, LastingStore
 MIB = 1 << 20
 
 
-@pytest.mark.pure
 async def test_a_waiter_takes_little_memory() -> None:
     """At 600 bytes each, a hundred thousand fit in 60 MB."""
     count = 4_000

@@ -348,7 +348,6 @@ async def test_late_answers_of_any_number_of_rows(count: int) -> None:
         assert both.server.in_flight == 0
 
 
-@pytest.mark.pure
 async def test_an_answer_that_is_too_long_for_one_frame_is_an_error_there(monkeypatch: pytest.MonkeyPatch) -> None:
     sql = LateSql()
     monkeypatch.setattr(dispatcher, "MAX_SELECT_REPLY_BYTES", 50_000)

@@ -323,7 +323,6 @@ def _fields(row: Item | StoredResult, *but: str) -> list[tuple[str, str]]:
     return [(name, repr(getattr(row, name))) for name in _NAMES[type(row)] if name not in but]
 
 
-# Without `__slots__`, which the compiled form has not.
 _NAMES = {
     kind: [name for name in dir(kind) if not name.startswith("__") and not callable(getattr(kind, name))]
     for kind in (Item, StoredResult)
