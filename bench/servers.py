@@ -22,6 +22,9 @@ HERE = Path(__file__).parent
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 START_TIMEOUT_S = 10.0
+# An installed server has its byte code beside it; the first start from a source tree writes it. And a server of another
+# checkout runs that checkout's code, wherever modules of this one may be found.
+_NOT_INHERITED = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
 IDLE_S = 0.3
 
 
@@ -85,8 +88,7 @@ def started(
     name: str, command: list[str], pattern: str, environment: dict[str, str] | None = None
 ) -> Iterator[Running]:
     """Run a server until its first line names a port; end it by its process id."""
-    # An installed server has its byte code beside it; the first start from a source tree writes it.
-    inherited = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    inherited = {name: text for name, text in os.environ.items() if name not in _NOT_INHERITED}
     process = subprocess.Popen(
         pinned(SERVER_CORE, command),
         stdout=subprocess.PIPE,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from bench import pairs, plans
+from bench import pairs, plans, servers
 from bench.measure import Measured
 
 
@@ -71,3 +72,11 @@ def test_what_cannot_be_compared_is_said(words: list[str], text: str, monkeypatc
     monkeypatch.setattr(sys, "argv", ["pairs", *words])
     with pytest.raises(SystemExit, match=text):
         pairs.main()
+
+
+def test_a_server_runs_the_code_of_its_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules that the environment puts in front would be those of this checkout for both servers."""
+    (tmp_path / "cubequeue_server.py").write_text("raise SystemExit('another checkout')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with servers.cubequeue(pairs.HERE) as running:
+        assert running.port
