@@ -187,11 +187,11 @@ module.exports = {
     const item = await dead.add(['stuck']);
     assert.ok(await dead.retrieve(item));
     const { handler, executed } = countingHandler();
-    // Four heartbeats without a sign of life: 1.2 s.
-    const { queue, log } = newQueryQueue({ prefix, handlers: { query: handler }, concurrency: 1, heartBeatInterval: 0.3 });
+    // Four heartbeats without a sign of life: 4 s, so that the first answer comes before, on a busy machine too.
+    const { queue, log } = newQueryQueue({ prefix, handlers: { query: handler }, concurrency: 1, heartBeatInterval: 1 });
     await assert.rejects(queue.executeInQueue('query', ['next'], { name: 'next' }, 10, {}), isContinueWait);
     assert.deepEqual(executed, []);
-    await sleep(500);
+    await sleep(4_000);
     assert.equal(await executeUntilDone(queue, ['next'], { name: 'next' }), 'result of next');
     assert.ok(log.some(({ message }) => message === 'Removing orphaned query'));
   },
