@@ -175,6 +175,7 @@ class Server:
         dispatcher = self._dispatcher
         receiver = Receiver(
             partial(dispatcher.receive, client),
+            partial(dispatcher.receive_large, client),
             partial(dispatcher.receive_oversized, client),
             partial(dispatcher.on_pong, client),
             partial(self._on_lost, client),

@@ -14,6 +14,7 @@ from array import array
 from typing import Final
 
 from protocol.decode import decode_request
+from protocol.large import LARGE_BYTES, begin_large
 from protocol.messages import Request
 from protocol.plain_shape import MAX_HEAD_BYTES, NO_SHAPE, learn_shape
 from storage.vocabulary import RequestKey
@@ -64,6 +65,7 @@ class Session:
     def receive(self, message: bytes | memoryview) -> Request | None:
         """Read one message; None for one that this connection has sent before. Raises `DecodeError`.
 
+        Of one of more than `LARGE_BYTES` large texts are left where they are, for `read_large`.
         Only the newest ids are compared: a client does not go back further on one connection. About 1 µs for a small
         message of the shape that came before.
         """
@@ -74,7 +76,7 @@ class Session:
         except struct.error:
             pass  # it is shorter than the shape
         else:
-            if before_id == shape.before_id and after_id == shape.after_id:
+            if before_id == shape.before_id and after_id == shape.after_id and length <= LARGE_BYTES:
                 end = shape.text_at + length
                 text = bytes(message[shape.text_at : end])
                 if end <= len(message) and text.isascii():
@@ -96,6 +98,8 @@ class Session:
         return request
 
     def _decode(self, message: bytes | memoryview) -> Request:
+        if len(message) > LARGE_BYTES:
+            return begin_large(memoryview(message))
         request = decode_request(message)
         if self._lessons_left and request.parameters is None and not request.inline_tables:
             self._lessons_left -= 1

@@ -94,3 +94,12 @@ class Inspectable(Protocol):
 
 class Store(Engine, Inspectable, Protocol):
     """An engine for QUEUE, CACHE and SYS CACHESTORE."""
+
+    def write_ahead(self, statement: Statement) -> Later | None:
+        """Begin to write the large text of a statement that is to be executed, so that its commit is short.
+
+        Done when that was written, or cannot be written. None where there is nothing to write.
+        """
+
+    def let_go(self, statement: Statement) -> None:
+        """The statement was executed, or is not going to be."""

@@ -116,6 +116,12 @@ class MemoryStore:
             answers.keep(request_key, outcome, now_ms, group)
         return outcome
 
+    def write_ahead(self, statement: Statement) -> None:
+        """There is nowhere to write."""
+
+    def let_go(self, statement: Statement) -> None:
+        """Nothing was written."""
+
     def _cachestore(self, ask: SysCachestore, caller: Caller, now_ms: int) -> Result:
         """`SYS CACHESTORE …` (commands.md §6)."""
         match ask.action:

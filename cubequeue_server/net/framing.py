@@ -139,6 +139,15 @@ class Framing:
         if self._protocol.peak_bytes:
             self._attach()
 
+    def keep_buffer(self) -> object:
+        """Leave the read buffer, and the frame in it, as they are for as long as the returned object lives.
+
+        Only to be called from `on_ws_frame` with the last frame in it.
+        """
+        protocol: object = self._protocol
+        self._attach()
+        return protocol
+
 
 def _make_protocol(listener: FrameListener, max_frame_bytes: int) -> Any:
     def accept(_request: WSUpgradeRequest) -> FrameListener:

@@ -71,15 +71,18 @@ class _Told:
             self._told.set_result(outcome)
 
 
+async def told(later: Later) -> Outcome:
+    """Wait for the outcome of a `Later` that no dispatcher has taken up."""
+    outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    cast(Ask, later).desk = _Told(outcome)
+    return await outcome
+
+
 async def settle(store: Inspectable, losses: int) -> None:
     """Wait until everything is durable that can have been read since `losses` was noted.
 
     Raises UserError when it was lost.
     """
     later = store.settled(losses)
-    if later is None:
-        return
-    told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    cast(Ask, later).desk = _Told(told)
-    if isinstance(await told, StatementError):
+    if later is not None and isinstance(await told(later), StatementError):
         raise UserError(SEEN_WAS_LOST)

@@ -11,12 +11,13 @@ import logging
 from collections.abc import Callable
 from typing import Final, cast
 
-from cubequeue_server.net.websocket import UNSUPPORTED_DATA
+from cubequeue_server.net.websocket import UNSUPPORTED_DATA, LargeMessage
 from cubequeue_server.observe.counters import Counters
 from cubequeue_server.observe.histogram import observe
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
+from cubequeue_server.requests.large_messages import LargeMessages
 from cubequeue_server.requests.long_answers import LongAnswers
 from cubequeue_server.requests.lost_results import (
     error_result,
@@ -84,35 +85,48 @@ class Dispatcher:
         self._wheel = TimingWheel(loop, self._give_up)
         self._is_stopping = False
         self._long_answers = LongAnswers(loop, self._on_encoded)
+        self._large_messages = LargeMessages(loop, self, router.store)
 
     # Messages
 
-    def receive(self, client: Client, message: bytes | memoryview) -> None:
-        """Answer a message, now or later. Raises nothing. A memoryview is valid during the call only."""
+    def receive(self, client: Client, message: bytes | memoryview, large: LargeMessage | None = None) -> bool:
+        """Answer a message, now or later. Raises nothing. A memoryview is valid during the call only.
+
+        `large` is the message where it is a large one. True if its texts are yet to be read.
+        """
         session = client.session
         try:
             request = session.receive(message)
         except DecodeError as error:
-            self._refuse_message(client, error)
-            return
+            self.refuse_message(client, error)
+            return False
         except Exception as error:  # one message must not take the connection down
-            self._refuse_message(client, DecodeError(self._unforeseen(error), read_message_id(message)))
-            return
+            self.refuse_message(client, DecodeError(self._unforeseen(error), read_message_id(message)))
+            return False
         if request is None:
             self.counters.repeats_dropped += 1
-            return
+            return False
         key: RequestKey | None = None
         if request.connection_id is not None:
             key = (session.user, request.connection_id, request.message_id)
             if key in self._waiting:
                 self._join(self._waiting[key], client)
-                return
+                return False
         if request.response_format or session.in_flight >= self._max_in_flight:
             refusal = self._refusal(client, request)
             if refusal is not None:
                 client.send(encode_error(request.message_id, refusal))
-                return
-        self._answer(client, request, key)
+                return False
+        if large is None:
+            self.answer(client, request, key)
+            return False
+        self._large_messages.add(client, request, key, large)
+        return True
+
+    def receive_large(self, client: Client, message: LargeMessage) -> None:
+        """The same for a message of more than a megabyte, which is read in steps."""
+        if not self.receive(client, message.view, message):
+            message.done()
 
     def receive_oversized(self, client: Client, message: bytes | memoryview) -> None:
         """Answer a message above the size limit, of which only the head is read (wire.md §2).
@@ -122,7 +136,7 @@ class Dispatcher:
         size_bytes, limit_bytes = len(message), self._options.max_message_bytes
         found = read_oversized(message)
         if found is None:
-            self._refuse_message(client, DecodeError(f"{size_bytes} bytes without a message id"))
+            self.refuse_message(client, DecodeError(f"{size_bytes} bytes without a message id"))
             return
         error = encode_error(found.message_id, oversize_text(size_bytes, limit_bytes))
         if found.ack_key is None or found.connection_id is None:
@@ -133,7 +147,8 @@ class Dispatcher:
         key = (client.session.user, found.connection_id, found.message_id)
         self.call(ack, client.caller, lambda _: client.send(error), key)
 
-    def _refuse_message(self, client: Client, error: DecodeError) -> None:
+    def refuse_message(self, client: Client, error: DecodeError) -> None:
+        """Answer a message that is no request, as the error says."""
         self.counters.undecodable += 1
         client.undecodable += 1
         log_undecodable(client.caller.peer, client.undecodable, error.wire_text)
@@ -151,11 +166,18 @@ class Dispatcher:
 
     # Requests
 
-    def _answer(self, client: Client, request: Request, key: RequestKey | None) -> None:
+    def answer(
+        self,
+        client: Client,
+        request: Request,
+        key: RequestKey | None,
+        read: Callable[[], Statement] | None = None,
+    ) -> None:
+        """Execute a request, and answer it now or later. `read` gives its statement where that was read before."""
         started_ns = self._clock_ns()  # once for all: the clock is a fifth of what a small statement costs
         message_id = request.message_id
         try:
-            statement = parse_statement(request.query, request.parameters)
+            statement = parse_statement(request.query, request.parameters) if read is None else read()
         except StatementSyntaxError as error:
             self.counters.syntax_errors += 1
             client.send(encode_error(message_id, error.wire_text))
@@ -411,6 +433,7 @@ class Dispatcher:
     def stop_waiting(self) -> None:
         """Answer all requests that wait with no rows, now and from now on."""
         self._is_stopping = True
+        self._large_messages.stop()
         self._wheel.stop()
         now_ms = self._clock_ns() // 1_000_000
         self._outbox.batch(lambda: self._router.end_waits(now_ms))
