@@ -80,10 +80,15 @@ async def ports(
 async def test_packets_that_arrive_byte_by_byte() -> None:
     async with ports() as both, mysql(both.address, log_in=False) as client:
         send = client.writer.write
+        drips: list[asyncio.Task[None]] = []
+
+        async def one_by_one(data: bytes) -> None:
+            for at in range(len(data)):
+                send(data[at : at + 1])
+                await asyncio.sleep(0.002)
 
         def drip(data: bytes) -> None:
-            for at in range(len(data)):
-                asyncio.get_running_loop().call_later(at * 0.002, send, data[at : at + 1])
+            drips.append(asyncio.create_task(one_by_one(data)))
 
         client.writer.write = drip  # type: ignore[assignment]
         assert (await client.log_in())[0] == OK
