@@ -15,9 +15,8 @@ from cubequeue_server.net.front import Front, TlsEntrance
 from cubequeue_server.net.http_head import RefusedError
 from cubequeue_server.net.unfinished import Unfinished
 from cubequeue_server.net.websocket import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Receiver, WebSocket
-from cubequeue_server.observe.counters import Counters
+from cubequeue_server.observe.counters import Counters, LoopLag
 from cubequeue_server.observe.logs import log_event
-from cubequeue_server.observe.loop_lag import LoopLag
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cubequeue_server.observe.histogram import Histogram, count, cumulative, sum_s
+from cubequeue_server.observe.counters import Histogram, count, cumulative, sum_s
 from cubequeue_server.observe.metrics.families import OF_COUNTERS, OF_COUNTERS_NOW, OF_STORE, OF_STORE_NOW, Family
 from cubequeue_server.observe.metrics.sources import Sources
 from cubequeue_server.version import __version__

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from cubequeue_server.observe.counters import Counters
-from cubequeue_server.observe.histogram import Histogram
+from cubequeue_server.observe.counters import Counters, Histogram
 from cubequeue_server.observe.logs import dropped_lines
 from storage.engine import Store
 from storage.queue.stats import QueueFigures, QueueStats

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from cubequeue_server.observe.histogram import Histogram
+from cubequeue_server.observe.counters import Histogram
 from cubequeue_server.observe.metrics.sources import Sources
 from cubequeue_server.settings.resolve import StatsdTarget
 from storage.vocabulary import (

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from cubequeue_server.net.http_head import Answer, Head
-from cubequeue_server.observe.histogram import count
+from cubequeue_server.observe.counters import count
 from cubequeue_server.observe.logs import log_event
 from cubequeue_server.observe.metrics.sources import OTHER, Sources, label
 from cubequeue_server.observe.page.files import SECURITY_HEADERS
