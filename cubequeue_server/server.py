@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import ssl
 from collections.abc import Callable
@@ -83,7 +84,7 @@ class Server:
         )
         self._fronts: dict[Front, None] = {}  # in the order they came
         self._clients: dict[Client, None] = {}  # in the order they came
-        self._client_number = 0
+        self.connection_numbers = itertools.count(1)  # of the MySQL port too
         self._of_user: dict[bytes, dict[Client, None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._listener: asyncio.Server | None = None
@@ -168,8 +169,7 @@ class Server:
     def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
         if user:
             self._make_room(user)
-        self._client_number += 1
-        caller = Caller(process_id, _peer_of(transport), self._client_number)
+        caller = Caller(process_id, peer_of(transport), next(self.connection_numbers))
         client = Client(user, caller, self._loop.time())
         dispatcher = self._dispatcher
         receiver = Receiver(
@@ -263,7 +263,7 @@ class Server:
         self._timers["peers"] = self._loop.call_later(delay_s, self._check_peers)
 
 
-def _peer_of(transport: asyncio.Transport) -> str:
-    """The address of a client as `host:port`."""
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """The address of a client as `host:port`; empty when it has gone."""
     name = transport.get_extra_info("peername")
     return str(Endpoint(*name[:2])) if isinstance(name, tuple) else str(name or "")
