@@ -135,7 +135,7 @@ class LivePage:
         return await self._list(SystemTable.QUEUE, is_wanted, presentation.item_json, request)
 
     async def _results(self, request: Head) -> Answer:
-        """The unread results of a queue. O(all results), in slices."""
+        """The kept results of a queue. O(all results), in slices."""
         prefix = decoded(request.parameters.get("queue", ""))
 
         def is_wanted(row: Row) -> bool:
