@@ -31,7 +31,8 @@ COMMANDS = {
     "settings": "print every setting with its effective value and where that came from",
     "hash-password": "read a password, print the hash of it for the file of users",
 }
-_CLIENT_COMMANDS = ("sql", "queues", "cancel", "top", "bench")
+# The module of each command that talks to a running server.
+_CLIENT_MODULES = {"sql": "sql", "queues": "queues", "cancel": "queues", "top": "top", "bench": "bench"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,7 +67,7 @@ def make_parser(command: str) -> argparse.ArgumentParser:
         )
         if name != command or name == "hash-password":  # which needs no setting
             continue
-        if name in _CLIENT_COMMANDS:
+        if name in _CLIENT_MODULES:
             from cubequeue_server.commands.flags import add_client_flags  # noqa: PLC0415
 
             add_client_flags(subparser, name)
@@ -107,13 +108,25 @@ def _healthcheck(arguments: argparse.Namespace) -> int:
 
 
 def _backup(arguments: argparse.Namespace) -> int:
-    from cubequeue_server.commands.backups import JournalError, back_up, bring_back  # noqa: PLC0415
+    """`backup` and `restore`: the journal of the configured data directory to one file, and back."""
+    from pathlib import Path  # noqa: PLC0415
 
-    run = back_up if arguments.command == "backup" else bring_back
+    from cubequeue_server.engines.stores import JOURNAL_FOLDER  # noqa: PLC0415
+    from storage.journal.backup import backup, restore  # noqa: PLC0415
+    from storage.journal.errors import JournalError  # noqa: PLC0415
+
+    data_dir = _load(arguments).settings.data_dir
+    if not data_dir:
+        _fail("no data directory is set (CUBESTORE_DATA_DIR or --data-dir)", EXIT_FAILURE)
+    directory, file = Path(data_dir) / JOURNAL_FOLDER, Path(arguments.file)
     try:
-        print(run(_load(arguments).settings, arguments.file))  # noqa: T201  # what was done
+        if arguments.command == "backup":
+            done = f"{arguments.file}: {backup(directory, file)} rows, {file.stat().st_size} bytes"
+        else:
+            done = f"{directory}: {restore(file, directory)} rows"
     except JournalError as error:
         _fail(str(error), EXIT_FAILURE)
+    print(done)  # noqa: T201
     return 0
 
 
@@ -135,7 +148,7 @@ def _client(arguments: argparse.Namespace) -> int:
     from cubequeue_server.commands.client import CommandError  # noqa: PLC0415
     from cubequeue_server.commands.tables import printable  # noqa: PLC0415
 
-    module = import_module(f"cubequeue_server.commands.{arguments.command}")
+    module = import_module(f"cubequeue_server.commands.{_CLIENT_MODULES[arguments.command]}")
     try:
         return int(module.run(arguments))
     except CommandError as error:
@@ -169,7 +182,7 @@ _COMMAND_RUNNERS = {
     "restore": _backup,
     "settings": _settings,
     "hash-password": _hash_password,
-    **dict.fromkeys(_CLIENT_COMMANDS, _client),
+    **dict.fromkeys(_CLIENT_MODULES, _client),
 }
 
 

@@ -1,4 +1,4 @@
-"""`cubequeue queues`: what waits and what runs."""
+"""`cubequeue queues` lists queues, or the items of one; `cubequeue cancel` cancels an item."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from cubequeue_server.commands.client import Connection, connected, quoted
-from cubequeue_server.commands.tables import json_text, table_lines
+from cubequeue_server.commands.client import CommandError, Connection, connected, quoted
+from cubequeue_server.commands.tables import json_text, printable, table_lines
 
 # All items, the exclusive ones of others too, which QUEUE LIST does not show (commands.md §4.4, §7).
 _FIGURES: Final = "SELECT prefix, status, COUNT(*), MIN(created) FROM system.queue GROUP BY prefix, status"
@@ -67,8 +67,21 @@ def age(since_ms: int | None, now_ms: int) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The exit code. Raises CommandError."""
+    """The exit code. Raises CommandError, also when there is no item to cancel."""
+    if arguments.command == "cancel":
+        return asyncio.run(_cancel(arguments.url, arguments.item))
     return asyncio.run(_queues(arguments) if arguments.prefix is None else _items(arguments))
+
+
+async def _cancel(url: str, item: str) -> int:
+    """Cancel an item of any status and owner (commands.md §4.6). Digits are tried as an id, then as a key."""
+    references = [item, quoted(item)] if item.isascii() and item.isdigit() else [quoted(item)]
+    async with connected(url) as connection:
+        for reference in references:
+            if (await connection.rows(f"QUEUE CANCEL {reference}")).rows:
+                print(f"cancelled {printable(item)}")  # noqa: T201
+                return 0
+    raise CommandError(f"there is no item {printable(item)}")
 
 
 async def _queues(arguments: argparse.Namespace) -> int:
