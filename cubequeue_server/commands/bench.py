@@ -1,7 +1,7 @@
-"""`cubequeue bench`: load on any server that speaks the protocol: life cycles of items, then reads and writes of the cache.
+"""`cubequeue bench`: load on any server that speaks the protocol, by life cycles of items and a mix on the cache.
 
-It first measures its own ceiling, against a bare echo on this machine: near that, it limits the rate, not the server. All
-names start with one that no client uses, and the rest of them is removed at the end.
+It first measures its own ceiling, against a bare echo on this machine: near that, it limits the rate, not the server.
+All names start with one that no client uses, and the rest of them is removed at the end.
 """
 
 from __future__ import annotations
