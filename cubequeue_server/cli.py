@@ -126,7 +126,7 @@ def _backup(arguments: argparse.Namespace) -> int:
             done = f"{directory}: {restore(file, directory)} rows"
     except JournalError as error:
         _fail(str(error), EXIT_FAILURE)
-    print(done)  # noqa: T201
+    print(done)
     return 0
 
 
@@ -135,9 +135,9 @@ def _settings(arguments: argparse.Namespace) -> int:
 
     loaded = _load(arguments)
     for line in effective_lines(loaded):
-        print(line)  # noqa: T201  # what the command is for
+        print(line)
     for warning in loaded.warnings:
-        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
+        print(f"warning: {warning}", file=sys.stderr)
     return 0
 
 
@@ -171,7 +171,7 @@ def _hash_password(_arguments: argparse.Namespace) -> int:
         password = sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r")
     if not password:
         _fail("no password was given", EXIT_FAILURE)
-    print(hash_password(password))  # noqa: T201  # what the command is for
+    print(hash_password(password))
     return 0
 
 
@@ -198,5 +198,5 @@ def _load(arguments: argparse.Namespace) -> Loaded:
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    print(f"cubequeue: {text}", file=sys.stderr)  # noqa: T201  # the one line that a failed command ends with
+    print(f"cubequeue: {text}", file=sys.stderr)
     sys.exit(code)

@@ -169,7 +169,7 @@ def _report(name: str, measured: Measured) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  # the output of the command
+    print(line, flush=True)
 
 
 # The generator's own ceiling

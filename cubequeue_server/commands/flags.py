@@ -1,4 +1,4 @@
-"""The flags of the commands that talk to a running server. Credentials have none: everyone can read command lines."""
+"""The flags of the commands that talk to a running server. None for credentials: everyone can read command lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DEFAULT_URL: Final = "ws://127.0.0.1:3030"
 
 
 def add_client_flags(parser: argparse.ArgumentParser, command: str) -> None:
-    """The flags of one of these commands."""
+    """Add the flags of one of these commands."""
     parser.add_argument("--url", default=DEFAULT_URL, help=f"ws:// or wss:// address of the server ({DEFAULT_URL})")
     _FLAGS[command](parser)
 

@@ -57,7 +57,7 @@ async def _once(arguments: argparse.Namespace) -> int:
         await asyncio.sleep(1.0 if before.overview else 0.0)  # a rate takes two looks
         now = await _look(connection, status_url)
     width = shutil.get_terminal_size(_SMALL).columns
-    print("\n".join(line.rstrip() for line in frame(now, before, arguments.url, (width, 10_000))))  # noqa: T201
+    print("\n".join(line.rstrip() for line in frame(now, before, arguments.url, (width, 10_000))))
     return 0
 
 
