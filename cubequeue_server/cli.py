@@ -6,7 +6,7 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from cubequeue_server.version import __version__
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 
+_DEFAULT_URL = "ws://127.0.0.1:3030"
 _DESCRIPTION = "A queue and cache server for Cube that speaks CubeStore's protocol."
 COMMANDS = {
     "serve": "run the server in the foreground",
@@ -68,9 +69,7 @@ def make_parser(command: str) -> argparse.ArgumentParser:
         if name != command or name == "hash-password":  # which needs no setting
             continue
         if name in _CLIENT_MODULES:
-            from cubequeue_server.commands.flags import add_client_flags  # noqa: PLC0415
-
-            add_client_flags(subparser, name)
+            _add_client_flags(subparser, name)
             continue
         from cubequeue_server.settings.help import add_setting_flags  # noqa: PLC0415
 
@@ -80,6 +79,42 @@ def make_parser(command: str) -> argparse.ArgumentParser:
             subparser.add_argument("--url", help="ask this http:// or ws:// address instead of the configured ports")
         add_setting_flags(subparser)
     return parser
+
+
+def _add_client_flags(parser: argparse.ArgumentParser, command: str) -> None:
+    """Add the flags of a command that talks to a server. None for credentials: everyone can read command lines."""
+    add = parser.add_argument
+    add("--url", default=_DEFAULT_URL, help=f"ws:// or wss:// address of the server ({_DEFAULT_URL})")
+    if command == "sql":
+        add("statement", nargs="?", help="without one: lines of stdin, or a shell on a terminal")
+        add("--json", action="store_true", help="print rows as JSON, a line for each statement")
+    elif command == "queues":
+        add("prefix", nargs="?", help="list the items of this queue")
+        add("--limit", type=_number(1, 100_000), default=100, help="print so many rows at most (100)")
+        add("--json", action="store_true", help="print rows as JSON")
+    elif command == "cancel":
+        add("item", metavar="KEY_OR_ID", help="prefix:key of an item, or the number `queues PREFIX` shows")
+    elif command == "top":
+        add("--status-url", help="status port of the server, for throughput and memory (host of --url, 3031)")
+        add("--interval", type=_number(1, 3600), default=2, help="seconds between two looks (2)")
+        add("--once", action="store_true", help="print one frame and end")
+    else:
+        add("--seconds", type=_number(1, 3600), default=10, help="how long each part runs (10)")
+        add("--connections", type=_number(1, 1000), default=16, help="connections at once (16)")
+        add("--depth", type=_number(1, 256), default=1, help="requests in flight on each connection (1)")
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return value
+
+    return parse
 
 
 def _wide_formatter(prog: str) -> argparse.HelpFormatter:

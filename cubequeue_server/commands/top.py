@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -252,16 +253,12 @@ def _ask_status_port(url: str) -> tuple[dict[str, Any] | None, int | None]:
     """The overview of the live page and the resident bytes; None for each that is not available."""
     try:
         overview = json.loads(_get(url, "/api/overview"))
-        if not isinstance(overview, dict) or not isinstance(overview.get("queues"), list):
-            return None, None
         if not all(isinstance(queue, dict) for queue in overview["queues"]):
             return None, None
-        for line in _get(url, "/metrics").splitlines():
-            if line.startswith(b"process_resident_memory_bytes "):
-                return overview, int(float(line.split()[1]))
-    except (OSError, http.client.HTTPException, ValueError):
+        resident = re.search(rb"^process_resident_memory_bytes (\S+)", _get(url, "/metrics"), re.MULTILINE)
+        return overview, None if resident is None else int(float(resident[1]))
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):  # TypeError: JSON of another shape
         return None, None
-    return overview, None
 
 
 def _get(url: str, path: str) -> bytes:
