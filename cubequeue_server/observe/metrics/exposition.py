@@ -7,13 +7,9 @@ from itertools import groupby
 from operator import attrgetter
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
+from prometheus_client.core import CounterMetricFamily as Counter
+from prometheus_client.core import GaugeMetricFamily as Gauge
+from prometheus_client.core import HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from cubequeue_server.observe.counters import Histogram, count, cumulative, sum_s
@@ -26,6 +22,7 @@ from storage.vocabulary import Statement
 # Powers of two of nanoseconds: 1 µs to 17 s for work, 1 ms to 73 min for waits and the lag of the loop.
 _WORK_BITS = range(10, 35, 2)
 _WAIT_BITS = range(20, 43, 2)
+_QUEUE, _QUEUE_STATE, _QUEUE_REASON = ["queue"], ["queue", "state"], ["queue", "reason"]
 _REASONS = ("acknowledged", "expired", "stalled", "orphaned", "manual")
 
 
@@ -53,8 +50,8 @@ class Exposition(Collector):
         sources = self._sources
         values = sources.values()
         yield InfoMetricFamily("cubequeue_build", "The version, always 1.", {"version": __version__})
-        yield from _simple(families.TOTALS, values, CounterMetricFamily)
-        yield from _simple(families.GAUGES, values, GaugeMetricFamily)
+        yield from _simple(families.TOTALS, values, Counter)
+        yield from _simple(families.GAUGES, values, Gauge)
         yield _by_command(
             "cubequeue_command_seconds",
             "Processing time of statements, from parsing to the encoded answer.",
@@ -74,16 +71,10 @@ class Exposition(Collector):
         yield from self._queue_totals()
 
     def _queue_figures(self) -> Iterator[Metric]:
-        items = GaugeMetricFamily(
-            "cubequeue_queue_items", "Items of the deepest queues and of all others.", labels=["queue", "state"]
-        )
-        oldest = GaugeMetricFamily(
-            "cubequeue_queue_oldest_pending_seconds", "Age of the oldest pending item.", labels=["queue"]
-        )
-        heartbeat = GaugeMetricFamily(
-            "cubequeue_queue_oldest_heartbeat_seconds",
-            "Age of the oldest heartbeat of an active item.",
-            labels=["queue"],
+        items = Gauge("cubequeue_queue_items", "Items of the deepest queues and of all others.", labels=_QUEUE_STATE)
+        oldest = Gauge("cubequeue_queue_oldest_pending_seconds", "Age of the oldest pending item.", labels=_QUEUE)
+        heartbeat = Gauge(
+            "cubequeue_queue_oldest_heartbeat_seconds", "Age of the oldest heartbeat of an active item.", labels=_QUEUE
         )
         for name, queue in self._queues:
             items.add_metric([name, "pending"], queue.pending)
@@ -93,15 +84,15 @@ class Exposition(Collector):
         return iter((items, oldest, heartbeat))
 
     def _queue_totals(self) -> Iterator[Metric]:
-        added = CounterMetricFamily("cubequeue_queue_added_total", "Items added.", labels=["queue"])
-        claimed = CounterMetricFamily("cubequeue_queue_claimed_total", "Items claimed.", labels=["queue"])
-        waited = CounterMetricFamily(
-            "cubequeue_queue_waited_seconds_total", "Time that claimed items had waited before.", labels=["queue"]
+        added = Counter("cubequeue_queue_added_total", "Items added.", labels=_QUEUE)
+        claimed = Counter("cubequeue_queue_claimed_total", "Items claimed.", labels=_QUEUE)
+        waited = Counter(
+            "cubequeue_queue_waited_seconds_total", "Time from ADD to claim, of claimed items.", labels=_QUEUE
         )
-        ended = CounterMetricFamily(
+        ended = Counter(
             "cubequeue_queue_ended_total",
             "Items that left, by reason; stalled, orphaned and manual ones were cancelled.",
-            labels=["queue", "reason"],
+            labels=_QUEUE_REASON,
         )
         for name, queue in self._totals.items():
             added.add_metric([name], queue.added)
@@ -113,9 +104,7 @@ class Exposition(Collector):
 
 
 def _simple(
-    table: Iterable[families.Family],
-    values: Mapping[str, float],
-    kind: type[CounterMetricFamily | GaugeMetricFamily],
+    table: Iterable[families.Family], values: Mapping[str, float], kind: type[Counter | Gauge]
 ) -> Iterator[Metric]:
     """The metrics of a table whose numbers exist."""
     present = [family for family in table if family.source in values]
