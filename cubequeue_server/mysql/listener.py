@@ -57,13 +57,7 @@ class MysqlListener:
     def address(self) -> Endpoint:
         """The address in use, with the port that the kernel chose."""
         assert self._listener is not None
-        host, port = self._listener.sockets[0].getsockname()[:2]
-        return Endpoint(host, port)
-
-    @property
-    def connections(self) -> int:
-        """How many clients are connected."""
-        return len(self._clients)
+        return Endpoint(*self._listener.sockets[0].getsockname()[:2])
 
     async def stop(self) -> None:
         """Close the listener and every connection; commands in progress are answered first."""

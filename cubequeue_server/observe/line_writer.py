@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, TextIO
@@ -49,16 +48,10 @@ class LineWriter:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything was written. False at the timeout."""
-        deadline_s = time.monotonic() + timeout_s
         if not self._changed.acquire(timeout=timeout_s):  # a signal handler that interrupted `write`
             return False
         try:
-            while self._waiting_bytes:
-                left_s = deadline_s - time.monotonic()
-                if left_s <= 0:
-                    return False
-                self._changed.wait(left_s)
-            return True
+            return self._changed.wait_for(lambda: not self._waiting_bytes, timeout_s)
         finally:
             self._changed.release()
 
@@ -93,8 +86,7 @@ class LineWriter:
     def _next(self) -> tuple[TextIO, bytes, int]:
         """Wait for lines; the next that go to one stream in one call, and their number."""
         with self._changed:
-            while not self._waiting:
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._waiting)
             stream, data = self._waiting.popleft()
             lines = [data]
             size = len(data)

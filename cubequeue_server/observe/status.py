@@ -105,8 +105,7 @@ class StatusServer:
     def address(self) -> Endpoint:
         """The address in use, with the port that the kernel chose."""
         assert self._server is not None
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return Endpoint(host, port)
+        return Endpoint(*self._server.sockets[0].getsockname()[:2])
 
     async def stop(self) -> None:
         """Close the listener and every connection."""
