@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
@@ -44,26 +45,20 @@ class Measured:
         """Count an error. Past 20 texts, new ones count as `other errors`."""
         self.errors[error if len(self.errors) < 20 else "other errors"] += 1
 
-
-Worker = Callable[["Asker", str, float], Awaitable[None]]
-
-
-class Asker:
-    """Asks on one connection and measures the latencies."""
-
-    def __init__(self, connection: Connection, measured: Measured) -> None:
-        self._connection = connection
-        self._measured = measured
-
-    async def ask(self, statement: str) -> list[tuple[bytes | None, ...]] | None:
+    async def ask(self, connection: Connection, statement: str) -> list[Row] | None:
         """The rows; None for an error reply, which is counted. Raises CommandError when the connection has ended."""
         start = time.perf_counter()
-        reply = await self._connection.begin(statement)
-        self._measured.latencies_s.append(time.perf_counter() - start)
+        reply = await connection.begin(statement)
+        self.latencies_s.append(time.perf_counter() - start)
         if isinstance(reply, Rows):
             return reply.rows
-        self._measured.note(reply.text if isinstance(reply, ErrorReply) else "a reply in another format")
+        self.note(reply.text if isinstance(reply, ErrorReply) else "a reply in another format")
         return None
+
+
+Row: TypeAlias = tuple[bytes | None, ...]
+Ask: TypeAlias = Callable[[str], Awaitable[list[Row] | None]]
+Worker: TypeAlias = Callable[[Ask, str, float], Awaitable[None]]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -96,14 +91,14 @@ async def _load(connections: list[Connection], depth: int, seconds: float, worke
     measured = Measured(seconds)
     start = time.perf_counter()
 
-    async def work(asker: Asker, name: str) -> None:
+    async def work(ask: Ask, name: str) -> None:
         try:
-            await worker(asker, name, start + seconds)
+            await worker(ask, name, start + seconds)
         except CommandError as error:
             measured.note(str(error))
 
     tasks = [
-        asyncio.create_task(work(Asker(connection, measured), f"{run_name}-{number}-{lane}"))
+        asyncio.create_task(work(partial(measured.ask, connection), f"{run_name}-{number}-{lane}"))
         for number, connection in enumerate(connections)
         for lane in range(depth)
     ]
@@ -118,30 +113,30 @@ async def _load(connections: list[Connection], depth: int, seconds: float, worke
     return measured
 
 
-async def _life_cycles(asker: Asker, name: str, until_s: float) -> None:
+async def _life_cycles(ask: Ask, name: str, until_s: float) -> None:
     """Add, claim, end and read one item after the other, in a queue of its own."""
     number = 0
     while time.perf_counter() < until_s:
         number += 1
         path = f"'{name}:{number}'"
-        if not await asker.ask(f"QUEUE ADD PRIORITY 1 {path} '{_PAYLOAD}'"):
+        if not await ask(f"QUEUE ADD PRIORITY 1 {path} '{_PAYLOAD}'"):
             continue
-        if await asker.ask(f"QUEUE RETRIEVE CONCURRENCY 1 {path}"):
-            await asker.ask(f"QUEUE ACK {path} '{_PAYLOAD}'")
-            await asker.ask(f"QUEUE RESULT {path}")
+        if await ask(f"QUEUE RETRIEVE CONCURRENCY 1 {path}"):
+            await ask(f"QUEUE ACK {path} '{_PAYLOAD}'")
+            await ask(f"QUEUE RESULT {path}")
         else:  # it was not claimed, but must not stay
-            await asker.ask(f"QUEUE CANCEL {path}")
+            await ask(f"QUEUE CANCEL {path}")
 
 
-async def _cache_mix(asker: Asker, name: str, until_s: float) -> None:
+async def _cache_mix(ask: Ask, name: str, until_s: float) -> None:
     """Three GETs for one SET, over a few hundred keys."""
     number = 0
     while time.perf_counter() < until_s:
         key = number // 4 * 7 % _CACHE_KEYS
         if number % 4 == 0:
-            await asker.ask(f"CACHE SET TTL {_TTL_S} '{name}:{key}' '{_PAYLOAD}'")
+            await ask(f"CACHE SET TTL {_TTL_S} '{name}:{key}' '{_PAYLOAD}'")
         else:
-            await asker.ask(f"CACHE GET '{name}:{key}'")
+            await ask(f"CACHE GET '{name}:{key}'")
         number += 1
 
 
