@@ -148,11 +148,7 @@ class LivePage:
         return await self._list(SystemTable.RESULTS, is_wanted, presentation.result_json, request)
 
     async def _list(
-        self,
-        table: SystemTable,
-        is_wanted: Callable[[Row], bool],
-        show: Callable[[Row], dict[str, Any]],
-        request: Head,
+        self, table: SystemTable, is_wanted: Callable[[Row], bool], show: Callable[[Row], dict[str, Any]], request: Head
     ) -> Answer:
         """A page of the wanted rows, by the parameters `offset` and `limit`."""
         offset = _whole_number(request.parameters.get("offset"), 0, _MAX_OFFSET)
