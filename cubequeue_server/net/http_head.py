@@ -35,12 +35,16 @@ class RefusedError(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Head:
-    """Request line and headers. `headers` are pairs in the order they were sent, with names in lower case."""
+    """Request line and headers. `headers` are pairs in the order they were sent, with names in lower case.
+
+    `peer` is the address of the client, where the port tells its routes.
+    """
 
     method: bytes
     target: bytes
     minor_version: int = 1
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    peer: str = ""
 
     @property
     def path(self) -> bytes:

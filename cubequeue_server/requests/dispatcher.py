@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from cubequeue_server.net.websocket import UNSUPPORTED_DATA
-from cubequeue_server.observe.counters import Counters
-from cubequeue_server.observe.histogram import observe
+from cubequeue_server.observe.counters import Counters, observe
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client

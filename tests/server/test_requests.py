@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from cubequeue_server.engines.sql.engine import SqlEngine
+from cubequeue_server.observe.counters import count
 from cubequeue_server.requests.ask import Ask
 from protocol.client_codec import ArrowReply, ErrorReply, Rows, encode_query
 from protocol.decode import decode_request
@@ -42,7 +43,7 @@ async def test_a_life_cycle() -> None:
         assert await client.reply(waiting) == Rows(
             waiting, ("payload", "type", "id", "external_id"), [(b"result", b"success", key, None)]
         )
-        assert server.counters.executed(QueueAdd) == 1
+        assert count(server.counters.durations[QueueAdd]) == 1
 
 
 async def test_the_row_of_an_item_says_who_claimed_it() -> None:
