@@ -1,17 +1,19 @@
-"""Expressions of sqlglot's tree to SQLite's SQL with types, by the table of `rules`.
+"""Compiles expressions of sqlglot's tree to SQLite's SQL with types, by the table of `rules`.
 
-Semantics are those of CubeStore's engine: integers divide as integers, a comparison brings a text to the time that it
-is compared with.
+Semantics are those of CubeStore's engine: the quotient of integers is an integer, and a comparison with a time converts
+a text to a time.
 """
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final, NamedTuple
 
 from sqlglot import expressions as exp
 
+from cubequeue_server.engines.sql.helper.dialect import column_name
 from cubequeue_server.engines.sql.helper.functions import parse_interval
 from cubequeue_server.engines.sql.helper.rules import BOOLEAN, CASTS, FLOAT, INT, RULES, STRING, TIMESTAMP, TYPES, Rule
 from storage.errors import UserError
@@ -19,49 +21,48 @@ from storage.vocabulary import ColumnType
 
 _MAX_INT: Final = (1 << 63) - 1
 _DECIMAL: Final = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-# What sqlglot notes of its own accord in nodes that mean the same without it.
-_NOTES: Final = frozenset({"safe", "typed", "coalesce", "ignore_nulls", "big_int", "negate", "position", "is_null"})
+# Flags that sqlglot sets in nodes on its own; none of them changes the meaning.
+_FLAGS: Final = frozenset({"safe", "typed", "coalesce", "ignore_nulls", "big_int", "negate", "position", "is_null"})
+
+Type = ColumnType | None
 
 
 class Typed(NamedTuple):
     """An expression in SQLite's SQL.
 
-    `type` None is that of a bare NULL. `chain` is the rule's when `sql` is a bracketed row of its operators. `large`
-    is the SQL of the reference that stands for the value, when this is a bare column of large values.
+    `type` is None for a bare NULL. `chain` is the rule's when `sql` is a bracketed row of its operators. `large` is
+    the SQL of the reference to a large value when this is a bare column of such values.
     """
 
     sql: str
-    type: ColumnType | None
+    type: Type
     chain: str = ""
     large: str = ""
 
 
-class Expressions:
-    """Compiles the expressions of one SELECT.
+class Expressions(ABC):
+    """Compiles the expressions of one SELECT. `values` collects the values of the statement's parameters."""
 
-    `column` finds a column by its table, which may be empty, and name; `subquery` gives the SQL of a nested SELECT and
-    the types of its columns; both raise UserError. `values` collects the values of the statement's parameters.
-    """
-
-    def __init__(
-        self,
-        column: Callable[[str, str], Typed],
-        subquery: Callable[[Any], tuple[str, list[ColumnType | None]]],
-        values: dict[str, float | str],
-    ) -> None:
-        self._column_of = column
-        self._subquery_of = subquery
+    def __init__(self, values: dict[str, float | str]) -> None:
         self._values = values
 
+    @abstractmethod
+    def column(self, table: str, name: str) -> Typed:
+        """A column by its table, which may be empty, and name. Raises UserError."""
+
+    @abstractmethod
+    def subquery(self, query: Any) -> tuple[str, list[Type]]:
+        """The SQL of a nested SELECT and the types of its columns. Raises UserError."""
+
     def compile(self, node: Any) -> Typed:  # sqlglot's tree is untyped
-        """Raises UserError for what is not supported, RecursionError when it is nested too deeply."""
+        """Raises UserError for an unsupported expression, RecursionError for one that is nested too deeply."""
         special = self._specials.get(type(node))
         if special is not None:
             return special(self, node)
         name, rule, nodes = _call(node)
         arguments = self._arguments(node, name, rule.wants, nodes)
         gives = common_type(argument.type for argument in arguments) if rule.gives is None else rule.gives
-        if rule.chain and arguments[0].chain == rule.chain:
+        if rule.chain and arguments[0].chain == rule.chain:  # SQLite limits the depth of brackets
             arguments[0] = arguments[0]._replace(sql=arguments[0].sql[1:-1])
         texts = [argument.sql for argument in arguments]
         sql = rule.sql.format(*texts, all=", ".join(texts))
@@ -74,38 +75,30 @@ class Expressions:
         if not (nodes if wants.endswith("+") else least <= len(nodes) <= most):
             raise UserError(f"{name} with {len(nodes)} arguments is not supported")
         arguments = [self._argument(letter, argument, node) for letter, argument in zip(letters, nodes, strict=False)]
-        for group, type_of in (("=", compared_type), ("c", common_type)):
+        for group, type_of in (("=", _compared_type), ("c", common_type)):
             if group in letters:
                 wanted = type_of(argument.type for argument in arguments)
-                arguments = [as_type(argument, wanted) for argument in arguments]
+                arguments = [_as_type(argument, wanted) for argument in arguments]
         return arguments
 
     def _argument(self, wanted: str, node: Any, call: Any) -> Typed:
         if wanted == "i":
-            return Typed("{}, {}".format(*self._interval(node)), None)
+            return Typed("{}, {}".format(*_interval(node)), None)
         if wanted == "w":
             if isinstance(node, exp.Var | exp.Column) or (isinstance(node, exp.Literal) and node.is_string):
                 return self._bound(node.name, STRING)
-            raise UserError(f"{shown(call)} needs a constant there")
+            raise UserError(f"{column_name(call)} needs a constant there")
         argument = self.compile(node)
         if wanted == "n" and argument.type not in {INT, FLOAT, None}:
-            raise UserError(f"{shown(call)}: numbers are wanted")
-        return as_type(argument, {"s": STRING, "t": TIMESTAMP}.get(wanted))
-
-    def _interval(self, node: Any) -> tuple[int, int]:
-        """(months, milliseconds) of `INTERVAL '7 DAY'`, `INTERVAL 7 DAY` and the like."""
-        amount = node.this if isinstance(node, exp.Interval) else None
-        if not isinstance(amount, exp.Literal):
-            raise UserError("a constant interval such as INTERVAL '7 DAY' is wanted")
-        unit = node.args.get("unit")
-        return parse_interval(f"{amount.name} {unit.name}" if unit is not None else amount.name)
+            raise UserError(f"{column_name(call)}: numbers are wanted")
+        return _as_type(argument, {"s": STRING, "t": TIMESTAMP}.get(wanted))
 
     def _bound(self, value: float | str, type_: ColumnType) -> Typed:
         name = f"v{len(self._values)}"
         self._values[name] = value
         return Typed(f":{name}", type_)
 
-    # What the table cannot say
+    # Nodes that need more than a rule
 
     def _literal(self, node: Any) -> Typed:
         number = str(node.this)
@@ -120,10 +113,10 @@ class Expressions:
     def _column(self, node: Any) -> Typed:
         if isinstance(node.this, exp.Star):
             raise UserError("* is supported as a column of its own only")
-        return self._column_of(node.table, node.name)
+        return self.column(node.table, node.name)
 
     def _subquery(self, node: Any) -> Typed:
-        sql, types = self._subquery_of(node)
+        sql, types = self.subquery(node)
         if len(types) != 1:
             raise UserError("a SELECT in an expression needs exactly one column")
         return Typed(f"({sql})", types[0])
@@ -156,7 +149,7 @@ class Expressions:
         wanted = TYPES.get(word)
         if wanted is None or any(node.args.get(key) for key in ("format", "action", "default")):
             raise UserError(f"CAST to {word} is not supported")
-        cast = as_type(self.compile(node.this), wanted)
+        cast = _as_type(self.compile(node.this), wanted)
         return cast._replace(sql=f"cq_truncate('day', {cast.sql})", chain="") if word == "DATE" else cast
 
     _specials: ClassVar[dict[type, Callable[[Expressions, Any], Typed]]] = {
@@ -165,23 +158,21 @@ class Expressions:
         exp.Null: lambda _self, _node: Typed("NULL", None),
         exp.Column: _column,
         exp.Paren: lambda self, node: self.compile(node.this),
-        exp.Subquery: _subquery,
-        exp.Select: _subquery,
+        **dict.fromkeys((exp.Subquery, exp.Select), _subquery),
         exp.In: _in,
-        exp.Exists: lambda self, node: Typed(f"EXISTS ({self._subquery_of(node.this)[0]})", BOOLEAN),
-        exp.Case: _case,
-        exp.If: _case,
-        exp.Cast: _cast,
-        exp.TryCast: _cast,
+        exp.Exists: lambda self, node: Typed(f"EXISTS ({self.subquery(node.this)[0]})", BOOLEAN),
+        **dict.fromkeys((exp.Case, exp.If), _case),
+        **dict.fromkeys((exp.Cast, exp.TryCast), _cast),
     }
 
 
 def _call(node: Any) -> tuple[str, Rule, list[Any]]:
     """The name of an operator or function, its rule and its arguments. Raises UserError."""
     kind: type[Any] = type(node)
-    nodes = node.expressions if kind is exp.Anonymous else list(node.iter_expressions())
-    name = node.name.upper() if kind is exp.Anonymous else kind.__name__.upper()
-    key: type[Any] | str = name if kind is exp.Anonymous else kind
+    is_anonymous = kind is exp.Anonymous  # a function unknown to sqlglot
+    nodes = node.expressions if is_anonymous else list(node.iter_expressions())
+    name = node.name.upper() if is_anonymous else kind.__name__.upper()
+    key: type[Any] | str = name if is_anonymous else kind
     if kind is exp.Trim:
         key = node.args.get("position") or kind
     elif kind in {exp.Floor, exp.Ceil} and len(nodes) == 1 and isinstance(node.this.unnest(), exp.Div):
@@ -199,13 +190,22 @@ def _call(node: Any) -> tuple[str, Rule, list[Any]]:
     if rule is None:
         raise UserError(f"{name} is not supported in SELECT")
     for part, value in node.args.items():
-        if value and not isinstance(value, exp.Expr | list | str) and part not in _NOTES:
+        if value and not isinstance(value, exp.Expr | list | str) and part not in _FLAGS:
             raise UserError(f"{name} with {part.upper()} is not supported")
     return name, rule, nodes
 
 
-def as_type(typed: Typed, wanted: ColumnType | None) -> Typed:
-    """The expression brought to a type; a bare NULL has any. Raises UserError when there is no way."""
+def _interval(node: Any) -> tuple[int, int]:
+    """(months, milliseconds) of `INTERVAL '7 DAY'`, `INTERVAL 7 DAY` and the like."""
+    amount = node.this if isinstance(node, exp.Interval) else None
+    if not isinstance(amount, exp.Literal):
+        raise UserError("a constant interval such as INTERVAL '7 DAY' is wanted")
+    unit = node.args.get("unit")
+    return parse_interval(f"{amount.name} {unit.name}" if unit is not None else amount.name)
+
+
+def _as_type(typed: Typed, wanted: Type) -> Typed:
+    """The expression converted to a type; a bare NULL has any. Raises UserError for an impossible conversion."""
     if typed.type == wanted or wanted is None:
         return typed
     if typed.type is None:
@@ -216,49 +216,17 @@ def as_type(typed: Typed, wanted: ColumnType | None) -> Typed:
     return Typed(cast.format(typed.sql), wanted)
 
 
-def common_type(types: Iterable[ColumnType | None]) -> ColumnType | None:
-    """The type that branches of a CASE or rows of a UNION share: a number of both kinds is Float, else a text."""
+def common_type(types: Iterable[Type]) -> Type:
+    """The type that branches of a CASE or rows of a UNION share: Float for numbers of both kinds, else a text."""
     known = set(types) - {None}
     if len(known) <= 1:
         return next(iter(known), None)
     return FLOAT if known == {INT, FLOAT} else STRING
 
 
-def compared_type(types: Iterable[ColumnType | None]) -> ColumnType | None:
-    """The type in which values are compared: texts beside a time become times; None when each may stay as it is."""
+def _compared_type(types: Iterable[Type]) -> Type:
+    """The type in which values are compared: a time for texts beside a time; None when each keeps its own."""
     known = set(types) - {None}
     if len(known) <= 1 or known == {INT, FLOAT}:
         return None
     return TIMESTAMP if TIMESTAMP in known else STRING
-
-
-def shown(node: Any) -> str:
-    """An expression as CubeStore names the column of one that was given no name."""
-    return str(_renamed(node.copy()).sql(normalize_functions=False))
-
-
-def _renamed(node: Any) -> Any:
-    """The node with the names of literals and functions of CubeStore's engine. Changes it, and what is in it."""
-    if isinstance(node, exp.Paren):
-        return _renamed(node.unnest())
-    if isinstance(node, exp.Literal | exp.Boolean | exp.Column | exp.Star):
-        return exp.Var(this=_name_of(node))
-    for key, value in node.args.items():
-        if isinstance(value, exp.Expr):
-            node.set(key, _renamed(value))
-        elif isinstance(value, list):
-            node.set(key, [_renamed(each) if isinstance(each, exp.Expr) else each for each in value])
-    if isinstance(node, exp.Anonymous):
-        node.set("this", node.name.lower())
-    elif isinstance(node, exp.Func) and type(node) in RULES and not isinstance(node, exp.Binary | exp.AggFunc):
-        return exp.Anonymous(this=node.sql_name().lower(), expressions=list(node.iter_expressions()))
-    return node
-
-
-def _name_of(leaf: Any) -> str:
-    if isinstance(leaf, exp.Literal):
-        kind = "Int64" if str(leaf.this).isdecimal() else "Float64"
-        return f'Utf8("{leaf.this}")' if leaf.is_string else f"{kind}({leaf.this})"
-    if isinstance(leaf, exp.Boolean):
-        return f"Boolean({'true' if leaf.this else 'false'})"
-    return str(leaf.name) if isinstance(leaf, exp.Column) else "UInt8(1)"
