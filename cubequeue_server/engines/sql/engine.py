@@ -11,9 +11,7 @@ from functools import partial
 from typing import Final
 
 from cubequeue_server.engines.sql.evaluator import Evaluator
-from cubequeue_server.engines.sql.fixed import answer_by_words, answer_foreign, answer_startup, first_words
-from cubequeue_server.engines.sql.shapes import answer_shape
-from cubequeue_server.engines.sql.tables import describe
+from cubequeue_server.engines.sql.fixed import answer_by_words, answer_foreign, answer_known, first_words
 from cubequeue_server.observe.counters import Counters
 from storage.asking import Caller, Later, NewLater, Outcome
 from storage.engine import Inspectable
@@ -60,14 +58,13 @@ class SqlEngine(Stateless):
             return answer_foreign(statement.text)
         if not isinstance(statement, OtherSql):
             raise InternalError(f"{type(statement).__name__} is not SQL")
-        text = statement.text
-        known = answer_shape(text, now_ms) or answer_startup(text)
+        known = answer_known(statement.text, now_ms)
         if known is not None:
             return known
-        words = first_words(text)
-        if words[:1] and words[0] in _SELECTS:
+        words = first_words(statement.text)
+        if words and words[0] in _SELECTS:
             return self._begin(statement, now_ms)
-        return describe(text) or answer_by_words(words, text)
+        return answer_by_words(words, statement.text)
 
     def give_up(self, later: Later, now_ms: int) -> None:
         """End a SELECT, even during its evaluation."""

@@ -66,7 +66,7 @@ class Evaluator:
         self._counters = counters
         self._turn = asyncio.Lock()
         self._current: HelperProcess | None = None
-        self._losses: int | None = None  # those of the tables when the current SELECT began to read them
+        self._has_read = False  # whether the current SELECT reads tables of the store
 
     async def select(self, statement: OtherSql, now_ms: int) -> Outcome:
         """The result, or the error, once everything that was read for it is durable. Raises StatementError, too.
@@ -81,10 +81,11 @@ class Evaluator:
             raise UserError("binary parameters are not supported in SELECT")
         async with self._turn:
             helper = await self._ready_helper()
-            self._losses = None
+            losses = self._tables.losses
+            self._has_read = False
             outcome = await self._outcome(helper, (statement.text, parameters, now_ms))
-            losses = self._losses
-        if losses is not None:  # an error may tell of what was read, too
+            has_read = self._has_read
+        if has_read:  # an error may tell of what was read, too
             await settle(self._tables, losses)
         return outcome
 
@@ -157,8 +158,8 @@ class Evaluator:
             _, content = await self._receive(helper)
         columns, reads, references = msgpack.decode(content)
         limit = _limited(QUICK_LIMIT_S, "SELECT without a table took longer than {:g} s")
-        if not SYSTEM_TABLES.keys().isdisjoint(reads):
-            self._losses = self._tables.losses
+        self._has_read = not SYSTEM_TABLES.keys().isdisjoint(reads)
+        if self._has_read:
             limit = _limited(self._time_limit_s, "SELECT took longer than {:g} s (CUBESTORE_QUERY_TIMEOUT)")
         async with limit:
             large = await self._send_tables(helper, reads)

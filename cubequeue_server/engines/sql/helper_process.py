@@ -113,7 +113,7 @@ def _spawn(channel: socket.socket, *numbers: int) -> subprocess.Popen[bytes]:
     path = dict.fromkeys([_ROOT, *filter(os.path.isabs, sys.path)])
     return subprocess.Popen(  # noqa: S603  # our own module, our own interpreter
         [sys.executable, *options, "-c", _COMMAND, *map(str, numbers), *path],
-        stdin=channel,
+        stdin=channel.fileno(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C in a terminal is for the server, which ends it

@@ -11,7 +11,8 @@ from typing import Final
 
 from cubequeue_server.engines.sql.frames import MAX_VALUE_BYTES
 from cubequeue_server.engines.sql.helper.functions import FUNCTIONS, Value, guarded
-from cubequeue_server.engines.sql.helper.queries import LARGE_VALUE, Plan
+from cubequeue_server.engines.sql.helper.queries import Plan
+from cubequeue_server.engines.sql.helper.writer import LARGE_VALUE
 from storage.errors import UserError
 from storage.vocabulary import ColumnType
 
