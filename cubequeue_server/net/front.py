@@ -49,17 +49,9 @@ class Front(asyncio.Protocol):
     """One connection until its request is known. Bounded in time and in bytes. `credentials` decide who is let in."""
 
     __slots__ = (
-        "_buffer",
-        "_credentials",
-        "_gate",
-        "_handshake",
-        "_is_done",
-        "_may_have_body",
-        "_on_done",
-        "_options",
-        "_timer",
-        "_transport",
-    )
+        "_buffer", "_credentials", "_gate", "_handshake", "_is_done", "_may_have_body", "_on_done", "_options",
+        "_timer", "_transport"
+    )  # fmt: skip
 
     def __init__(
         self,

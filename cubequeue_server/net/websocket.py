@@ -21,10 +21,10 @@ from cubequeue_server.net.framing import (
     WSTransport,
 )
 from cubequeue_server.net.lingering import Lingering
+from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
 from cubequeue_server.observe.counters import Counters
 from cubequeue_server.options import ServerOptions
-from cubequeue_server.requests.outbox import Outbox
 from protocol.pieces import Pieces
 
 NORMAL_CLOSURE: Final = 1000
@@ -107,25 +107,10 @@ class WebSocket(FrameListener):
     """
 
     __slots__ = (
-        "_backlog",
-        "_counters",
-        "_fragments",
-        "_framing",
-        "_is_listed",
-        "_is_reading",
-        "_max_message_bytes",
-        "_on_message",
-        "_options",
-        "_out",
-        "_out_bytes",
-        "_outbox",
-        "_receiver",
-        "_stalled",
-        "_transport",
-        "_unfinished",
-        "end_cause",
-        "is_open",
-    )
+        "_backlog", "_counters", "_fragments", "_framing", "_is_listed", "_is_reading", "_max_message_bytes",
+        "_on_message", "_options", "_out", "_out_bytes", "_outbox", "_receiver", "_stalled", "_transport",
+        "_unfinished", "end_cause", "is_open"
+    )  # fmt: skip
 
     def __init__(
         self,
