@@ -222,8 +222,8 @@ _COMMAND_RUNNERS = {
 
 
 def _load(arguments: argparse.Namespace) -> Loaded:
+    from cubequeue_server.process_limits import memory_limit_bytes  # noqa: PLC0415
     from cubequeue_server.settings.help import given_flags  # noqa: PLC0415
-    from cubequeue_server.settings.memory_limit import memory_limit_bytes  # noqa: PLC0415
     from cubequeue_server.settings.resolve import SettingsError, load_settings  # noqa: PLC0415
 
     try:

@@ -23,14 +23,14 @@ from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.stores import CannotOpenError, JournalFailedError, OpenStore, open_store
 from cubequeue_server.garbage_collection import GarbageCollection
 from cubequeue_server.mysql.listener import MysqlListener
-from cubequeue_server.net.file_limit import open_standard_files, raise_file_limit
+from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.observe.counters import Counters
 from cubequeue_server.observe.logs import configure_logs, flush_logs, print_line, print_notice
 from cubequeue_server.observe.start_notice import notice_lines
 from cubequeue_server.observe.status import StatusServer, probe
 from cubequeue_server.options import ServerOptions
+from cubequeue_server.process_limits import open_standard_files, raise_file_limit
 from cubequeue_server.requests.ask import Ask
-from cubequeue_server.requests.outbox import Outbox
 from cubequeue_server.router import Router
 from cubequeue_server.server import Server
 from cubequeue_server.settings.resolve import Loaded, Settings

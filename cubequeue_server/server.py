@@ -14,6 +14,7 @@ from typing import Final
 from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.net.front import Front, TlsEntrance
 from cubequeue_server.net.http_head import RefusedError
+from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
 from cubequeue_server.net.websocket import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Receiver, WebSocket
 from cubequeue_server.observe.counters import Counters, LoopLag
@@ -22,7 +23,6 @@ from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.dispatcher import Dispatcher
-from cubequeue_server.requests.outbox import Outbox
 from cubequeue_server.router import Router
 from cubequeue_server.settings.values import Endpoint
 from storage.asking import Caller, Outcome
