@@ -6,7 +6,7 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from cubequeue_server.version import __version__
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 
+_DEFAULT_URL = "ws://127.0.0.1:3030"
 _DESCRIPTION = "A queue and cache server for Cube that speaks CubeStore's protocol."
 COMMANDS = {
     "serve": "run the server in the foreground",
@@ -31,7 +32,8 @@ COMMANDS = {
     "settings": "print every setting with its effective value and where that came from",
     "hash-password": "read a password, print the hash of it for the file of users",
 }
-_CLIENT_COMMANDS = ("sql", "queues", "cancel", "top", "bench")
+# The module of each command that talks to a running server.
+_CLIENT_MODULES = {"sql": "sql", "queues": "queues", "cancel": "queues", "top": "top", "bench": "bench"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,10 +68,8 @@ def make_parser(command: str) -> argparse.ArgumentParser:
         )
         if name != command or name == "hash-password":  # which needs no setting
             continue
-        if name in _CLIENT_COMMANDS:
-            from cubequeue_server.commands.flags import add_client_flags  # noqa: PLC0415
-
-            add_client_flags(subparser, name)
+        if name in _CLIENT_MODULES:
+            _add_client_flags(subparser, name)
             continue
         from cubequeue_server.settings.help import add_setting_flags  # noqa: PLC0415
 
@@ -79,6 +79,42 @@ def make_parser(command: str) -> argparse.ArgumentParser:
             subparser.add_argument("--url", help="ask this http:// or ws:// address instead of the configured ports")
         add_setting_flags(subparser)
     return parser
+
+
+def _add_client_flags(parser: argparse.ArgumentParser, command: str) -> None:
+    """Add the flags of a command that talks to a server. None for credentials: everyone can read command lines."""
+    add = parser.add_argument
+    add("--url", default=_DEFAULT_URL, help=f"ws:// or wss:// address of the server ({_DEFAULT_URL})")
+    if command == "sql":
+        add("statement", nargs="?", help="without one: lines of stdin, or a shell on a terminal")
+        add("--json", action="store_true", help="print rows as JSON, a line for each statement")
+    elif command == "queues":
+        add("prefix", nargs="?", help="list the items of this queue")
+        add("--limit", type=_number(1, 100_000), default=100, help="print so many rows at most (100)")
+        add("--json", action="store_true", help="print rows as JSON")
+    elif command == "cancel":
+        add("item", metavar="KEY_OR_ID", help="prefix:key of an item, or the number `queues PREFIX` shows")
+    elif command == "top":
+        add("--status-url", help="status port of the server, for throughput and memory (host of --url, 3031)")
+        add("--interval", type=_number(1, 3600), default=2, help="seconds between two looks (2)")
+        add("--once", action="store_true", help="print one frame and end")
+    else:
+        add("--seconds", type=_number(1, 3600), default=10, help="how long each part runs (10)")
+        add("--connections", type=_number(1, 1000), default=16, help="connections at once (16)")
+        add("--depth", type=_number(1, 256), default=1, help="requests in flight on each connection (1)")
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return value
+
+    return parse
 
 
 def _wide_formatter(prog: str) -> argparse.HelpFormatter:
@@ -107,13 +143,25 @@ def _healthcheck(arguments: argparse.Namespace) -> int:
 
 
 def _backup(arguments: argparse.Namespace) -> int:
-    from cubequeue_server.commands.backups import JournalError, back_up, bring_back  # noqa: PLC0415
+    """`backup` and `restore`: the journal of the configured data directory to one file, and back."""
+    from pathlib import Path  # noqa: PLC0415
 
-    run = back_up if arguments.command == "backup" else bring_back
+    from cubequeue_server.engines.stores import JOURNAL_FOLDER  # noqa: PLC0415
+    from storage.journal.backup import backup, restore  # noqa: PLC0415
+    from storage.journal.errors import JournalError  # noqa: PLC0415
+
+    data_dir = _load(arguments).settings.data_dir
+    if not data_dir:
+        _fail("no data directory is set (CUBESTORE_DATA_DIR or --data-dir)", EXIT_FAILURE)
+    directory, file = Path(data_dir) / JOURNAL_FOLDER, Path(arguments.file)
     try:
-        print(run(_load(arguments).settings, arguments.file))  # noqa: T201  # what was done
+        if arguments.command == "backup":
+            done = f"{arguments.file}: {backup(directory, file)} rows, {file.stat().st_size} bytes"
+        else:
+            done = f"{directory}: {restore(file, directory)} rows"
     except JournalError as error:
         _fail(str(error), EXIT_FAILURE)
+    print(done)
     return 0
 
 
@@ -122,9 +170,9 @@ def _settings(arguments: argparse.Namespace) -> int:
 
     loaded = _load(arguments)
     for line in effective_lines(loaded):
-        print(line)  # noqa: T201  # what the command is for
+        print(line)
     for warning in loaded.warnings:
-        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
+        print(f"warning: {warning}", file=sys.stderr)
     return 0
 
 
@@ -135,7 +183,7 @@ def _client(arguments: argparse.Namespace) -> int:
     from cubequeue_server.commands.client import CommandError  # noqa: PLC0415
     from cubequeue_server.commands.tables import printable  # noqa: PLC0415
 
-    module = import_module(f"cubequeue_server.commands.{arguments.command}")
+    module = import_module(f"cubequeue_server.commands.{_CLIENT_MODULES[arguments.command]}")
     try:
         return int(module.run(arguments))
     except CommandError as error:
@@ -158,7 +206,7 @@ def _hash_password(_arguments: argparse.Namespace) -> int:
         password = sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r")
     if not password:
         _fail("no password was given", EXIT_FAILURE)
-    print(hash_password(password))  # noqa: T201  # what the command is for
+    print(hash_password(password))
     return 0
 
 
@@ -169,13 +217,13 @@ _COMMAND_RUNNERS = {
     "restore": _backup,
     "settings": _settings,
     "hash-password": _hash_password,
-    **dict.fromkeys(_CLIENT_COMMANDS, _client),
+    **dict.fromkeys(_CLIENT_MODULES, _client),
 }
 
 
 def _load(arguments: argparse.Namespace) -> Loaded:
+    from cubequeue_server.process_limits import memory_limit_bytes  # noqa: PLC0415
     from cubequeue_server.settings.help import given_flags  # noqa: PLC0415
-    from cubequeue_server.settings.memory_limit import memory_limit_bytes  # noqa: PLC0415
     from cubequeue_server.settings.resolve import SettingsError, load_settings  # noqa: PLC0415
 
     try:
@@ -185,5 +233,5 @@ def _load(arguments: argparse.Namespace) -> Loaded:
 
 
 def _fail(text: str, code: int) -> NoReturn:
-    print(f"cubequeue: {text}", file=sys.stderr)  # noqa: T201  # the one line that a failed command ends with
+    print(f"cubequeue: {text}", file=sys.stderr)
     sys.exit(code)

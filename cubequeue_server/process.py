@@ -21,16 +21,16 @@ import uvloop
 from cubequeue_server.access.reloading import Access, AccessError
 from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.stores import CannotOpenError, JournalFailedError, OpenStore, open_store
+from cubequeue_server.garbage_collection import GarbageCollection
 from cubequeue_server.mysql.listener import MysqlListener
-from cubequeue_server.net.file_limit import open_standard_files, raise_file_limit
-from cubequeue_server.observe.collector import Collector
+from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.observe.counters import Counters
 from cubequeue_server.observe.logs import configure_logs, flush_logs, print_line, print_notice
 from cubequeue_server.observe.start_notice import notice_lines
 from cubequeue_server.observe.status import StatusServer, probe
 from cubequeue_server.options import ServerOptions
+from cubequeue_server.process_limits import open_standard_files, raise_file_limit
 from cubequeue_server.requests.ask import Ask
-from cubequeue_server.requests.outbox import Outbox
 from cubequeue_server.router import Router
 from cubequeue_server.server import Server
 from cubequeue_server.settings.resolve import Loaded, Settings
@@ -152,7 +152,7 @@ class _Process:
         self._pages: Pages | None = None
         self._status = self._status_server()
         self._mysql = self._mysql_listener()
-        self._collector = Collector(self._store.gauges)
+        self._garbage_collection = GarbageCollection(self._store.gauges)
         self._stop_asked = asyncio.Event()
 
     def _status_server(self) -> StatusServer | None:
@@ -221,7 +221,7 @@ class _Process:
             module = importlib.import_module("cubequeue_server.observe.pages")
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(self._open_pages, module.Pages)
-                loop.call_soon_threadsafe(self._collector.start)  # what was imported is frozen with the rest
+                loop.call_soon_threadsafe(self._garbage_collection.start)  # what was imported is frozen with the rest
 
         threading.Thread(target=do_import, name="late-imports", daemon=True).start()
 
@@ -234,7 +234,7 @@ class _Process:
 
     async def _stop(self) -> bool:
         """Whether everything that was answered is where the mode has it."""
-        self._collector.stop()
+        self._garbage_collection.stop()
         if self._pages is not None:
             self._pages.stop()
         self._access.credentials.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import ssl
 from collections.abc import Callable
@@ -13,16 +14,15 @@ from typing import Final
 from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.net.front import Front, TlsEntrance
 from cubequeue_server.net.http_head import RefusedError
+from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
 from cubequeue_server.net.websocket import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Receiver, WebSocket
-from cubequeue_server.observe.counters import Counters
+from cubequeue_server.observe.counters import Counters, LoopLag
 from cubequeue_server.observe.logs import log_event
-from cubequeue_server.observe.loop_lag import LoopLag
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.dispatcher import Dispatcher
-from cubequeue_server.requests.outbox import Outbox
 from cubequeue_server.router import Router
 from cubequeue_server.settings.values import Endpoint
 from storage.asking import Caller, Outcome
@@ -84,7 +84,7 @@ class Server:
         )
         self._fronts: dict[Front, None] = {}  # in the order they came
         self._clients: dict[Client, None] = {}  # in the order they came
-        self._client_number = 0
+        self.connection_numbers = itertools.count(1)  # of the MySQL port too
         self._of_user: dict[bytes, dict[Client, None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._listener: asyncio.Server | None = None
@@ -169,8 +169,7 @@ class Server:
     def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
         if user:
             self._make_room(user)
-        self._client_number += 1
-        caller = Caller(process_id, _peer_of(transport), self._client_number)
+        caller = Caller(process_id, peer_of(transport), next(self.connection_numbers))
         client = Client(user, caller, self._loop.time())
         dispatcher = self._dispatcher
         receiver = Receiver(
@@ -265,7 +264,7 @@ class Server:
         self._timers["peers"] = self._loop.call_later(delay_s, self._check_peers)
 
 
-def _peer_of(transport: asyncio.Transport) -> str:
-    """The address of a client as `host:port`."""
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """The address of a client as `host:port`; empty when it has gone."""
     name = transport.get_extra_info("peername")
     return str(Endpoint(*name[:2])) if isinstance(name, tuple) else str(name or "")

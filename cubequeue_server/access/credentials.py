@@ -1,6 +1,6 @@
-"""Who may ask: Basic credentials against the configured users (wire.md §1, "Auth rules").
+"""Checks Basic credentials against the configured users (wire.md §1, "Auth rules").
 
-All listeners share one `Credentials`, so that one reload changes what all of them accept.
+All listeners share one `Credentials`: one reload is for all of them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Final
 
 from cubequeue_server.access.passwords import ScryptHash, Users
 
-# Hashes that wait to be computed, one after the other; who comes on top is told to come again.
+# Hashes that wait to be computed, one after the other. One check more gets the verdict BUSY.
 _MAX_CHECKS: Final = 64
 
 _log = logging.getLogger(__name__)
 
 
 class Verdict(Enum):
-    """What became of a check."""
+    """The outcome of a check."""
 
     ADMITTED = "admitted"
     REFUSED = "refused"
@@ -38,11 +38,11 @@ OnRemoved = Callable[[frozenset[bytes]], None]
 
 
 class Credentials:
-    """The users and their secrets. With None anybody may ask, as in the open build of CubeStore.
+    """The users and their secrets. With None everyone is admitted, as in the open build of CubeStore.
 
-    Comparisons take the same time whatever is wrong. A password is compared at once; the hash of one is computed in a
-    thread, one at a time, and after its first success the password is remembered in a form that is quick to compare:
-    wrong passwords by the thousand delay neither requests nor clients that were here before.
+    A comparison takes the same time for every wrong name or password. A password is compared at once. A hash is
+    computed in a thread, one at a time, and a password that has matched is remembered in a form that is quick to
+    compare: thousands of wrong passwords delay neither requests nor clients that were admitted before.
     """
 
     def __init__(self, users: Users | None = None) -> None:
@@ -51,23 +51,23 @@ class Credentials:
         self._checks = 0
         self._is_closed = False
         self._executor: ThreadPoolExecutor | None = None
-        self.refused = 0  # connections, since the start
+        self.refused = 0  # connections since the start
         self._users: Users | None = None
         self._on_removed: list[OnRemoved] = []
         self.replace(users)
 
     def when_removed(self, tell: OnRemoved) -> None:
-        """Have `tell` called with the names of users that are no longer there, to end their connections."""
+        """Call `tell` with the names of removed users, to end their connections."""
         self._on_removed.append(tell)
 
     def replace(self, users: Users | None) -> None:
-        """Take other users from now on. Who is connected stays if its name does, whatever became of the password."""
+        """Replace all users. Clients of a user that stays keep their connections, even if the password is another."""
         removed = frozenset(self._users or ()) - frozenset(users or ())
         self._users = users
         self._proved: dict[bytes, bytes] = {}
         self._decoy: ScryptHash | None = None
         hashes = [secret for secret in (users or {}).values() if isinstance(secret, ScryptHash)]
-        # A stranger must wait as long as a user does, or the time tells the names.
+        # An unknown name must take as long as that of a user, or the time would give the names away.
         self._decoy = max(hashes, key=lambda each: (each.p << each.log_n) * each.r, default=None)
         if removed:
             for tell in self._on_removed:
@@ -80,16 +80,16 @@ class Credentials:
 
     @property
     def has_hashes(self) -> bool:
-        """Whether of some user only the hash of the password is known."""
+        """Whether some user has only the hash of a password."""
         return self._decoy is not None
 
     def password_of(self, user: bytes) -> bytes | None:
-        """A user's password, for challenges that need it itself; None where only a hash is known, or no such user."""
+        """A user's password, for challenges that need it; None for an unknown user or one with a hash."""
         secret = None if self._users is None else self._users.get(user)
         return secret if isinstance(secret, bytes) else None
 
     def check(self, user: bytes, password: bytes, on_verdict: OnVerdict) -> None:
-        """Tell `on_verdict`, at once or later on the running loop, whether these are good."""
+        """Call `on_verdict`, at once or later on the running loop."""
         if self._users is None:
             on_verdict(Verdict.ADMITTED)
             return
@@ -98,7 +98,7 @@ class Credentials:
         if hmac.compare_digest(self._digest(password), expected or self._nobody):
             on_verdict(Verdict.ADMITTED)
             return
-        # Whose password is known in the clear waits as a stranger does, or the time would tell of the name.
+        # A wrong password of a user without a hash takes as long as an unknown name, for the same reason.
         slow = secret if isinstance(secret, ScryptHash) else self._decoy
         if slow is None:
             on_verdict(Verdict.REFUSED)
@@ -108,17 +108,13 @@ class Credentials:
             self._check_in_thread(slow, user, password, on_verdict)
 
     async def verify(self, user: bytes, password: bytes) -> Verdict:
-        """The same to wait for."""
-        verdict = asyncio.get_running_loop().create_future()
+        """The same for coroutines."""
+        verdict: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self.check(user, password, lambda each: None if verdict.done() else verdict.set_result(each))
-        answer: Verdict = await verdict
-        return answer
+        return await verdict
 
     def check_header(self, authorization: bytes | None, on_verdict: OnVerdict) -> None:
-        """The same for the value of an `Authorization` header, None when there is none.
-
-        One that cannot be read is refused even where no credentials are demanded.
-        """
+        """The same for an `Authorization` header, None without one. An unreadable header is always refused."""
         given = None if authorization is None else basic_credentials(authorization)
         if given is not None:
             self.check(*given, on_verdict)
@@ -128,13 +124,13 @@ class Credentials:
             on_verdict(Verdict.REFUSED)
 
     def count_refusal(self, peer: object) -> None:
-        """Say in the log, now and then, that a connection of the address `peer` was refused."""
+        """Count a refused connection; the 1st, 2nd, 4th, 8th … is logged with the address `peer`."""
         self.refused += 1
-        if self.refused & (self.refused - 1) == 0:  # the 1st, 2nd, 4th, 8th …: a log is no place to flood
+        if self.refused & (self.refused - 1) == 0:
             _log.warning("credentials were missing or wrong, refused no. %d: from %s", self.refused, peer)
 
     def close(self) -> None:
-        """Forget what waits to be checked; for the end of the process."""
+        """Drop all waiting checks, at the end of the process."""
         self._is_closed = True
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
@@ -153,7 +149,7 @@ class Credentials:
         self, users: Users | None, user: bytes, password: bytes, on_verdict: OnVerdict, check: asyncio.Future[bool]
     ) -> None:
         self._checks -= 1
-        if users is not self._users:  # a reload came between
+        if users is not self._users:  # a reload came in between
             self.check(user, password, on_verdict)
             return
         is_match = not check.cancelled() and check.exception() is None and check.result()

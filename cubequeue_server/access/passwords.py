@@ -1,7 +1,7 @@
-"""Passwords at rest: as they are, or as the scrypt hash of one in the usual PHC form; and the file of users.
+"""Passwords in plain text and as scrypt hashes in PHC form, and the file of users.
 
-A hash reads `$scrypt$ln=14,r=8,p=5$salt$key`, salt and key in base64 without padding. scrypt is the strongest that the
-standard library has: it costs memory, which is what makes guessing on graphics cards slow.
+A hash reads `$scrypt$ln=14,r=8,p=5$salt$key`, salt and key in base64 without padding. scrypt is the strongest function
+of the standard library: it costs memory, which makes guessing on graphics cards slow.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ MAX_FILE_BYTES: Final = 1024 * 1024
 _LOG_N, _R, _P = 14, 8, 5  # 16 MiB and some 0.2 s: as strong as the usual 128 MiB in one go
 _KEY_BYTES, _SALT_BYTES = 32, 16
 _MAX_MEMORY_BYTES: Final = 64 * 1024 * 1024
-_MAX_SCRYPT: Final = 2 * _MAX_MEMORY_BYTES  # what OpenSSL is allowed, which counts a little more
+_MAX_SCRYPT: Final = 2 * _MAX_MEMORY_BYTES  # OpenSSL counts a little more
 _MAX_P: Final = 16
 _PHC = re.compile(rb"\$scrypt\$ln=(\d{1,2}),r=(\d{1,3}),p=(\d{1,2})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)")
 
 
 class UsersError(Exception):
-    """A file of users that cannot be used; the text names the line, and nothing of what stands there."""
+    """An unusable file of users; the text names the line, without its content."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -40,7 +40,7 @@ class ScryptHash:
     key: bytes = field(repr=False)
 
     def matches(self, password: bytes) -> bool:
-        """Whether it is that of `password`, compared in constant time. Slow on purpose, without the GIL."""
+        """Whether `password` has this hash, compared in constant time. Slow on purpose; releases the GIL."""
         key = hashlib.scrypt(
             password, salt=self.salt, n=1 << self.log_n, r=self.r, p=self.p, maxmem=_MAX_SCRYPT, dklen=len(self.key)
         )
@@ -63,7 +63,7 @@ def hash_password(password: bytes) -> ScryptHash:
 
 
 def parse_secret(text: bytes) -> Secret:
-    """A password or a hash, as it stands in the file. Raises ValueError for a hash that cannot be used."""
+    """A password or a hash in the form of the file. Raises ValueError for an unusable hash."""
     if not text.startswith(b"$scrypt$"):
         return text
     match = _PHC.fullmatch(text)
@@ -86,10 +86,9 @@ def _from_base64(text: bytes) -> bytes:
 
 
 def parse_users(content: bytes) -> dict[bytes, Secret]:
-    """The users of a file: a line each, `user:password` or `user:hash`.
+    """The users of a file with lines of `user:password` or `user:hash`; the first colon ends the name.
 
-    The first colon ends the name, all that follows is the password. Empty lines and those that begin with `#` are
-    skipped. Raises UsersError, also when there is no user.
+    Empty lines and lines that begin with `#` are skipped. Raises UsersError, also for a file without users.
     """
     users: dict[bytes, Secret] = {}
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):

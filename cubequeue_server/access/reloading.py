@@ -1,4 +1,4 @@
-"""Who may connect, and inside of what: credentials and TLS as the settings have them, read again on SIGHUP."""
+"""Users and TLS certificate as the settings have them, read from their files at the start and on SIGHUP."""
 
 from __future__ import annotations
 
@@ -8,27 +8,33 @@ from pathlib import Path
 
 from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.access.passwords import MAX_FILE_BYTES, Secret, Users, UsersError, parse_users
-from cubequeue_server.net.tls import Tls, TlsError
 from cubequeue_server.settings.resolve import AccessSettings
 
 _log = logging.getLogger(__name__)
 
 
 class AccessError(Exception):
-    """Settings or files that cannot be used; the text names them, and never what is secret."""
+    """Unusable settings or files; the text names them, without any secret."""
+
+
+class TlsError(AccessError):
+    """Files without a usable certificate; the text names the file and the reason, without their content."""
 
 
 class Access:
-    """What the listeners share: `credentials`, and the context `tls`, None where nothing is encrypted.
+    """What all listeners share: `credentials`, and the context `tls`, which is None without encryption.
 
-    Raises AccessError when the settings contradict each other or name files that cannot be used.
+    Raises AccessError when the settings contradict each other or name unusable files.
     """
 
     def __init__(self, settings: AccessSettings) -> None:
         _check(settings)
         self._settings = settings
         self.credentials = Credentials(_read_users(settings))
-        self._certificate = _read_certificate(settings)
+        try:
+            self._certificate = Tls(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+        except TlsError as error:
+            raise AccessError(f"CUBEQUEUE_TLS_CERT and CUBEQUEUE_TLS_KEY: {error}") from error
 
     @property
     def tls(self) -> ssl.SSLContext | None:
@@ -36,26 +42,47 @@ class Access:
 
     @property
     def has_files(self) -> bool:
-        """Whether there is anything to read again."""
+        """Whether there are files to read again."""
         settings = self._settings
         return bool(settings.password_file or settings.users_file or settings.tls_cert)
 
     def reload(self) -> None:
-        """Read the files again. What cannot be used is an error in the log, and the old stays."""
+        """Read the files again. Unusable files are logged as errors, and the old content stays in use."""
         try:
             self.credentials.replace(_read_users(self._settings))
+            _log.info("users were read again")
         except AccessError as error:
             _log.error("the users stay as they were: %s", error)  # the trace tells nothing more
-        else:
-            _log.info("users were read again")
         if self._certificate is None:
             return
         try:
             self._certificate.reload()
+            _log.info("the certificate was read again")
         except TlsError as error:
             _log.error("the certificate stays as it was: %s", error)
-        else:
-            _log.info("the certificate was read again")
+
+
+class Tls:
+    """A certificate with its key, for TLS 1.2 and newer.
+
+    `context` is for `create_server` and the like. `reload` changes the certificate of later handshakes, but only if
+    the new files are usable. Raises TlsError.
+    """
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._current = _load(certificate, key)
+        self.context = _load(certificate, key)
+        # Called in each handshake, also for clients that name no server.
+        self.context.sni_callback = self._use_current
+
+    def reload(self) -> None:
+        """Read the files again. Raises TlsError; the old ones stay in use then."""
+        self._current = _load(self._certificate, self._key)
+
+    def _use_current(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: object) -> None:
+        connection.context = self._current
 
 
 def _check(settings: AccessSettings) -> None:
@@ -70,7 +97,7 @@ def _check(settings: AccessSettings) -> None:
 
 
 def _read_users(settings: AccessSettings) -> Users | None:
-    """All users; None when none is wanted."""
+    """All users; None when the settings name none."""
     users: dict[bytes, Secret] = {}
     if settings.users_file:
         try:
@@ -95,7 +122,7 @@ def _password(settings: AccessSettings) -> bytes:
 
 
 def _encode(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")  # as the environment had it
+    return text.encode(errors="surrogateescape")  # the bytes of the environment
 
 
 def _read(path: str, variable: str) -> bytes:
@@ -109,10 +136,19 @@ def _read(path: str, variable: str) -> bytes:
     return content
 
 
-def _read_certificate(settings: AccessSettings) -> Tls | None:
-    if not settings.tls_cert:
-        return None
+def _load(certificate: str, key: str) -> ssl.SSLContext:
+    for path in (certificate, key):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise TlsError(f"cannot read {path}: {error.strerror}") from error
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
     try:
-        return Tls(settings.tls_cert, settings.tls_key)
-    except TlsError as error:
-        raise AccessError(f"CUBEQUEUE_TLS_CERT and CUBEQUEUE_TLS_KEY: {error}") from error
+        # Without `password`, OpenSSL would ask for that of an encrypted key on the terminal.
+        context.load_cert_chain(certificate, key, password=lambda: b"")
+    except ssl.SSLError as error:
+        reason = (error.reason or "no certificate and key in PEM form").replace("_", " ").lower()
+        raise TlsError(f"cannot use {certificate} with {key}: {reason}") from None
+    return context

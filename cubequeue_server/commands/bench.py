@@ -1,7 +1,7 @@
-"""`cubequeue bench`: a load test of any server that speaks the protocol: life cycles of items, then a mix of the cache.
+"""`cubequeue bench`: load on any server that speaks the protocol, by life cycles of items and a mix on the cache.
 
-It first measures itself against a bare echo on this machine: a figure near that ceiling is the generator's, not the
-server's. All names begin with one that no client has, and what is left at the end is removed.
+It first measures its own ceiling, against a bare echo on this machine: near that, it limits the rate, not the server.
+All names start with one that no client uses, and the rest of them is removed at the end.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, TypeAlias
 
 import uvloop
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 from cubequeue_server.commands.client import CommandError, Connection, connected
-from cubequeue_server.commands.echo import EchoConnection
 from cubequeue_server.commands.tables import printable
-from protocol.client_codec import ErrorReply, Rows
+from protocol.client_codec import ErrorReply, Reply, Rows
+from protocol.flat import fields, follow, read_u32
 
 _CEILING_SECONDS: Final = 2.0
-_CACHE_KEYS: Final = 256  # a worker; one write to three reads
+_CACHE_KEYS: Final = 256  # of each worker
 _PAYLOAD: Final = "x" * 512
-_TTL_S: Final = 600  # what a bench that is killed leaves behind ends by itself
+_TTL_S: Final = 600  # ends the entries of a bench that was killed
 _END_TIMEOUT_S: Final = 30.0
 
 
@@ -40,33 +42,27 @@ class Measured:
     errors: Counter[str] = field(default_factory=Counter)
 
     def note(self, error: str) -> None:
-        """Count an error; of different texts only so many are kept."""
+        """Count an error. Past 20 texts, new ones count as `other errors`."""
         self.errors[error if len(self.errors) < 20 else "other errors"] += 1
 
-
-Worker = Callable[["Asker", str, float], Awaitable[None]]
-
-
-class Asker:
-    """Asks on one connection and measures."""
-
-    def __init__(self, connection: Connection, measured: Measured) -> None:
-        self._connection = connection
-        self._measured = measured
-
-    async def ask(self, statement: str) -> list[tuple[bytes | None, ...]] | None:
-        """The rows, None for an error reply, which is counted. Raises CommandError when the connection ended."""
+    async def ask(self, connection: Connection, statement: str) -> list[Row] | None:
+        """The rows; None for an error reply, which is counted. Raises CommandError when the connection has ended."""
         start = time.perf_counter()
-        reply = await self._connection.begin(statement)
-        self._measured.latencies_s.append(time.perf_counter() - start)
+        reply = await connection.begin(statement)
+        self.latencies_s.append(time.perf_counter() - start)
         if isinstance(reply, Rows):
             return reply.rows
-        self._measured.note(reply.text if isinstance(reply, ErrorReply) else "a reply in another format")
+        self.note(reply.text if isinstance(reply, ErrorReply) else "a reply in another format")
         return None
 
 
+Row: TypeAlias = tuple[bytes | None, ...]
+Ask: TypeAlias = Callable[[str], Awaitable[list[Row] | None]]
+Worker: TypeAlias = Callable[[Ask, str, float], Awaitable[None]]
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """The exit code: 1 when there were errors. Raises CommandError when the server is not reached."""
+    """The exit code: 1 when there were errors. Raises CommandError without a connection."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_bench(arguments))
 
@@ -95,14 +91,14 @@ async def _load(connections: list[Connection], depth: int, seconds: float, worke
     measured = Measured(seconds)
     start = time.perf_counter()
 
-    async def work(asker: Asker, name: str) -> None:
+    async def work(ask: Ask, name: str) -> None:
         try:
-            await worker(asker, name, start + seconds)
+            await worker(ask, name, start + seconds)
         except CommandError as error:
             measured.note(str(error))
 
     tasks = [
-        asyncio.create_task(work(Asker(connection, measured), f"{run_name}-{number}-{lane}"))
+        asyncio.create_task(work(partial(measured.ask, connection), f"{run_name}-{number}-{lane}"))
         for number, connection in enumerate(connections)
         for lane in range(depth)
     ]
@@ -117,42 +113,42 @@ async def _load(connections: list[Connection], depth: int, seconds: float, worke
     return measured
 
 
-async def _life_cycles(asker: Asker, name: str, until_s: float) -> None:
-    """Add, claim, end and read one item after the other, in a queue of the worker's own."""
+async def _life_cycles(ask: Ask, name: str, until_s: float) -> None:
+    """Add, claim, end and read one item after the other, in a queue of its own."""
     number = 0
     while time.perf_counter() < until_s:
         number += 1
         path = f"'{name}:{number}'"
-        if not await asker.ask(f"QUEUE ADD PRIORITY 1 {path} '{_PAYLOAD}'"):
+        if not await ask(f"QUEUE ADD PRIORITY 1 {path} '{_PAYLOAD}'"):
             continue
-        if await asker.ask(f"QUEUE RETRIEVE CONCURRENCY 1 {path}"):
-            await asker.ask(f"QUEUE ACK {path} '{_PAYLOAD}'")
-            await asker.ask(f"QUEUE RESULT {path}")
-        else:  # an answer without the item: it must not stay
-            await asker.ask(f"QUEUE CANCEL {path}")
+        if await ask(f"QUEUE RETRIEVE CONCURRENCY 1 {path}"):
+            await ask(f"QUEUE ACK {path} '{_PAYLOAD}'")
+            await ask(f"QUEUE RESULT {path}")
+        else:  # it was not claimed, but must not stay
+            await ask(f"QUEUE CANCEL {path}")
 
 
-async def _cache_mix(asker: Asker, name: str, until_s: float) -> None:
-    """One SET to three GETs over a few hundred keys."""
+async def _cache_mix(ask: Ask, name: str, until_s: float) -> None:
+    """Three GETs for one SET, over a few hundred keys."""
     number = 0
     while time.perf_counter() < until_s:
         key = number // 4 * 7 % _CACHE_KEYS
         if number % 4 == 0:
-            await asker.ask(f"CACHE SET TTL {_TTL_S} '{name}:{key}' '{_PAYLOAD}'")
+            await ask(f"CACHE SET TTL {_TTL_S} '{name}:{key}' '{_PAYLOAD}'")
         else:
-            await asker.ask(f"CACHE GET '{name}:{key}'")
+            await ask(f"CACHE GET '{name}:{key}'")
         number += 1
 
 
 async def _remove(url: str, run_name: str) -> None:
-    """Remove what this run added and is still there, on a fresh connection: the others may have ended."""
+    """Remove the rest of this run, on a new connection because the others may have ended."""
     async with connected(url) as connection:
         like = f"prefix LIKE '{run_name}-%'"
         for table, command in (("queue", "QUEUE CANCEL"), ("cache", "CACHE REMOVE")):
             rows = (await connection.rows(f"SELECT prefix, id FROM system.{table} WHERE {like}")).rows  # noqa: S608
             for prefix, key in rows:
                 await connection.ask(f"{command} '{(prefix or b'').decode()}:{(key or b'').decode()}'")
-        unread = f"path LIKE '{run_name}-%' AND deleted = false"  # what was read, the server drops by itself
+        unread = f"path LIKE '{run_name}-%' AND deleted = false"  # the server drops results that were read
         rows = (await connection.rows(f"SELECT path FROM system.queue_results WHERE {unread}")).rows  # noqa: S608
         for (path,) in rows:
             await connection.ask(f"QUEUE RESULT '{(path or b'').decode()}'")
@@ -168,25 +164,51 @@ def _report(name: str, measured: Measured) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  # what the command is for
+    print(line, flush=True)
 
 
 # The generator's own ceiling
 
 
 async def _ceiling(count: int, depth: int, seconds: float) -> float:
-    """Requests/s of this generator against an echo in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cubequeue_server.commands.echo", stdout=asyncio.subprocess.PIPE
-    )
+    """Requests/s of this generator against an echo in another process."""
+    program = "from cubequeue_server.commands.bench import serve_echo; serve_echo()"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
         port = int(await asyncio.wait_for(process.stdout.readline(), _END_TIMEOUT_S))
         async with AsyncExitStack() as stack:
             url = f"ws://127.0.0.1:{port}"
-            connections = [await stack.enter_async_context(connected(url, EchoConnection)) for _ in range(count)]
+            connections = [await stack.enter_async_context(connected(url, _EchoClient)) for _ in range(count)]
             measured = await _load(connections, depth, seconds, _cache_mix, "echo")
     finally:
         process.kill()
         await process.wait()
     return len(measured.latencies_s) / measured.seconds
+
+
+class _EchoClient(Connection):
+    """A client of the echo, whose replies are the queries themselves."""
+
+    def decode(self, message: bytes) -> Reply:
+        """No rows, for the message id of the query."""
+        position = follow(message, 0)
+        id_, *_ = fields(message, position, 4)
+        return Rows(read_u32(message, position + id_)[0], (), [])
+
+
+class _Echo(WSListener):
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.BINARY:
+            transport.send(WSMsgType.BINARY, frame.get_payload_as_bytes())
+
+
+def serve_echo() -> None:
+    """Print the port and echo messages for ever."""
+
+    async def serve() -> None:
+        server = await ws_create_server(lambda _request: _Echo(), "127.0.0.1", 0)
+        _say(str(server.sockets[0].getsockname()[1]))
+        await server.serve_forever()
+
+    uvloop.run(serve())

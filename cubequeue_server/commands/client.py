@@ -20,12 +20,12 @@ from protocol.errors import ProtocolError
 
 REPLY_TIMEOUT_S: Final = 600.0  # RESULT_BLOCKING may wait for minutes
 _CONNECT_TIMEOUT_S: Final = 10.0
-_MAX_MESSAGE_BYTES: Final = 256 << 20  # what a server may be set to send at most
+_MAX_MESSAGE_BYTES: Final = 256 << 20  # the largest that a server can be configured to send
 _CREDENTIAL_VARIABLES: Final = "set CUBEQUEUE_USER and CUBEQUEUE_PASSWORD or CUBEQUEUE_PASSWORD_FILE"
 
 
 class CommandError(Exception):
-    """What a command ends with: one line for a person. `is_usage` when the command line or a variable is wrong."""
+    """The failure of a command: one line for a person. `is_usage` when the command line or a variable is wrong."""
 
     def __init__(self, text: str, *, is_usage: bool = False) -> None:
         super().__init__(text)
@@ -33,7 +33,7 @@ class CommandError(Exception):
 
 
 class Connection(WSListener):
-    """Asks statements on an open connection, any number at once; the replies find their way by message id."""
+    """Asks statements on an open connection, any number at once. Replies are matched by message id."""
 
     def __init__(self) -> None:
         self._transport: WSTransport | None = None
@@ -45,7 +45,7 @@ class Connection(WSListener):
         self.connection_id = str(uuid.uuid4())
 
     def decode(self, message: bytes) -> Reply:
-        """Read a message of the server. Raises ProtocolError."""
+        """Decode a message of the server. Raises ProtocolError."""
         return decode_reply(message)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -53,7 +53,7 @@ class Connection(WSListener):
         self._transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Called by picows: one frame of a reply, mostly all of it."""
+        """Called by picows with a frame of a reply, usually its only one."""
         if frame.msg_type not in {WSMsgType.BINARY, WSMsgType.CONTINUATION}:
             if frame.msg_type == WSMsgType.CLOSE:
                 transport.disconnect()
@@ -70,7 +70,7 @@ class Connection(WSListener):
         self._size_bytes = 0
         try:
             reply = self.decode(whole)
-        except ProtocolError:  # who waits must not wait for ever
+        except ProtocolError:  # nothing must wait for ever
             transport.disconnect()
             return
         waiting = self._waiting.pop(reply.message_id, None)
@@ -78,7 +78,7 @@ class Connection(WSListener):
             waiting.set_result(reply)
 
     def on_ws_disconnected(self, _transport: WSTransport) -> None:
-        """Called by picows: nobody waits any longer."""
+        """Called by picows: fails all waits."""
         self._is_closed = True
         for waiting in self._waiting.values():
             if not waiting.done():
@@ -86,7 +86,7 @@ class Connection(WSListener):
         self._waiting.clear()
 
     def begin(self, statement: str | bytes) -> asyncio.Future[Reply]:
-        """Send a statement; the future gets the reply, or CommandError when the connection ends first."""
+        """Send a statement. The future gets its reply, or CommandError when the connection ends first."""
         if self._is_closed or self._transport is None:
             raise CommandError("the server closed the connection")
         self._last_id += 1
@@ -96,7 +96,7 @@ class Connection(WSListener):
         return waiting
 
     async def ask(self, statement: str | bytes) -> Reply:
-        """Send a statement and wait for its reply. Raises CommandError when none comes."""
+        """The reply to a statement. Raises CommandError when none comes."""
         try:
             return await asyncio.wait_for(self.begin(statement), REPLY_TIMEOUT_S)
         except TimeoutError as error:
@@ -111,8 +111,8 @@ def rows_of(reply: Reply) -> Rows:
     """The rows of a reply. Raises CommandError with the server's text when it is an error."""
     if isinstance(reply, ErrorReply):
         raise CommandError(reply.text)
-    if isinstance(reply, ArrowReply):  # nobody asked for one
-        raise CommandError("the server answered in a format that was not asked for")
+    if isinstance(reply, ArrowReply):
+        raise CommandError("the server answered in the wrong format")
     return reply
 
 
@@ -141,7 +141,7 @@ async def connected(url: str, kind: Callable[[], Connection] = Connection) -> As
         if "CERTIFICATE_VERIFY_FAILED" in text:
             text += ": SSL_CERT_FILE=/path/ca.pem trusts an authority of your own"
         raise CommandError(f"{url}: {text}") from error
-    if not isinstance(listener, Connection):  # the handshake never came to an end
+    if not isinstance(listener, Connection):  # the handshake did not end
         raise CommandError(f"{url}: no WebSocket there; wss:// is for a server with TLS, ws:// for one without")
     try:
         yield listener
@@ -151,7 +151,7 @@ async def connected(url: str, kind: Callable[[], Connection] = Connection) -> As
 
 
 def websocket_url(url: str) -> str:
-    """The address with port and path. Raises CommandError; a password in it is refused, not repeated."""
+    """The address with port and path. Raises CommandError; its text never repeats a password."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -169,7 +169,7 @@ def websocket_url(url: str) -> str:
 
 
 def credentials(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The Authorization header that the environment asks for, or none. Raises CommandError."""
+    """The Authorization header of the environment's credentials; empty without any. Raises CommandError."""
     user = environment.get("CUBEQUEUE_USER", "")
     password = environment.get("CUBEQUEUE_PASSWORD")
     file = environment.get("CUBEQUEUE_PASSWORD_FILE")

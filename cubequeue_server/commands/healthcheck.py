@@ -1,7 +1,7 @@
-"""`cubequeue healthcheck`: asks a running server whether it is ready, with nothing but a socket.
+"""`cubequeue healthcheck`: asks a running server whether it is ready, over a plain socket.
 
-The status port is asked for /readyz; where it is off, the WebSocket port is asked for an upgrade. No credentials are
-sent: /readyz wants none, a refusal for want of them is an answer too, and a client more could cost another its place.
+It asks the status port for /readyz, or the WebSocket port for an upgrade where the status port is off. It sends no
+credentials: /readyz needs none, their refusal is a sign of life too, and one more client could evict another.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 3.0
 _MAX_HEAD_BYTES = 16 * 1024
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104  # what to dial for each
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104  # the address to dial for each
 
 
 class UnhealthyError(Exception):
-    """The server did not answer as a healthy one does; the text says how."""
+    """The server did not answer as a healthy one does; the text says why."""
 
 
 def check_url(url: str) -> None:
     """Ask `http://host[:port]/path`, or `ws://host[:port]/path` for an upgrade. Raises UnhealthyError.
 
-    https:// and wss:// want a certificate that this machine trusts, or SSL_CERT_FILE names.
+    https:// and wss:// need a certificate that this machine or SSL_CERT_FILE trusts.
     """
-    from urllib.parse import urlsplit  # noqa: PLC0415  # only this way of asking needs it
+    from urllib.parse import urlsplit  # noqa: PLC0415  # not needed by `check_own`
 
     parts = urlsplit(url)
     try:
@@ -49,7 +49,7 @@ def check_url(url: str) -> None:
 
 
 def check_own(settings: Settings) -> None:
-    """Ask the server that has these settings on this machine. Raises UnhealthyError."""
+    """Ask the server with these settings on this machine. Raises UnhealthyError."""
     tls = _blind_context() if settings.access.tls_cert else None
     if settings.status is not None and settings.status.port:
         _expect(_dialable(settings.status), "/readyz", {200}, tls)
@@ -64,13 +64,13 @@ def _dialable(endpoint: Endpoint) -> Endpoint:
 
 
 def _trusting_context() -> ssl.SSLContext:
-    import ssl  # noqa: PLC0415  # most checks are done without
+    import ssl  # noqa: PLC0415  # most checks need no TLS
 
     return ssl.create_default_context()
 
 
 def _blind_context() -> ssl.SSLContext:
-    """For a port of this machine: its certificate names what clients dial, and nothing secret is sent."""
+    """No checks: the certificate of a local port has the names that clients dial, and no secret is sent."""
     context = _trusting_context()
     context.check_hostname = False
     context.verify_mode = context.verify_mode.CERT_NONE
@@ -87,7 +87,7 @@ def _expect(endpoint: Endpoint, path: str, wanted: set[int], tls: ssl.SSLContext
 
 
 def _ask(endpoint: Endpoint, path: str, tls: ssl.SSLContext | None, *, upgrade: bool) -> int:
-    """The status code of the answer, 0 when what came back is no HTTP."""
+    """The status code of the answer; 0 when it is no HTTP."""
     lines = [f"GET {path} HTTP/1.1", f"Host: {endpoint}", *(_upgrade_lines() if upgrade else ["Connection: close"])]
     with socket.create_connection(endpoint, _TIMEOUT_S) as bare:
         connection = bare if tls is None else tls.wrap_socket(bare, server_hostname=endpoint.host)

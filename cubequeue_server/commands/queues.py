@@ -1,4 +1,4 @@
-"""`cubequeue queues`: what waits and what runs."""
+"""`cubequeue queues` lists queues, or the items of one; `cubequeue cancel` cancels an item."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from cubequeue_server.commands.client import Connection, connected, quoted
-from cubequeue_server.commands.tables import json_text, table_lines
+from cubequeue_server.commands.client import CommandError, Connection, connected, quoted
+from cubequeue_server.commands.tables import json_text, printable, table_lines
 
-# All items, the exclusive ones of others too, which QUEUE LIST does not show (commands.md §4.4, §7).
+# Includes the exclusive items of other processes, which QUEUE LIST hides (commands.md §4.4, §7).
 _FIGURES: Final = "SELECT prefix, status, COUNT(*), MIN(created) FROM system.queue GROUP BY prefix, status"
 _HEADS: Final = ("queue", "pending", "active", "oldest")
 _ITEM_HEADS: Final = ("id", "key", "status", "priority", "age", "heartbeat", "owner")
@@ -30,7 +30,7 @@ class QueueLine:
 
 
 async def queue_lines(connection: Connection) -> list[QueueLine]:
-    """Every queue that has items, the fullest first. Raises CommandError."""
+    """All queues with items, the fullest first. Raises CommandError."""
     lines: dict[bytes | None, QueueLine] = {}
     for prefix, status, count, created in (await connection.rows(_FIGURES)).rows:
         line = lines.setdefault(prefix, QueueLine((prefix or b"").decode("utf-8", "replace")))
@@ -45,7 +45,7 @@ async def queue_lines(connection: Connection) -> list[QueueLine]:
 
 
 def unix_ms(timestamp: bytes | None) -> int | None:
-    """Milliseconds of a timestamp in a reply, None for NULL and what is no timestamp."""
+    """A timestamp of a reply in milliseconds; None for NULL and for any other text."""
     try:
         moment = datetime.fromisoformat((timestamp or b"").decode())
     except ValueError:
@@ -54,7 +54,7 @@ def unix_ms(timestamp: bytes | None) -> int | None:
 
 
 def age(since_ms: int | None, now_ms: int) -> str:
-    """How long ago, in the two largest units; by the clock of this machine, never below zero."""
+    """The time since then in its two largest units, never below zero."""
     if since_ms is None:
         return "-"
     seconds = max(0, now_ms - since_ms) // 1000
@@ -67,8 +67,21 @@ def age(since_ms: int | None, now_ms: int) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The exit code. Raises CommandError."""
+    """The exit code. Raises CommandError, also when there is no item to cancel."""
+    if arguments.command == "cancel":
+        return asyncio.run(_cancel(arguments.url, arguments.item))
     return asyncio.run(_queues(arguments) if arguments.prefix is None else _items(arguments))
+
+
+async def _cancel(url: str, item: str) -> int:
+    """Cancel an item of any status and owner (commands.md §4.6). Digits are tried as an id, then as a key."""
+    references = [item, quoted(item)] if item.isascii() and item.isdigit() else [quoted(item)]
+    async with connected(url) as connection:
+        for reference in references:
+            if (await connection.rows(f"QUEUE CANCEL {reference}")).rows:
+                print(f"cancelled {printable(item)}")
+                return 0
+    raise CommandError(f"there is no item {printable(item)}")
 
 
 async def _queues(arguments: argparse.Namespace) -> int:
@@ -96,7 +109,7 @@ async def _items(arguments: argparse.Namespace) -> int:
     now_ms = _now_ms()
     rows = [
         (
-            ids.get(key, b"-"),  # an exclusive item of another process has none here: it has a key
+            ids.get(key, b"-"),  # of an exclusive item of another process, QUEUE LIST shows no id
             key,
             status,
             priority,
@@ -112,11 +125,11 @@ async def _items(arguments: argparse.Namespace) -> int:
 
 def _show(heads: Sequence[str], rows: Sequence[Sequence[bytes | str | None]], total: int, *, as_json: bool) -> None:
     if as_json:
-        print(json_text(heads, rows))  # noqa: T201
+        print(json_text(heads, rows))
         return
-    print("\n".join(table_lines(heads, rows)))  # noqa: T201
+    print("\n".join(table_lines(heads, rows)))
     if total > len(rows):
-        print(f"… and {total - len(rows)} more (--limit)")  # noqa: T201
+        print(f"… and {total - len(rows)} more (--limit)")
 
 
 def _now_ms() -> int:

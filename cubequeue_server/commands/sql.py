@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from cubequeue_server.commands.client import CommandError, connected
+from cubequeue_server.commands.client import CommandError, connected, rows_of
 from cubequeue_server.commands.tables import printable, rows_text
-from protocol.client_codec import ArrowReply, ErrorReply, Reply
+from protocol.client_codec import ErrorReply, Reply
 
 _HISTORY: Final = "cubequeue_history"
 _HISTORY_LINES: Final = 1_000
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _statements(lines: Iterable[str]) -> Iterator[str]:
-    """One statement a line; empty lines and those of a comment are none."""
+    """One statement a line, without empty lines and comments."""
     for line in lines:
         statement = line.strip().rstrip(";").rstrip()
         if statement and not statement.startswith("--"):
@@ -40,7 +40,7 @@ def _statements(lines: Iterable[str]) -> Iterator[str]:
 
 
 async def _ask_each(url: str, statements: Iterable[str], *, as_json: bool) -> int:
-    """Ask one after the other; an error does not keep the next from being asked."""
+    """Ask one statement after the other, past errors too."""
     code = 0
     async with connected(url) as connection:
         for statement in statements:
@@ -49,47 +49,45 @@ async def _ask_each(url: str, statements: Iterable[str], *, as_json: bool) -> in
 
 
 def _print(reply: Reply, *, as_json: bool) -> int:
-    if isinstance(reply, ArrowReply):
-        raise CommandError("the server answered in a format that was not asked for")
     if isinstance(reply, ErrorReply):
         if as_json:
-            print(json.dumps({"error": reply.text}), flush=True)  # noqa: T201
+            print(json.dumps({"error": reply.text}), flush=True)
         else:
-            print(f"error: {printable(reply.text, _MAX_ERROR)}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"error: {printable(reply.text, _MAX_ERROR)}", file=sys.stderr, flush=True)
         return 1
-    print(rows_text(reply, as_json=as_json), flush=True)  # noqa: T201
+    print(rows_text(rows_of(reply), as_json=as_json), flush=True)
     return 0
 
 
 def _shell(url: str, *, as_json: bool) -> int:
-    """Ask what is typed until the end. Each statement has its own connection: none goes stale at the prompt."""
-    asyncio.run(_ask_each(url, (), as_json=as_json))  # a wrong address is told before anything is typed
-    print(_HELP)  # noqa: T201
+    """Ask each typed line, on a connection of its own: none can go stale at the prompt."""
+    asyncio.run(_ask_each(url, (), as_json=as_json))  # reports a wrong address before the prompt
+    print(_HELP)
     with _history():
         while True:
             try:
                 line = input("cubequeue> ")
             except EOFError:
-                print()  # noqa: T201  # the shell of whoever called begins on a new line
+                print()  # the caller's prompt starts on a new line
                 return 0
             except KeyboardInterrupt:
-                print()  # noqa: T201  # drops the line, as shells do
+                print()  # drops the line, as other shells do
                 continue
             if line.strip() in {"\\q", "quit", "exit"}:
                 return 0
             try:
                 asyncio.run(_ask_each(url, _statements([line]), as_json=as_json))
             except CommandError as error:
-                print(f"error: {printable(str(error), _MAX_ERROR)}", file=sys.stderr)  # noqa: T201
+                print(f"error: {printable(str(error), _MAX_ERROR)}", file=sys.stderr)
             except KeyboardInterrupt:
-                print("interrupted: the statement may have been executed", file=sys.stderr)  # noqa: T201
+                print("interrupted: the statement may have been executed", file=sys.stderr)
 
 
 @contextlib.contextmanager
 def _history() -> Iterator[None]:
-    """Line editing and the history of earlier shells, where Python has readline. The file is its user's alone."""
+    """Line editing, with a history file that only its user can read, where Python has readline."""
     try:
-        import readline  # noqa: PLC0415  # not part of every Python
+        import readline  # noqa: PLC0415  # missing in some Pythons
     except ImportError:
         yield
         return
@@ -101,7 +99,7 @@ def _history() -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # a home that cannot be written has no history
+        with contextlib.suppress(OSError):  # no history in a home that is not writable
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch(mode=0o600)
             readline.write_history_file(file)

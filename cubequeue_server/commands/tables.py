@@ -1,23 +1,24 @@
-"""What servers send, for terminals: no control character, escape sequence or long value gets through as it is."""
+"""Replies as text for terminals: control characters and escape sequences are escaped, long values are cut."""
 
 from __future__ import annotations
 
 import json
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Final
 
 from protocol.client_codec import Rows
 
 MAX_CELL: Final = 200  # characters
 _NULL: Final = "NULL"
-# Letters that change what stands around them (right-to-left overrides) or are not seen at all.
+# Categories of characters that change their neighbours (right-to-left overrides) or are invisible.
 _UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(value: bytes | str | None, limit: int = MAX_CELL) -> str:
-    """A value as text of one line that is at most `limit` characters and a note of its size. O(limit)."""
+    """A value as one line of at most `limit` characters, with a note of its size when it is cut. O(limit)."""
     if value is None:
         return _NULL
     start = value[: 4 * limit + 4] if isinstance(value, bytes) else value[: limit + 1]
@@ -30,30 +31,22 @@ def printable(value: bytes | str | None, limit: int = MAX_CELL) -> str:
 
 
 def fit(text: str, width: int) -> str:
-    """Text of one line in exactly `width` columns, cut or filled with spaces."""
-    used, kept = 0, []
-    for character in text:
-        used += columns(character)
-        if used > width:
-            break
-        kept.append(character)
-    cut = "".join(kept)
-    if len(cut) < len(text) and width:
-        while columns(cut) > width - 1:
-            cut = cut[:-1]
-        cut += "…"
-    return cut + " " * (width - columns(cut))
+    """One line of text in exactly `width` columns, cut or filled with spaces."""
+    if columns(text) > width:
+        ends = list(accumulate(map(columns, text)))
+        text = text[: bisect_right(ends, max(0, width - 1))] + "…"[:width]
+    return text + " " * (width - columns(text))
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal a text takes."""
+    """The width of a text on a terminal."""
     return sum(
         0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
     )
 
 
 def table_lines(heads: Sequence[str], rows: Iterable[Sequence[bytes | str | None]]) -> list[str]:
-    """A table: heads, a rule, a line for each row. Numbers stand to the right."""
+    """A table: heads, a rule, a line for each row. Columns of numbers are aligned right."""
     texts = [[printable(cell) for cell in row] for row in rows]
     names = [printable(head) for head in heads]
     widths = [max([columns(name), *(columns(row[index]) for row in texts)]) for index, name in enumerate(names)]
@@ -73,7 +66,7 @@ def table_lines(heads: Sequence[str], rows: Iterable[Sequence[bytes | str | None
 
 
 def json_text(heads: Sequence[str], rows: Iterable[Sequence[bytes | str | None]]) -> str:
-    """A JSON array of one object a row, whole values, in ASCII: safe for terminals too."""
+    """A JSON array with an object for each row and uncut values, in ASCII: safe for terminals."""
     decoded = ([cell.decode("utf-8", "replace") if isinstance(cell, bytes) else cell for cell in row] for row in rows)
     return json.dumps([dict(zip(heads, row, strict=True)) for row in decoded])
 
@@ -89,9 +82,5 @@ def rows_text(rows: Rows, *, as_json: bool) -> str:
 
 
 def _safe(character: str) -> str:
-    if character in _SHORT:
-        return _SHORT[character]
-    if unicodedata.category(character) not in _UNSAFE:
-        return character
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    is_safe = unicodedata.category(character) not in _UNSAFE
+    return character if is_safe else character.encode("unicode_escape").decode()

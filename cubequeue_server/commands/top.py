@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -31,7 +32,7 @@ _QUITS: Final = frozenset(b"qQ\x03\x04")
 
 @dataclass(slots=True)
 class Figures:
-    """What one look found. `overview` and `memory_bytes` are the status port's, None where it is not reached."""
+    """The figures of one moment. `overview` and `memory_bytes` come from the status port, None without it."""
 
     at_s: float
     queues: list[QueueLine]
@@ -42,7 +43,7 @@ class Figures:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The exit code. Raises CommandError when the server is not reached at the start."""
+    """The exit code. Raises CommandError without a connection."""
     if arguments.once:
         return asyncio.run(_once(arguments))
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -57,54 +58,51 @@ async def _once(arguments: argparse.Namespace) -> int:
         await asyncio.sleep(1.0 if before.overview else 0.0)  # a rate takes two looks
         now = await _look(connection, status_url)
     width = shutil.get_terminal_size(_SMALL).columns
-    print("\n".join(line.rstrip() for line in frame(now, before, arguments.url, (width, 10_000))))  # noqa: T201
+    print("\n".join(line.rstrip() for line in frame(now, before, arguments.url, (width, 10_000))))
     return 0
 
 
 async def _live(arguments: argparse.Namespace) -> int:
-    loop, end, redraw = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    """Watch until a key or a signal ends it."""
+    loop = asyncio.get_running_loop()
+    watching = loop.create_task(_watch(arguments))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, watching.cancel)
 
     def on_key() -> None:
         typed = os.read(sys.stdin.fileno(), 64)
         if not typed or _QUITS & set(typed):
-            end.set()
+            watching.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, end.set)
-    loop.add_signal_handler(signal.SIGWINCH, redraw.set)
+    loop.add_reader(sys.stdin.fileno(), on_key)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return 0
+
+
+async def _watch(arguments: argparse.Namespace) -> None:
+    resized = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, resized.set)
     status_url = _status_url(arguments)
     async with connected(arguments.url) as connection:
         before = now = await _look(connection, status_url)
         with _screen():
-            loop.add_reader(sys.stdin.fileno(), on_key)
-            watching = asyncio.create_task(end.wait())
-            try:
-                while not end.is_set():
-                    _draw(frame(now, before, arguments.url, shutil.get_terminal_size(_SMALL)))
-                    resized = asyncio.create_task(redraw.wait())
-                    await asyncio.wait(
-                        {watching, resized}, timeout=arguments.interval, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    resized.cancel()
-                    if redraw.is_set():
-                        redraw.clear()
-                        continue
-                    looking = asyncio.create_task(_look(connection, status_url))
-                    await asyncio.wait({watching, looking}, return_when=asyncio.FIRST_COMPLETED)
-                    if not looking.done():
-                        looking.cancel()
-                        break
-                    before, now = now, looking.result()
-            finally:
-                watching.cancel()
-                loop.remove_reader(sys.stdin.fileno())
-    return 0
+            while True:
+                _draw(frame(now, before, arguments.url, shutil.get_terminal_size(_SMALL)))
+                resized.clear()
+                try:
+                    await asyncio.wait_for(resized.wait(), arguments.interval)
+                except TimeoutError:
+                    before, now = now, await _look(connection, status_url)
 
 
 @contextlib.contextmanager
 def _screen() -> Iterator[None]:
-    """The second screen of the terminal, without echo; given back however the command ends."""
-    import termios  # noqa: PLC0415  # not on every system
+    """The alternate screen of the terminal, without echo, restored at the end."""
+    import termios  # noqa: PLC0415  # missing on some systems
     import tty  # noqa: PLC0415
 
     number = sys.stdin.fileno()
@@ -125,11 +123,11 @@ def _draw(lines: list[str]) -> None:
     sys.stdout.flush()
 
 
-# What is shown
+# Frames
 
 
 def frame(now: Figures, before: Figures, url: str, size: tuple[int, int]) -> list[str]:
-    """The lines of one frame, none wider than the terminal, no more than it has. O(queues)."""
+    """The lines of one frame, which fit the terminal. O(queues)."""
     width, height = size
     width = max(1, width - 1)  # a full last column would begin a new line on some terminals
     heads = [
@@ -209,7 +207,7 @@ def _bytes(count: int) -> str:
     return f"{count} B"
 
 
-# Where it comes from
+# Figures
 
 
 async def _look(connection: Connection, status_url: str) -> Figures:
@@ -223,7 +221,7 @@ async def _look(connection: Connection, status_url: str) -> Figures:
         figures.overview = overview
         for queue in overview["queues"]:
             totals = {kind: queue.get(kind) for kind in ("added", "ended")}
-            if all(isinstance(total, int) for total in totals.values()):  # else they are not counted one by one
+            if all(isinstance(total, int) for total in totals.values()):  # else the queue has no totals of its own
                 figures.queue_totals[str(queue.get("name"))] = totals
     return figures
 
@@ -234,7 +232,7 @@ def _number(source: Any, name: str) -> int:
 
 
 def _status_url(arguments: argparse.Namespace) -> str:
-    """Where the status port is: as told, or on the host of --url at its default port, with TLS when that has it."""
+    """The address of the status port: --status-url, or port 3031 on the host of --url, with TLS if that has it."""
     if arguments.status_url:
         url = str(arguments.status_url)
     else:
@@ -252,19 +250,15 @@ def _status_url(arguments: argparse.Namespace) -> str:
 
 
 def _ask_status_port(url: str) -> tuple[dict[str, Any] | None, int | None]:
-    """The overview of the live page and the resident bytes; None for what was not to be had."""
+    """The overview of the live page and the resident bytes; None for each that is not available."""
     try:
         overview = json.loads(_get(url, "/api/overview"))
-        if not isinstance(overview, dict) or not isinstance(overview.get("queues"), list):
-            return None, None
         if not all(isinstance(queue, dict) for queue in overview["queues"]):
             return None, None
-        for line in _get(url, "/metrics").splitlines():
-            if line.startswith(b"process_resident_memory_bytes "):
-                return overview, int(float(line.split()[1]))
-    except (OSError, http.client.HTTPException, ValueError):
+        resident = re.search(rb"^process_resident_memory_bytes (\S+)", _get(url, "/metrics"), re.MULTILINE)
+        return overview, None if resident is None else int(float(resident[1]))
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):  # TypeError: JSON of another shape
         return None, None
-    return overview, None
 
 
 def _get(url: str, path: str) -> bytes:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.observe.logs import flush_logs
 from cubequeue_server.requests.ask import Ask
-from cubequeue_server.requests.outbox import Outbox
 from cubequeue_server.settings.resolve import Settings
 from storage.engine import Store
 from storage.ids import first_id

@@ -1,9 +1,8 @@
-"""The MySQL port (mysql.md): the same statements as on the WebSocket, for the tools of administrators.
+"""The MySQL port (mysql.md): the statements of the WebSocket, for administrators' tools.
 
-listener        accepts clients; nothing heavier is imported before the first of them
+listener        admits clients; the modules below are imported with the first of them, except `stream`
 connection      one client: commands to answers
-authentication  who it is
+authentication  the exchange that proves a password
 statements      texts and prepared statements
-opening         the bytes before it is known whether TLS follows
-stream          packets on the socket
+stream          packets on the socket, and its beginning, before it is known whether TLS follows
 """

@@ -1,8 +1,8 @@
-"""Who a MySQL client is: the users of all ports, by the exchange that suits how their password is kept.
+"""Authentication of MySQL clients against the users of all ports.
 
-A password that is known proves itself by `mysql_native_password`, which does not show it. Where only its hash is known
-the client has to send it, by `mysql_clear_password`, which clients do only when told to. Without users anybody is
-welcome with any password, as in CubeStore.
+A client proves a password by `mysql_native_password`, which does not reveal it. Where only the hash of a password is
+known, the client has to send the password, by `mysql_clear_password`; clients do so only when told to. Without users,
+any name and password will do, as in CubeStore.
 """
 
 from __future__ import annotations
@@ -11,41 +11,32 @@ import hmac
 from collections.abc import Sequence
 from hashlib import sha1
 
-from mysql_mimic.auth import (
-    AuthInfo,
-    AuthPlugin,
-    AuthState,
-    Forbidden,
-    IdentityProvider,
-    NativePasswordAuthPlugin,
-    Success,
-    User,
-)
+from mysql_mimic import auth
 
 from cubequeue_server.access.credentials import Credentials, Verdict
 
 
-class Identities(IdentityProvider):  # type: ignore[misc]  # the library is untyped
+class Identities(auth.IdentityProvider):  # type: ignore[misc]  # the library is untyped
     """The users of `credentials` for mysql-mimic."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
         self._plugins = (_NativePassword(credentials), _ClearPassword(credentials))
 
-    def get_plugins(self) -> Sequence[AuthPlugin]:
+    def get_plugins(self) -> Sequence[auth.AuthPlugin]:
         return self._plugins
 
-    async def get_user(self, username: str) -> User:
-        """Somebody, for any name: a refusal comes from the password, so that it does not tell the names."""
-        must_be_shown = self._credentials.has_hashes and self._credentials.password_of(username.encode()) is None
-        return User(name=username, auth_plugin=self._plugins[must_be_shown].name)
+    async def get_user(self, username: str) -> auth.User:
+        """A user for any name: only its password is refused, so that a refusal does not reveal the names."""
+        must_be_sent = self._credentials.has_hashes and self._credentials.password_of(username.encode()) is None
+        return auth.User(name=username, auth_plugin=self._plugins[must_be_sent].name)
 
 
-class _NativePassword(NativePasswordAuthPlugin):  # type: ignore[misc]
+class _NativePassword(auth.NativePasswordAuthPlugin):  # type: ignore[misc]
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
 
-    def password_matches(self, user: User, scramble: bytes, nonce: bytes) -> bool:
+    def password_matches(self, user: auth.User, scramble: bytes, nonce: bytes) -> bool:
         if not self._credentials.are_demanded:
             return True
         password = self._credentials.password_of(user.name.encode())
@@ -53,22 +44,22 @@ class _NativePassword(NativePasswordAuthPlugin):  # type: ignore[misc]
         return matches and password is not None
 
 
-class _ClearPassword(AuthPlugin):  # type: ignore[misc]
+class _ClearPassword(auth.AuthPlugin):  # type: ignore[misc]
     name = client_plugin_name = "mysql_clear_password"
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
 
-    async def auth(self, auth_info: AuthInfo | None = None) -> AuthState:
+    async def auth(self, auth_info: auth.AuthInfo | None = None) -> auth.AuthState:
         if auth_info is None:
             auth_info = yield b"\0"
         password = auth_info.data.partition(b"\0")[0]
         verdict = await self._credentials.verify(auth_info.username.encode(), password)
-        yield Success(auth_info.username) if verdict is Verdict.ADMITTED else Forbidden()
+        yield auth.Success(auth_info.username) if verdict is Verdict.ADMITTED else auth.Forbidden()
 
 
 def _scramble(password: bytes, nonce: bytes) -> bytes:
-    """What a client sends that knows the password: SHA1(password) ^ SHA1(nonce + SHA1(SHA1(password)))."""
+    """The proof of a password: SHA1(password) ^ SHA1(nonce + SHA1(SHA1(password))); empty for an empty password."""
     if not password:
         return b""
     once = sha1(password, usedforsecurity=False).digest()

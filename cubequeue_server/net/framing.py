@@ -1,8 +1,8 @@
-"""The seam to picows, which parses and writes frames: the only module that imports it.
+"""The adapter to picows, which parses and writes frames; no other module imports it.
 
-A `FrameListener` gets each frame of its peer, also continuation and control frames. The handshake was answered
-before and the connection is closed by the listener: picows does neither. What it says in its log about a peer that
-breaks the protocol is turned into `FrameListener.on_violation`.
+A `FrameListener` gets each frame of its peer, also continuation and control frames. The front has answered the
+handshake, and the listener closes the connection: picows does neither. It reports violations of the protocol to a
+logger, which here calls `FrameListener.on_violation`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,36 +18,22 @@ from picows import WSCloseCode, WSListener, WSMsgType, WSTransport, WSUpgradeReq
 from picows import WSFrame as Frame
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its stub, but what its own API makes
 
-TEXT: Final = WSMsgType.TEXT
-BINARY: Final = WSMsgType.BINARY
-CONTINUATION: Final = WSMsgType.CONTINUATION
-PING: Final = WSMsgType.PING
-PONG: Final = WSMsgType.PONG
+TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
+PING, PONG = WSMsgType.PING, WSMsgType.PONG
 
-__all__ = [
-    "BINARY",
-    "CONTINUATION",
-    "PING",
-    "PONG",
-    "TEXT",
-    "Frame",
-    "FrameListener",
-    "Framing",
-    "WSMsgType",
-    "WSTransport",
-]
+__all__ = ["Frame", "FrameListener", "Framing", "WSMsgType", "WSTransport", "header"]
 
 _log = logging.getLogger(__name__)
 
 _READ_BUFFER_BYTES: Final = 16 * 1024
-# So much is read at once, but for the rest of a larger frame: a hundred requests or pings. It is less than what makes
-# picows double its buffer, and read twice as much the next time.
+# Read at most so much a turn, except while a large frame arrives: a hundred requests or pings. After a few bytes more,
+# picows would double its buffer and read twice as much the next time.
 _READ_BYTES: Final = 14 * 1024
-# Of a larger frame so much, about half a millisecond: others have a turn after each such part.
+# Of a large frame read so much a turn, about half a millisecond.
 _LARGE_READ_BYTES: Final = 512 * 1024
 _SIZE_IN_TEXT = re.compile(r"(\d+) > \d+")
 
-# picows wants to see a handshake before frames; the real one was checked and answered by the front.
+# picows expects a handshake before the frames; the front has checked and answered the real one.
 _HANDSHAKE: Final = (
     b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -54,32 +41,32 @@ _HANDSHAKE: Final = (
 
 
 class FrameListener(WSListener):
-    """Base of what receives frames. `on_ws_frame` and `on_ws_disconnected` are called by picows.
+    """Base class of a receiver of frames. picows calls `on_ws_frame` and `on_ws_disconnected`.
 
-    `unparsed_bytes` were read and are no whole frame yet: it is added to with each read, and `on_ws_frame` sets it to
-    what is behind the last frame. With `is_holding`, and after any read of more than a small buffer has room for,
-    `on_read` is called; `on_full_read` after one that may not be all that the peer has sent.
+    `unparsed_bytes` counts bytes of an incomplete frame: each read adds to it, and `on_ws_frame` sets it to the bytes
+    behind the last frame. `on_read` is called if `is_holding`, and after any read that a small buffer has no room for;
+    `on_full_read` after a read of the maximal size.
     """
 
-    __slots__ = ("is_holding", "unparsed_bytes")
+    __slots__ = "is_holding", "unparsed_bytes"
 
     unparsed_bytes: int
     is_holding: bool
 
     def on_read(self, pending_bytes: int) -> None:
-        """A read was handled, with which `pending_bytes` waited to be parsed; if still so many do, no frame ended."""
+        """A read was parsed. If `unparsed_bytes` still equals `pending_bytes`, it completed no frame."""
         raise NotImplementedError
 
     def on_full_read(self) -> None:
-        """A read brought as much as one may, and frames or the next part of one: let others have a turn."""
+        """The peer has probably sent more: let others have a turn first."""
         raise NotImplementedError
 
     def on_end(self) -> None:
-        """The peer sends no more. Of TLS nothing can be written after this."""
+        """The peer sends no more. A TLS connection cannot be written to after this call."""
         raise NotImplementedError
 
     def on_violation(self, code: int, text: str, frame_bytes: int | None) -> None:
-        """The peer broke the protocol; nothing more can be read from it.
+        """The peer violated the protocol; nothing more can be read from it.
 
         `code` is the close code due. `frame_bytes` is the announced size of a frame that is too large.
         """
@@ -87,13 +74,13 @@ class FrameListener(WSListener):
 
 
 class Framing:
-    """Has picows read `transport` for `listener`, and writes single frames.
+    """Makes picows read `transport` for `listener`, and writes single frames.
 
-    `send(kind, payload)` writes a small frame at once, to the socket itself where nothing waits to be written
-    before it: 1 µs less than through the transport. `send_close(code, reason)` does the same with the last frame.
+    `send(kind, payload)` writes a small frame at once, directly to the socket if the transport's buffer is empty: this
+    saves 1 µs. `send_close(code, reason)` writes the last frame in the same way.
     """
 
-    __slots__ = ("_listener", "_max_frame_bytes", "_protocol", "_transport", "send", "send_close")
+    __slots__ = "_listener", "_max_frame_bytes", "_protocol", "_transport", "send", "send_close"
 
     def __init__(self, transport: asyncio.Transport, listener: FrameListener, max_frame_bytes: int) -> None:
         self._transport = transport
@@ -104,7 +91,7 @@ class Framing:
     def _attach(self) -> None:
         self._protocol = _make_protocol(self._listener, self._max_frame_bytes)
         outlet = _Outlet(self._transport)
-        self._protocol.connection_made(outlet)  # takes `write` for its frames
+        self._protocol.connection_made(outlet)  # which keeps `write` for its frames
         outlet.write = _discard
         self.feed(_HANDSHAKE)
         self._listener.unparsed_bytes = 0
@@ -113,7 +100,7 @@ class Framing:
         self._transport.set_protocol(self._protocol)
 
     def feed(self, data: bytes) -> None:
-        """Take `data` as if it had been read from the peer."""
+        """Parse `data` as if it came from the peer."""
         view = memoryview(data)
         while view:
             room = self._protocol.get_buffer(-1)
@@ -124,17 +111,13 @@ class Framing:
 
     @property
     def buffer_bytes(self) -> int:
-        """How much was in the read buffer at once, if it was more than a small one has room for; else 0.
-
-        It is what the buffer takes of memory: picows never shrinks one.
-        """
-        peak: int = self._protocol.peak_bytes
-        return peak
+        """The size of a read buffer that has grown, in bytes; 0 for a small one. picows never shrinks a buffer."""
+        return int(self._protocol.peak_bytes)
 
     def narrow(self) -> None:
-        """Replace a read buffer that large messages widened.
+        """Replace a read buffer that large messages have widened.
 
-        Only to be called when nothing is left in it, or from `on_ws_frame` with the last frame in it.
+        Call it only with an empty buffer, or from `on_ws_frame` for the last frame in it.
         """
         if self._protocol.peak_bytes:
             self._attach()
@@ -147,6 +130,22 @@ class Framing:
         protocol: object = self._protocol
         self._attach()
         return protocol
+
+
+def _make_header(size: int) -> bytes:
+    if size < 126:
+        return bytes((0x82, size))
+    if size < 65_536:
+        return struct.pack(">BBH", 0x82, 126, size)
+    return struct.pack(">BBQ", 0x82, 127, size)
+
+
+_READY_HEADERS: Final = tuple(map(_make_header, range(1024)))
+
+
+def header(size: int) -> bytes:
+    """The header of a binary message in one frame, from a server."""
+    return _READY_HEADERS[size] if size < len(_READY_HEADERS) else _make_header(size)
 
 
 def _make_protocol(listener: FrameListener, max_frame_bytes: int) -> Any:
@@ -180,9 +179,9 @@ _parse = WSProtocol.buffer_updated
 
 
 class _Protocol(WSProtocol):  # type: ignore[misc]  # not in its stub
-    """Bounds what is read at once, and counts what is no whole frame yet: picows knows, and does not tell."""
+    """Limits the size of a read and counts the bytes of incomplete frames, which picows does not tell."""
 
-    __slots__ = ("frame_listener", "peak_bytes")
+    __slots__ = "frame_listener", "peak_bytes"
 
     frame_listener: FrameListener
     peak_bytes: int
@@ -214,9 +213,9 @@ class _Protocol(WSProtocol):  # type: ignore[misc]  # not in its stub
 
 
 class _Outlet:
-    """The transport as picows sees it: it writes frames, but neither the answer to the handshake nor the end."""
+    """The transport as picows sees it: picows can write frames, but not answer the handshake and not close."""
 
-    __slots__ = ("get_extra_info", "get_write_buffer_size", "write", "writelines")
+    __slots__ = "get_extra_info", "get_write_buffer_size", "write", "writelines"
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.get_extra_info = transport.get_extra_info
@@ -225,15 +224,15 @@ class _Outlet:
         self.writelines = transport.writelines
 
     def close(self) -> None:
-        """Leave the transport open: who closes it is the listener."""
+        """Leave the transport open: the listener closes it."""
 
 
 def _discard(_data: bytes) -> None:
-    """In the place of `write` while picows answers the handshake that it was given."""
+    """Replaces `write` while picows answers the handshake."""
 
 
 class _ViolationLog:
-    """The logger that picows is given: it names each breach of the protocol there, before it closes."""
+    """The logger of picows: it reports each violation of the protocol here before it closes."""
 
     __slots__ = ("_listener",)
 
@@ -253,6 +252,6 @@ class _ViolationLog:
         self._listener.on_violation(WSCloseCode.INTERNAL_ERROR.value, "", None)
 
     def log(self, *_args: Any) -> None:
-        """What picows tells about its own workings is of no interest here."""
+        """Drop what picows logs about its own work."""
 
     debug = info = warning = log

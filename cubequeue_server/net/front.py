@@ -1,4 +1,4 @@
-"""What listens on the port: reads the head of one HTTP request, and upgrades or refuses (wire.md §1)."""
+"""A connection before its upgrade: reads the head of one HTTP request, then upgrades or refuses (wire.md §1)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,7 @@ from http import HTTPStatus
 from typing import Final, Protocol, cast
 
 from cubequeue_server.access.credentials import Credentials, Verdict, basic_credentials
-from cubequeue_server.net.http_head import (
-    Head,
-    RefusedError,
-    accept_key,
-    error_response,
-    take_head,
-    upgrade_response,
-)
+from cubequeue_server.net.http_head import Head, RefusedError, accept_key, error_response, take_head, upgrade_response
 from cubequeue_server.net.lingering import Lingering
 from cubequeue_server.options import ServerOptions
 
@@ -36,30 +29,22 @@ _UPLOAD_TEXT: Final = (
 
 
 class Gate(Protocol):
-    """Who may become a client."""
+    """Admits clients."""
 
     def check_room(self) -> None:
-        """Raise `RefusedError` when there are too many connections already."""
+        """Raise `RefusedError` when too many connections are open."""
 
     def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
-        """`transport` is a WebSocket from here on; `already_read` followed its handshake. `user` may be empty."""
+        """Take a new WebSocket over; `already_read` followed its handshake. `user` may be empty."""
 
 
 class Front(asyncio.Protocol):
-    """One connection until its request is known. Bounded in time and in bytes. `credentials` decide who is let in."""
+    """One connection before its upgrade, limited in time and bytes. `on_done` is called once it is upgraded or lost."""
 
     __slots__ = (
-        "_buffer",
-        "_credentials",
-        "_gate",
-        "_handshake",
-        "_is_done",
-        "_may_have_body",
-        "_on_done",
-        "_options",
-        "_timer",
-        "_transport",
-    )
+        "_buffer", "_credentials", "_gate", "_handshake", "_is_done", "_may_have_body", "_on_done", "_options",
+        "_timer", "_transport"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -77,7 +62,7 @@ class Front(asyncio.Protocol):
         self._may_have_body = True
         self._handshake: asyncio.Task[None] | None = None  # of TLS, before there is a transport
         self._transport: asyncio.Transport
-        self._timer: asyncio.TimerHandle | None = None  # it runs while a request is waited for
+        self._timer: asyncio.TimerHandle | None = None  # until the request has arrived
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its bases
@@ -97,7 +82,7 @@ class Front(asyncio.Protocol):
         self._finish()
 
     def abort(self) -> None:
-        """End it without a word; it may be that there is no transport yet."""
+        """End the connection at once, even before it has a transport."""
         has_transport = self._timer is not None
         self._finish()
         if self._handshake is not None:
@@ -106,7 +91,7 @@ class Front(asyncio.Protocol):
             self._transport.abort()
 
     def secure(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
-        """Begin with a handshake of TLS on `accepted`; what is inside of it is this front's to read."""
+        """Begin with a TLS handshake on `accepted`, and read the request inside of it."""
         self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(accepted, tls))
 
     async def _shake_hands(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
@@ -118,14 +103,14 @@ class Front(asyncio.Protocol):
                 ssl_handshake_timeout=self._options.handshake_timeout_s,
                 ssl_shutdown_timeout=self._options.close_timeout_s,
             )
-        except (OSError, asyncio.CancelledError) as error:  # of TLS, of the socket, of time; by `abort`
-            _log.debug("a handshake of TLS failed: %r", error)
+        except (OSError, asyncio.CancelledError) as error:  # of TLS, the socket or the time limit; or by `abort`
+            _log.debug("a TLS handshake failed: %r", error)
             self._finish()
         finally:
             self._handshake = None
 
     def _guarded(self, step: Callable[[], None]) -> None:
-        """Do a step; what it raises is the answer."""
+        """Run a step, and answer with the error that it raises."""
         try:
             step()
         except RefusedError as refused:
@@ -189,13 +174,13 @@ class Front(asyncio.Protocol):
 
 
 class TlsEntrance(asyncio.Protocol):
-    """What accepts for a `Front` that TLS is to secure.
+    """Accepts a connection for a `Front` inside TLS.
 
-    It gives the socket to the loop anew: `create_server` with a context would do the handshake as well, but out of
-    reach, so that nobody could bound how many are in one.
+    It gives the socket to the loop again: `create_server` with a context would do the handshake, too, but nothing could
+    limit the number of handshakes.
     """
 
-    __slots__ = ("_front", "_tls")
+    __slots__ = "_front", "_tls"
 
     def __init__(self, front: Front, tls: ssl.SSLContext) -> None:
         self._front = front
@@ -203,10 +188,10 @@ class TlsEntrance(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         accepted: socket.socket | None = None
-        with contextlib.suppress(OSError):  # no file is left to be had
+        with contextlib.suppress(OSError):  # too many files are open
             accepted = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
             accepted.setblocking(False)
-        cast(asyncio.Transport, transport).abort()  # this end of it; nothing was read yet
+        cast(asyncio.Transport, transport).abort()  # the loop's end; nothing was read yet
         if accepted is None:
             self._front.abort()
         else:
@@ -222,7 +207,7 @@ def _process_id_of(head: Head) -> bytes | None:
 
 
 def _user_of(head: Head) -> bytes:
-    """The name that an admitted client gave; empty when it gave none."""
+    """The name that an admitted client gave, or empty."""
     given = basic_credentials(head.header(b"authorization") or b"")
     return given[0] if given is not None else b""
 

@@ -1,4 +1,4 @@
-"""HTTP heads of both ports: requests are read and checked here, answers are written (wire.md §1, config.md §2)."""
+"""HTTP for both ports: reads and checks heads of requests, writes answers (wire.md §1, config.md §2)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _TLS_HANDSHAKE: Final = b"\x16"
 _END: Final = b"\r\n\r\n"
 _LENGTHS: Final = (b"content-length", b"transfer-encoding")
 _REQUEST_LINE = re.compile(rb"([!#-'*+.0-9A-Z^-z|~-]+) ([!-~\x80-\xff]+) HTTP/1\.([01])")
-# Blanks around a value are cut off in Python: parts that can match the same blank would be tried in every division.
+# Python strips the blanks around a value: parts of a pattern that match the same blanks would take quadratic time.
 _HEADER = re.compile(rb"([!#-'*+.0-9A-Z^-z|~-]+):([\t -~\x80-\xff]*)")
 _ORIGIN = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
 _ACCEPT_SUFFIX: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
 
 class RefusedError(Exception):
-    """A request that gets an error; `text` is what the client is told."""
+    """A request that is refused; the client gets `text`."""
 
     def __init__(self, status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(text)
@@ -35,12 +35,16 @@ class RefusedError(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Head:
-    """Request line and headers. `headers` are pairs in the order they were sent, with names in lower case."""
+    """Request line and headers. `headers` are pairs in the order they were sent, with names in lower case.
+
+    `peer` is the address of the client, where the port tells its routes.
+    """
 
     method: bytes
     target: bytes
     minor_version: int = 1
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    peer: str = ""
 
     @property
     def path(self) -> bytes:
@@ -65,7 +69,7 @@ class Head:
 
 @dataclass(slots=True, frozen=True)
 class Answer:
-    """What ends a connection: a status code, a body, and headers beside the usual ones."""
+    """The last answer of a connection: status, body, and headers beside the usual ones."""
 
     status: int
     body: bytes = b""
@@ -73,7 +77,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self, *, has_body: bool = True) -> bytes:
-        """The bytes to send; in answer to HEAD, which gets no body, `has_body` is False."""
+        """The bytes to send. `has_body` is False for HEAD."""
         lines = [
             f"HTTP/1.1 {self.status:d} {HTTPStatus(self.status).phrase}",
             f"Content-Type: {self.content_type}",
@@ -85,9 +89,9 @@ class Answer:
 
 
 def take_head(buffer: bytearray, max_bytes: int) -> tuple[Head, bytes] | None:
-    """Read the head of a request from all that a connection has sent: the head, and what followed it.
+    """Take the head of a request from the bytes of a connection: the head and the bytes behind it.
 
-    None while the head is incomplete; it may have `max_bytes`. Raises `RefusedError`.
+    None while the head is incomplete; `max_bytes` is its limit. Raises `RefusedError`.
     """
     if not buffer[:1].isalpha():
         is_tls = buffer[:1] == _TLS_HANDSHAKE
@@ -112,7 +116,7 @@ def _parse(raw: bytes) -> Head:
 
 
 def _headers(lines: list[bytes]) -> tuple[tuple[bytes, bytes], ...]:
-    """Read header lines. Raises `RefusedError`, also for what two servers may read in two ways (RFC 9112, 3.2, 6.3)."""
+    """Read header lines. Raises `RefusedError`, also for ambiguous ones (RFC 9112, 3.2 and 6.3)."""
     if len(lines) > _MAX_HEADERS:
         raise RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {_MAX_HEADERS} headers")
     headers = []
@@ -128,7 +132,7 @@ def _headers(lines: list[bytes]) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def accept_key(head: Head) -> bytes:
-    """Check that `head` asks for a WebSocket as RFC 6455 wants; the `Sec-WebSocket-Accept` for it."""
+    """The `Sec-WebSocket-Accept` for a head. Raises `RefusedError` when it does not ask for a WebSocket (RFC 6455)."""
     if not (
         head.minor_version and head.has_token(b"upgrade", b"websocket") and head.has_token(b"connection", b"upgrade")
     ):
@@ -148,7 +152,7 @@ def accept_key(head: Head) -> bytes:
 
 
 def upgrade_response(accept: bytes, announce_version: str) -> bytes:
-    """The 101 that ends the handshake; no extension is ever negotiated."""
+    """The 101 that ends the handshake, without extensions."""
     announced = b"X-CubeStore-Version: %b\r\n" % announce_version.encode() if announce_version else b""
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -1,4 +1,4 @@
-"""The end of a connection whose peer may still be sending."""
+"""The end of a connection while its peer may still be sending."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _QUIET_S: Final = 0.1
 
 
 class Lingering(asyncio.Protocol):
-    """Says that nothing more will be sent, then reads and forgets until the peer closes too.
+    """Half-closes a connection, then reads and discards until the peer closes too, for `timeout_s` and `max_bytes`.
 
-    Closing at once would reset the connection while the peer still sends, and a reset can overtake what was written
-    last: the refusal of an upload, the reason of a close. After `timeout_s` or `max_bytes` the patience ends. TLS
-    cannot end in one direction alone: there the whole is closed once the peer has been quiet for a moment.
+    Closing at once would reset the connection while the peer still sends, and a reset can overtake the last bytes: the
+    refusal of an upload, the reason of a close. TLS has no half-close: there the connection is closed after a moment
+    of silence.
     """
 
     __slots__ = ("_is_quiet", "_left_bytes", "_on_lost", "_quiet_timer", "_timer", "_transport")

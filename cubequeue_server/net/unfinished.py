@@ -1,4 +1,4 @@
-"""Messages that have begun and not ended: what all connections hold of them, and for how long."""
+"""Incomplete messages of all connections: their memory and their age are limited."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from cubequeue_server.observe.counters import Counters
 
 
 class Holder(Protocol):
-    """A connection. Each of these calls `release`, now or when it ends."""
+    """A connection. Both methods call `release`, at once or at the end of the connection."""
 
     def shrink(self) -> None:
-        """No message is unfinished: give back what the last ones took."""
+        """Free the buffer of complete messages."""
 
     def give_up(self, reason: str) -> None:
-        """Close for the sake of others; `reason` is for the peer."""
+        """Close the connection; `reason` is for the peer."""
 
 
 class Unfinished:
-    """Keeps the memory of unfinished messages below `max_bytes`, whoever sends them, and ends those that take too long.
+    """Keeps the memory of incomplete messages below `max_bytes`, and closes connections with a late message.
 
-    A peer may send a message slowly or stop in its middle. What it has sent by then is held, and would be held of each
-    connection up to twice the largest message. Past the bound, buffers that wait for nothing are given back first;
-    then those who began first are closed: a message of an honest peer is unfinished for a moment only.
-    Connections whose messages fit into their first small buffer never come here.
+    A peer may send a message slowly or stop in its middle: each connection could hold twice the largest message. Past
+    the limit, idle buffers are freed first; then the connections with the oldest messages are closed, for a message of
+    an honest peer is incomplete for a moment only. Messages that fit into the first small buffer never come here.
     """
 
     def __init__(self, max_bytes: int, timeout_s: float, counters: Counters, clock_s: Callable[[], float]) -> None:
@@ -33,13 +32,10 @@ class Unfinished:
         self._counters = counters
         self._clock_s = clock_s
         self._held: dict[Holder, int] = {}
-        self._began_s: dict[Holder, float] = {}  # the first first
+        self._began_s: dict[Holder, float] = {}  # the oldest first
 
     def hold(self, holder: Holder, held_bytes: int, *, is_unfinished: bool) -> None:
-        """`holder` has so many bytes now; with `is_unfinished` its message has begun, now or before.
-
-        O(1) below the bound.
-        """
+        """Note that `holder` has `held_bytes`, of an incomplete message if `is_unfinished`. O(1) below the limit."""
         self._counters.unfinished_bytes += held_bytes - self._held.get(holder, 0)
         self._held[holder] = held_bytes
         if is_unfinished:
@@ -48,16 +44,16 @@ class Unfinished:
             self._make_room()
 
     def finish(self, holder: Holder) -> None:
-        """Its message is complete."""
+        """Note that the message is complete."""
         self._began_s.pop(holder, None)
 
     def release(self, holder: Holder) -> None:
-        """It holds nothing any more."""
+        """Note that `holder` holds nothing any more."""
         self._counters.unfinished_bytes -= self._held.pop(holder, 0)
         self._began_s.pop(holder, None)
 
     def end_late(self) -> None:
-        """Close those whose message has taken too long. To be called now and then; costs what it closes."""
+        """Close connections with a late message. O(closed connections); call it every second or so."""
         reason = f"a message was not complete after {self._timeout_s:g} s"
         while self._began_s:
             holder, began_s = next(iter(self._began_s.items()))

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from cubequeue_server.net.framing import (
-    BINARY,
-    CONTINUATION,
-    PING,
-    PONG,
-    TEXT,
-    Frame,
-    FrameListener,
-    Framing,
-    WSMsgType,
-    WSTransport,
-)
+from cubequeue_server.net import framing
+from cubequeue_server.net.framing import BINARY, Frame, FrameListener, Framing, WSMsgType, WSTransport, header
 from cubequeue_server.net.lingering import Lingering
+from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
 from cubequeue_server.observe.counters import Counters
 from cubequeue_server.options import ServerOptions
-from cubequeue_server.requests.outbox import Outbox
 from protocol.large import LARGE_BYTES
 from protocol.pieces import Pieces
 
@@ -48,13 +37,10 @@ _CAUSES: Final[Mapping[int, str]] = {
 
 _MAX_REASON_BYTES: Final = 123
 
-_FLUSH_BYTES: Final = 256 * 1024  # so much may wait for the end of a read
-_JOIN_BYTES: Final = 64 * 1024  # so much is copied into one write
-_SINGLE_BYTES: Final = 8 * 1024  # so much picows copies behind its header
-_COPY_BYTES: Final = 64 * 1024  # so much is copied out of the read buffer before it is decoded
-
-_pack_medium_header = struct.Struct(">BBH").pack
-_pack_long_header = struct.Struct(">BBQ").pack
+_FLUSH_BYTES: Final = 256 * 1024  # of answers that wait for the end of a read
+_JOIN_BYTES: Final = 64 * 1024  # that are copied into one write
+_SINGLE_BYTES: Final = 8 * 1024  # that picows copies behind its header
+_COPY_BYTES: Final = 64 * 1024  # that are copied out of the read buffer before they are decoded
 
 Message = bytes | memoryview
 
@@ -71,11 +57,11 @@ class LargeMessage(NamedTuple):
 
 
 class Receiver(NamedTuple):
-    """What a WebSocket calls. None of these may raise.
+    """The functions that a WebSocket calls. None of these may raise.
 
-    `on_message` and `on_large` get a message within the size limit, `on_oversized` one above the limit, but not above
-    twice the limit: a memoryview is valid during the call only. `on_pong` gets the payload of a ping that was sent:
-    the peer has received everything before it. `on_lost` is called once, when the connection is gone.
+    `on_message` and `on_large` get a message within the size limit, `on_oversized` one above the limit and up to twice
+    the limit; a memoryview is only valid during the call. `on_pong` gets the payload of a ping: the peer has received
+    everything before that ping. `on_lost` is called once, when the connection is gone.
     """
 
     on_message: Callable[[Message], object]
@@ -86,7 +72,7 @@ class Receiver(NamedTuple):
 
 
 def _ignore(*_: object) -> None:
-    """Nobody listens any more."""
+    """The receiver is gone."""
 
 
 _NOBODY: Final = Receiver(_ignore, _ignore, _ignore, _ignore, _ignore)
@@ -97,51 +83,19 @@ def oversize_reason(size_bytes: int, kind: str, limit_bytes: int) -> str:
     return f"Message of {size_bytes} bytes exceeds the maximum {kind} size of {limit_bytes} bytes"
 
 
-def _make_header(size: int) -> bytes:
-    if size < 126:
-        return bytes((0x82, size))
-    if size < 65_536:
-        return _pack_medium_header(0x82, 126, size)
-    return _pack_long_header(0x82, 127, size)
-
-
-_READY_HEADERS: Final = tuple(map(_make_header, range(1024)))
-
-
-def _header(size: int) -> bytes:
-    return _READY_HEADERS[size] if size < len(_READY_HEADERS) else _make_header(size)
-
-
 class WebSocket(FrameListener):
-    """Reassembles messages and applies the size rules; answers pings; joins what is sent into few writes.
+    """Reassembles messages, applies the size rules, answers pings, and joins answers into few writes.
 
-    While the peer does not take its answers, or a large message of it is read in steps, nothing more is read from it,
-    and messages that were read already wait in `_backlog`. Control frames are answered all the same. `end_cause` says
-    in a word why it ended, if it did.
+    Back-pressure: while the peer does not read its answers, or a large message of it is read in steps, nothing more is
+    read from it, and messages that were read before wait in `_backlog`. Control frames are answered all the same.
+    `end_cause` is a word, empty until the end.
     """
 
     __slots__ = (
-        "_backlog",
-        "_counters",
-        "_fragments",
-        "_framing",
-        "_is_full",
-        "_is_listed",
-        "_is_reading",
-        "_large_bytes",
-        "_max_message_bytes",
-        "_on_message",
-        "_options",
-        "_out",
-        "_out_bytes",
-        "_outbox",
-        "_receiver",
-        "_stalled",
-        "_transport",
-        "_unfinished",
-        "end_cause",
-        "is_open",
-    )
+        "_backlog", "_counters", "_fragments", "_framing", "_is_full", "_is_listed", "_is_reading", "_large_bytes",
+        "_max_message_bytes", "_on_message", "_options", "_out", "_out_bytes", "_outbox", "_receiver", "_stalled",
+        "_transport", "_unfinished", "end_cause", "is_open"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -177,7 +131,7 @@ class WebSocket(FrameListener):
         self.is_open = True
 
     def start(self, already_read: bytes) -> None:
-        """Begin to read; `already_read` is what followed the handshake in the same read."""
+        """Begin to read; `already_read` followed the handshake in the same read."""
         high = self._options.outbound_high_water_bytes
         self._transport.set_write_buffer_limits(high=high, low=high // 4)
         limits = self._options
@@ -231,16 +185,16 @@ class WebSocket(FrameListener):
         kind = frame.msg_type
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._refuse("a reserved bit is set")
-        elif kind is PING:
-            self._send_control(PONG, frame.get_payload_as_bytes())
-        elif kind is PONG:
+        elif kind is framing.PING:
+            self._send_control(framing.PONG, frame.get_payload_as_bytes())
+        elif kind is framing.PONG:
             self._receiver.on_pong(frame.get_payload_as_bytes())
             if frame.last_in_buffer and not frame.tail_size and self._framing is not None:
                 self._framing.narrow()
-        elif kind is TEXT:
+        elif kind is framing.TEXT:
             self._counters.violations += 1
             self.close(UNSUPPORTED_DATA, "text frames are not part of this protocol")
-        elif kind is BINARY or kind is CONTINUATION:
+        elif kind is BINARY or kind is framing.CONTINUATION:
             self._on_fragment(frame, is_first=kind is BINARY)
         else:
             self._on_close_frame(frame)
@@ -262,7 +216,7 @@ class WebSocket(FrameListener):
             self._receive(memoryview(fragments))
 
     def on_full_read(self) -> None:
-        """Read on in the next turn of the loop: libuv would read 32 times before others get theirs."""
+        """Read on in the next turn of the loop: libuv would read 32 times before others get a turn."""
         if self.is_open and not self._stalled:
             self._transport.pause_reading()
             self._outbox.call_soon(self._take_turn)
@@ -274,7 +228,7 @@ class WebSocket(FrameListener):
         if self.is_open and not self._stalled:
             self._transport.resume_reading()
 
-    # Messages that are not complete
+    # Incomplete messages
 
     def on_read(self, pending_bytes: int) -> None:
         if not self.is_open or self._framing is None:
@@ -355,7 +309,6 @@ class WebSocket(FrameListener):
         self.close(PROTOCOL_ERROR, text)
 
     def on_violation(self, code: int, text: str, frame_bytes: int | None) -> None:
-        """Nothing more can be read: close with what the breach calls for."""
         if not self.is_open:
             return
         if frame_bytes is None:
@@ -373,10 +326,7 @@ class WebSocket(FrameListener):
     # Writing
 
     def send(self, message: bytes | Pieces) -> None:
-        """Send a message, with what else is sent until the next flush of the outbox.
-
-        Nothing when closed.
-        """
+        """Send a message with the next flush of the outbox; drop it after the end of the connection."""
         if not self.is_open:
             return
         size = len(message)
@@ -394,8 +344,8 @@ class WebSocket(FrameListener):
             self.flush()
 
     def send_ping(self, payload: bytes) -> None:
-        """Send a ping after everything that was sent before it; at most 125 bytes."""
-        self._send_control(PING, payload)
+        """Send a ping of at most 125 bytes behind all messages before it."""
+        self._send_control(framing.PING, payload)
 
     def _send_control(self, kind: WSMsgType, payload: bytes) -> None:
         self.flush()
@@ -404,7 +354,7 @@ class WebSocket(FrameListener):
             self._check_reader()
 
     def flush(self) -> None:
-        """Write what was sent."""
+        """Write all messages that were sent."""
         self._is_listed = False
         out, size = self._out, self._out_bytes
         if not out:
@@ -416,7 +366,7 @@ class WebSocket(FrameListener):
         else:
             frames: list[bytes] = []
             for message in out:
-                frames.append(_header(len(message)))
+                frames.append(header(len(message)))
                 if isinstance(message, Pieces):
                     frames += message.pieces
                 else:
@@ -434,12 +384,12 @@ class WebSocket(FrameListener):
             self.close(POLICY_VIOLATION, "too many bytes wait to be read by this connection")
 
     def pause_writing(self) -> None:
-        """The peer does not keep up: stop reading from it."""
+        """The peer is slow: stop reading from it."""
         self._is_full = True
         self._stop_reading()
 
     def resume_writing(self) -> None:
-        """The peer keeps up again."""
+        """The peer has caught up."""
         self._is_full = False
         self._read_on()
 
@@ -449,7 +399,7 @@ class WebSocket(FrameListener):
             self._transport.pause_reading()
 
     def _read_on(self) -> None:
-        """First what was read already, then more."""
+        """Handle the backlog, then read on."""
         self._stalled = self._is_full or self._large_bytes > 0
         backlog = self._backlog
         while backlog and not self._stalled and self.is_open:
@@ -461,9 +411,9 @@ class WebSocket(FrameListener):
     # Ending
 
     def close(self, code: int, reason: str, cause: str = "") -> None:
-        """Send what is left and a close frame; the peer has `close_timeout_s` to close as well.
+        """Write the remaining messages and a close frame; the peer has `close_timeout_s` to close as well.
 
-        `cause` is why, in a word, where the code does not tell.
+        `cause` is a word for the reason, if the code does not tell it.
         """
         if not self.is_open:
             return
@@ -474,14 +424,14 @@ class WebSocket(FrameListener):
         self.flush()
         if self._framing is not None:
             self._framing.send_close(code, _shorten(reason))
-            self._framing = None  # and with it its buffer
+            self._framing = None  # frees its buffer
         self._release()
         options = self._options
         if not self._transport.is_closing():
             Lingering(self._transport, options.close_timeout_s, options.max_discarded_bytes, self._lose)
 
     def abort(self, cause: str) -> None:
-        """End it without a word."""
+        """End the connection at once, without a close frame."""
         self.end_cause = self.end_cause or cause
         self._transport.abort()
 
@@ -496,7 +446,7 @@ class WebSocket(FrameListener):
         self._fragments = None
         self._framing = None
         self._release()
-        lost, self._receiver, self._on_message = self._receiver.on_lost, _NOBODY, _NOBODY.on_message  # no cycle is left
+        lost, self._receiver, self._on_message = self._receiver.on_lost, _NOBODY, _NOBODY.on_message  # breaks a cycle
         lost()
 
 

@@ -1,46 +1,45 @@
-"""Writes lines in a thread: whoever reads a log slowly, or not at all, holds nobody else up."""
+"""Writes lines in a thread, so that a slow or stuck reader of the log cannot block the server."""
 
 from __future__ import annotations
 
 import io
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, TextIO
 
 MAX_WAITING_BYTES: Final = 4 * 1024 * 1024
-_WRITE_BYTES: Final = 64 * 1024  # of one call; what a pipe holds
+_WRITE_BYTES: Final = 64 * 1024  # of one call; the capacity of a pipe
 
 
 class LineWriter:
-    """Lines wait in memory, at most `MAX_WAITING_BYTES` of them, and are written in the order of the calls.
+    """Queues lines in memory, within a limit, and writes them in the order of the calls.
 
-    What does not fit, or cannot be written, is dropped and counted in `dropped`. Where they are missing stands a line
-    with their number, the text of `tell_dropped`. The thread begins with the first line. It holds no lock while it
-    writes, so that nothing but itself can be blocked.
+    Lines that do not fit or cannot be written are dropped and counted in `dropped`; a line with their number, made by
+    `dropped_line`, takes their place. The thread starts with the first line. It holds no lock while it writes, so
+    nothing else is blocked.
     """
 
-    def __init__(self, tell_dropped: Callable[[int], str], max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
+    def __init__(self, dropped_line: Callable[[int], str], max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
         self.dropped = 0
-        self._tell_dropped = tell_dropped
+        self._dropped_line = dropped_line
         self._max_waiting_bytes = max_waiting_bytes
-        self._untold = 0
+        self._unreported = 0
         self._waiting: deque[tuple[TextIO, bytes]] = deque()
-        self._waiting_bytes = 0  # with those that are being written
+        self._waiting_bytes = 0  # including the lines that are being written
         self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
 
     def write(self, line: str, stream: TextIO) -> None:
-        """Have `line`, without its end, written to `stream`. Never waits; a microsecond or two."""
+        """Write `line` and a newline to `stream`, later. A microsecond or two; never blocks."""
         data = line.encode(errors="backslashreplace") + b"\n"
         with self._changed:
             if self._waiting_bytes and self._waiting_bytes + len(data) > self._max_waiting_bytes:
                 self._drop(1)
                 return
-            if self._untold:
-                self._tell(stream)
+            if self._unreported:
+                self._report(stream)
             self._add(stream, data)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -48,17 +47,11 @@ class LineWriter:
             self._changed.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until everything was written; False when that takes too long."""
-        deadline_s = time.monotonic() + timeout_s
-        if not self._changed.acquire(timeout=timeout_s):  # by a handler of signals, in the middle of `write`
+        """Wait until everything was written. False at the timeout."""
+        if not self._changed.acquire(timeout=timeout_s):  # a signal handler that interrupted `write`
             return False
         try:
-            while self._waiting_bytes:
-                left_s = deadline_s - time.monotonic()
-                if left_s <= 0:
-                    return False
-                self._changed.wait(left_s)
-            return True
+            return self._changed.wait_for(lambda: not self._waiting_bytes, timeout_s)
         finally:
             self._changed.release()
 
@@ -70,11 +63,11 @@ class LineWriter:
 
     def _drop(self, count: int) -> None:
         self.dropped += count
-        self._untold += count
+        self._unreported += count
 
-    def _tell(self, stream: TextIO) -> None:
-        self._add(stream, self._tell_dropped(self._untold).encode() + b"\n")
-        self._untold = 0
+    def _report(self, stream: TextIO) -> None:
+        self._add(stream, self._dropped_line(self._unreported).encode() + b"\n")
+        self._unreported = 0
 
     # In the thread
 
@@ -85,16 +78,15 @@ class LineWriter:
             with self._changed:
                 if not is_written:
                     self._drop(count)
-                elif self._untold and not self._waiting:
-                    self._tell(stream)
+                elif self._unreported and not self._waiting:
+                    self._report(stream)
                 self._waiting_bytes -= len(data)
                 self._changed.notify_all()
 
     def _next(self) -> tuple[TextIO, bytes, int]:
-        """The lines that come next, as many as go to one stream in one call, and their number."""
+        """Wait for lines; the next that go to one stream in one call, and their number."""
         with self._changed:
-            while not self._waiting:
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._waiting)
             stream, data = self._waiting.popleft()
             lines = [data]
             size = len(data)
@@ -105,7 +97,7 @@ class LineWriter:
 
 
 def _write(stream: TextIO, data: bytes) -> bool:
-    """Write to the file below, for the lock of a stream would block others; False when that cannot be done."""
+    """Write to the file descriptor, because the lock of a stream would block others. False on failure."""
     try:
         try:
             file = stream.fileno()

@@ -1,8 +1,7 @@
-"""Logs: the standard library's, to stderr, one line an event, as text for a terminal and as JSON otherwise.
+"""Logging by the standard library to stderr: one line an event, text on a terminal and JSON elsewhere.
 
-An event is a message that is always the same and fields that say the rest: `log_event`. Payloads, results and cache
-values are never in them; what a client sent at all is cut to a bounded length. Lines are written by a thread, so that
-their reader cannot hold the server up (line_writer).
+`log_event` logs a constant message with fields. Payloads, results and cache values are never logged, and values from
+clients are cut to a bounded length. A thread writes the lines (line_writer).
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ _PRINT_TIMEOUT_S: Final = 0.2
 
 
 def configure_logs(level: str, form: str, stream: TextIO | None = None) -> None:
-    """Send everything of `level` and above to `stream` (stderr when None); `form` is auto, text or json."""
-    target: TextIO | None = sys.stderr if stream is None else stream  # None where the process has none
+    """Log events of `level` and above to `stream` (stderr when None); `form` is auto, text or json."""
+    target: TextIO | None = sys.stderr if stream is None else stream  # None without one
     as_text = form == "text" or (form == "auto" and target is not None and target.isatty())
     handler = logging.NullHandler() if target is None else _Handler(target)
     handler.setFormatter(_TextFormatter() if as_text else _JsonFormatter())
@@ -42,48 +41,48 @@ def configure_logs(level: str, form: str, stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
     logging.addLevelName(TRACE, "TRACE")
-    # A line that cannot be written, for want of a reader or of disk, must not become more lines.
+    # A line that cannot be written must not cause more lines.
     logging.raiseExceptions = False
-    # A chatty library at debug or trace hides what the server itself has to say.
+    # At debug and trace, libraries would drown the server's own lines.
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 
 def print_line(line: str) -> None:
-    """Have a line written to stdout, after all that was logged before. Waits for a moment, and not for its reader."""
-    if sys.stdout is not None:  # None where the process has none
+    """Write a line to stdout, after all earlier log lines. Waits 0.2 s at most."""
+    if sys.stdout is not None:  # the process may have none
         _writer.write(line, sys.stdout)
         _writer.flush(_PRINT_TIMEOUT_S)
 
 
 def print_notice(lines: Iterable[str]) -> None:
-    """Have lines for a person written to stderr; nothing where that is no terminal."""
+    """Write lines for a person to stderr, if it is a terminal."""
     if sys.stderr is not None and sys.stderr.isatty():
         for line in lines:
             _writer.write(line, sys.stderr)
 
 
 def flush_logs(timeout_s: float = 1.0) -> None:
-    """Wait until what was logged is written, but not for a reader that does not read."""
+    """Wait until all log lines were written, or for the timeout."""
     _writer.flush(timeout_s)
 
 
 def dropped_lines() -> int:
-    """How many lines were lost, for want of a reader, or of room on the disk, since the start."""
+    """How many log lines could not be written since the start."""
     return _writer.dropped
 
 
 def log_event(
     log: logging.Logger, level: int, event: str, fields: Mapping[str, Any], error: BaseException | None = None
 ) -> None:
-    """Log an event. Fields that are None or empty are left out; `bytes` are shown as text, cut to 200 characters."""
+    """Log an event. Fields that are None or empty are left out; texts and bytes are cut to 200 characters."""
     if log.isEnabledFor(level):
         shown = {name: _shown(value) for name, value in fields.items() if value is not None and value not in _EMPTY}
         log.log(level, "%s", event, extra={"fields": shown}, exc_info=error)
 
 
 def _shown(value: object) -> object:
-    """A value as JSON knows it, of bounded length."""
+    """A value of a type that JSON has, of bounded length."""
     if isinstance(value, bool | int | float):
         return value
     text = value[: 4 * _MAX_TEXT].decode(errors="replace") if isinstance(value, bytes) else str(value)
@@ -98,13 +97,8 @@ def _timestamp(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
 
-def _fields(record: logging.LogRecord) -> dict[str, object]:
-    fields: dict[str, object] = getattr(record, "fields", {})
-    return fields
-
-
 class _Handler(logging.Handler):
-    """Gives lines to the writer. `flush` is called by `logging` at the end of the process."""
+    """Passes lines to the writer. `logging` calls `flush` at the end of the process."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -113,7 +107,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             _writer.write(self.format(record), self._stream)
-        except Exception:  # as in the standard library: to log is never an error of those who log
+        except Exception:  # as in the standard library: logging must not make its caller fail
             self.handleError(record)
 
     def flush(self) -> None:
@@ -131,21 +125,21 @@ _writer = LineWriter(_dropped_line)
 
 
 class _TextFormatter(logging.Formatter):
-    """For people: one line, and after it the trace of an exception."""
+    """For people: one line, followed by the traceback of an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         words = [f"{_timestamp(record)} {_level_name(record):5} {record.name}: {_on_one_line(record.getMessage())}"]
-        words += [f"{name}={_word(value)}" for name, value in _fields(record).items()]
+        words += [f"{name}={_word(value)}" for name, value in vars(record).get("fields", {}).items()]
         line = " ".join(words)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class _JsonFormatter(logging.Formatter):
-    """For programs: one object a line. The names that every line has cannot be those of fields."""
+    """For programs: one object a line. Fields cannot replace the keys that every line has."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
-            **_fields(record),
+            **vars(record).get("fields", {}),
             "time": _timestamp(record),
             "level": _level_name(record),
             "logger": record.name,
@@ -157,15 +151,13 @@ class _JsonFormatter(logging.Formatter):
 
 
 def _on_one_line(text: str) -> str:
-    return text if text.isprintable() else "".join(each if each.isprintable() else _escaped(each) for each in text)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _word(value: object) -> str:
-    """A value without blanks, or in quotes."""
+    """A value without blanks as it is, others in quotes."""
     if not isinstance(value, str):
         return json.dumps(value)
     plain = value.isprintable() and not any(each in value for each in ' "=\\')

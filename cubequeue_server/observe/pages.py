@@ -1,25 +1,29 @@
-"""What those see who look at a server: metrics, the live page, what StatsD is sent.
-
-Nobody looks in the first moment, so all of this is imported once the server listens (process.py).
-"""
+"""Metrics and the live page: imported once the server listens, because nothing needs them before (process.py)."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
-from cubequeue_server.observe.metrics.page import MetricsPage
+from cubequeue_server.net.http_head import Answer, Head
 from cubequeue_server.observe.metrics.sources import Sources
 from cubequeue_server.observe.metrics.statsd import Statsd
-from cubequeue_server.observe.page.api import PageApi
-from cubequeue_server.observe.page.files import file_routes
+from cubequeue_server.observe.page.routes import LivePage
 from cubequeue_server.observe.status import Route
 from cubequeue_server.server import Server
 from cubequeue_server.settings.resolve import StatsdTarget
 from storage.engine import Store
 
+if TYPE_CHECKING:
+    from cubequeue_server.observe.metrics.exposition import Exposition
+
+_PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
+
 
 class Pages:
-    """The routes of the status port beside the probes, and the sender of metrics if there is a `statsd` to send to."""
+    """The routes of the status port except the probes; with a `statsd` target, also the sender of metrics."""
 
     def __init__(
         self,
@@ -29,11 +33,12 @@ class Pages:
         may_cancel: Callable[[], bool],
         statsd: StatsdTarget | None,
     ) -> None:
-        sources = Sources(store, server.counters, server.lag.lags, lambda: server.in_flight, now_ms)
-        api = PageApi(sources, server, may_cancel)
-        self.routes: dict[str, Route] = {"/metrics": MetricsPage(sources).answer, **file_routes(), **api.routes()}
-        self.actions: dict[str, Route] = api.actions()
-        self._statsd = None if statsd is None else Statsd(statsd, sources)
+        self._sources = Sources(store, server.counters, server.lag.lags, lambda: server.in_flight, now_ms)
+        self._exposition: Exposition | None = None
+        page = LivePage(self._sources, server, may_cancel)
+        self.routes: dict[str, Route] = {"/metrics": self._metrics, **page.routes()}
+        self.actions: dict[str, Route] = page.actions()
+        self._statsd = None if statsd is None else Statsd(statsd, self._sources)
         if self._statsd is not None:
             self._statsd.start()
 
@@ -41,3 +46,11 @@ class Pages:
         """Send no more metrics."""
         if self._statsd is not None:
             self._statsd.stop()
+
+    async def _metrics(self, _request: Head) -> Answer:
+        """The metrics as Prometheus text. The first scrape imports the library, in a thread."""
+        if self._exposition is None:
+            module = await asyncio.to_thread(import_module, "cubequeue_server.observe.metrics.exposition")
+            self._exposition = module.Exposition(self._sources)
+        queues, totals = await self._sources.queues(), await self._sources.queue_totals()
+        return Answer(200, self._exposition.text(queues, totals), _PROMETHEUS)

@@ -1,4 +1,4 @@
-"""What a person at a terminal wants to know after a start: where the page is, what is kept, who can reach it."""
+"""The notice for a person at a terminal after a start: where the page is, what is kept, who can connect."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ _WIDTH: Final = 10
 
 
 def notice_lines(settings: Settings, listeners: Mapping[str, Endpoint]) -> Iterator[str]:
-    """The notice, a line for each fact.
-
-    `listeners` are the addresses in use, by their name in the line on stdout: `ws`, and `status` and `mysql` where on.
-    """
+    """The notice, one fact a line. `listeners` are the addresses in use: of `ws`, and of `status` and `mysql` if on."""
     for subject, fact in _facts(settings, listeners):
         yield f"  {subject:<{_WIDTH}}{fact}"
 
@@ -50,7 +47,7 @@ def _state(settings: Settings) -> str:
 
 
 def _reach(listeners: Mapping[str, Endpoint]) -> str:
-    """Who can open a connection, as far as the addresses say."""
+    """Who can open a connection, judged by the addresses."""
     open_to_all = [name for name, endpoint in listeners.items() if endpoint.host in _ALL]
     if open_to_all:
         verb = "listens" if len(open_to_all) == 1 else "listen"

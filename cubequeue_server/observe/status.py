@@ -1,10 +1,8 @@
-"""The status port: a very small HTTP/1.1 server for probes (config.md §2), bounded in everything.
+"""The status port: a small HTTP/1.1 server for probes, metrics and the live page (config.md §2).
 
-One request a connection; GET and HEAD, and POST to the few paths that do something; the head has a size limit and a
-time limit, a body is not read, and the number of connections is capped: whoever can reach this port can neither hold
-the process up nor fill its memory. Where clients need credentials, so does every page but the probes.
-
-Adding a page: one more entry of the route table that `StatusServer` is given.
+One request a connection: GET and HEAD, and POST for actions. The head is limited in size, the request in time, and the
+connections in number; a body is not read. Nobody who can reach this port can block the process or fill its memory.
+Where clients need credentials, all paths but the probes need them too.
 """
 
 from __future__ import annotations
@@ -13,36 +11,36 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from dataclasses import replace
 from typing import Final, cast
 
-from cubequeue_server.access.credentials import Credentials, Verdict
+from cubequeue_server.access.credentials import Credentials, Verdict, basic_credentials
 from cubequeue_server.net.http_head import Answer, Head, RefusedError, take_head
+from cubequeue_server.server import peer_of
 from cubequeue_server.settings.values import Endpoint
 
-_MAX_HEAD_BYTES = 8 * 1024
-_REQUEST_TIMEOUT_S = 5.0
-_TLS_SHUTDOWN_TIMEOUT_S = 1.0
-_MAX_CONNECTIONS = 256
+_MAX_HEAD_BYTES: Final = 8 * 1024
+_REQUEST_TIMEOUT_S: Final = 5.0
+_TLS_SHUTDOWN_TIMEOUT_S: Final = 1.0
+_MAX_CONNECTIONS: Final = 256
 
-_log = logging.getLogger(__name__)
-
-# Whoever runs probes has no credentials, and learns nothing from them that a connection attempt does not tell.
+# Probes come without credentials; their answer says no more than a connection attempt does.
 _OPEN_PATHS: Final = frozenset({b"/livez", b"/readyz"})
 
-
-# 401 and not the 403 of the WebSocket port: it makes a browser ask its user.
-_REFUSALS: Mapping[Verdict, Answer] = {
+# 401, not the WebSocket port's 403: with 401 a browser asks its user for credentials.
+_REFUSALS: Final[Mapping[Verdict, Answer]] = {
     Verdict.REFUSED: Answer(401, headers={"www-authenticate": 'Basic realm="cubequeue", charset="UTF-8"'}),
     Verdict.BUSY: Answer(503),
 }
 
-# A route that has to wait for something answers with an awaitable.
+_log = logging.getLogger(__name__)
+
+# Answers a request at once, or with an awaitable.
 Route = Callable[[Head], Answer | Awaitable[Answer]]
 
 
 def probe(check: Callable[[], None]) -> Route:
-    """A route that answers 200, or 500 when `check` raises; the body is empty either way."""
+    """A route that answers 200, or 500 when `check` raises. The body is empty."""
 
     def answer(_request: Head) -> Answer:
         try:
@@ -56,10 +54,10 @@ def probe(check: Callable[[], None]) -> Route:
 
 
 class StatusServer:
-    """Listens at an endpoint and answers by the route table, from the path (without its query) to a route.
+    """Answers requests at an endpoint by the path, without its query: GET and HEAD from `routes`, POST from `actions`.
 
-    `actions` are the routes of POST. `credentials` are what all paths but those of the probes demand; with `tls` it
-    speaks HTTPS. Where `more_follow`, who asks for an unknown path waits until `add` has brought the others.
+    All paths but the probes need `credentials`. With `tls` it speaks HTTPS. With `more_follow`, requests for unknown
+    paths wait until `add` was called.
     """
 
     def __init__(
@@ -73,20 +71,23 @@ class StatusServer:
         more_follow: bool = False,
     ) -> None:
         self._endpoint = endpoint
-        self._table = _RouteTable(routes, actions or {})
-        if not more_follow:
-            self._table.is_complete.set()
         self._credentials = Credentials() if credentials is None else credentials
         self._tls = tls
+        self._routes: dict[bytes, Route] = {}
+        self._actions: dict[bytes, Route] = {}
+        self._is_complete = asyncio.Event()
+        self.add(routes, actions or {})
+        if more_follow:
+            self._is_complete.clear()
         self._server: asyncio.Server | None = None
         self._open: set[_StatusConnection] = set()
 
     async def start(self) -> None:
-        """Listen. Raises OSError when the address cannot be had."""
+        """Listen. Raises OSError when the address is not available."""
         loop = asyncio.get_running_loop()
         host, port = self._endpoint
         self._server = await loop.create_server(
-            lambda: _StatusConnection(self._table, self._credentials, self._open),
+            lambda: _StatusConnection(self._answer, self._open),
             host,
             port,
             ssl=self._tls,
@@ -95,16 +96,16 @@ class StatusServer:
         )
 
     def add(self, routes: Mapping[str, Route], actions: Mapping[str, Route]) -> None:
-        """Serve these too, and whoever waits for them."""
-        self._table.add(routes, actions)
-        self._table.is_complete.set()
+        """Add the last routes and actions."""
+        self._routes.update((path.encode(), route) for path, route in routes.items())
+        self._actions.update((path.encode(), route) for path, route in actions.items())
+        self._is_complete.set()
 
     @property
     def address(self) -> Endpoint:
-        """Where it really listens, the port that the kernel chose included."""
+        """The address in use, with the port that the kernel chose."""
         assert self._server is not None
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return Endpoint(host, port)
+        return Endpoint(*self._server.sockets[0].getsockname()[:2])
 
     async def stop(self) -> None:
         """Close the listener and every connection."""
@@ -115,132 +116,76 @@ class StatusServer:
             connection.abort()
         await self._server.wait_closed()
 
+    async def _answer(self, request: Head) -> Answer:
+        if self._route(request) is None:
+            await self._is_complete.wait()
+        if request.method not in {b"GET", b"HEAD"} and request.path not in self._actions:
+            return Answer(405)
+        if request.path not in _OPEN_PATHS and self._credentials.are_demanded:
+            given = basic_credentials(request.header(b"authorization") or b"")
+            verdict = Verdict.REFUSED if given is None else await self._credentials.verify(*given)
+            if verdict is not Verdict.ADMITTED:
+                return _REFUSALS[verdict]
+        route = self._route(request)
+        if route is None:
+            return Answer(404)
+        answer = route(request)
+        return answer if isinstance(answer, Answer) else await answer
 
-class _RouteTable:
-    """The routes by method and path; `is_complete` once all of them are there."""
-
-    def __init__(self, routes: Mapping[str, Route], actions: Mapping[str, Route]) -> None:
-        self._pages: dict[bytes, Route] = {}
-        self._actions: dict[bytes, Route] = {}
-        self._by_method = {b"GET": self._pages, b"HEAD": self._pages, b"POST": self._actions}
-        self.is_complete = asyncio.Event()
-        self.add(routes, actions)
-
-    def add(self, routes: Mapping[str, Route], actions: Mapping[str, Route]) -> None:
-        self._pages.update((path.encode(), route) for path, route in routes.items())
-        self._actions.update((path.encode(), route) for path, route in actions.items())
-
-    def find(self, request: Head) -> Route | None:
-        return self._by_method.get(request.method, {}).get(request.path)
-
-    def allows(self, request: Head) -> bool:
-        """Whether the method may be used: POST only where it does something."""
-        return request.method in {b"GET", b"HEAD"} or request.path in self._actions
+    def _route(self, request: Head) -> Route | None:
+        routes = {b"GET": self._routes, b"HEAD": self._routes, b"POST": self._actions}.get(request.method, {})
+        return routes.get(request.path)
 
 
 class _StatusConnection(asyncio.Protocol):
-    """One connection: collects a request head, answers it, closes."""
+    """One connection: reads the head of a request, answers it, and closes."""
 
-    def __init__(
-        self,
-        routes: _RouteTable,
-        credentials: Credentials,
-        open_connections: set[_StatusConnection],
-    ) -> None:
-        self._routes = routes
-        self._credentials = credentials
+    def __init__(self, answer: Callable[[Head], Awaitable[Answer]], open_connections: set[_StatusConnection]) -> None:
+        self._answer = answer
         self._open = open_connections
         self._buffer = bytearray()
-        self._transport: asyncio.Transport | None = None
-        self._timeout: asyncio.TimerHandle | None = None
-        self._is_answered = False
+        self._transport: asyncio.Transport
+        self._timeout: asyncio.TimerHandle
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not derive from it
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not derive from it
         self._timeout = asyncio.get_running_loop().call_later(_REQUEST_TIMEOUT_S, self.abort)
-        too_many = len(self._open) >= _MAX_CONNECTIONS
+        if len(self._open) >= _MAX_CONNECTIONS:
+            self._send(Answer(503))
         self._open.add(self)
-        if too_many:
-            self._send(Answer(503), with_body=True)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_answered:
+        if self._task is not None or self._transport.is_closing():
             return
         self._buffer += data
         try:
             read = take_head(self._buffer, _MAX_HEAD_BYTES)
         except RefusedError as refused:
-            self._send(Answer(refused.status), with_body=True)
+            self._send(Answer(refused.status))
             return
         if read is not None:
-            self._answer(read[0])
+            request = replace(read[0], peer=peer_of(self._transport))
+            self._task = asyncio.get_running_loop().create_task(self._serve(request))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._open.discard(self)
-        if self._timeout is not None:
-            self._timeout.cancel()
+        self._timeout.cancel()
         if self._task is not None:
             self._task.cancel()
-        self._transport = None
 
     def abort(self) -> None:
         """Drop the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
-    def _answer(self, request: Head) -> None:
-        if self._routes.is_complete.is_set() or self._routes.find(request) is not None:
-            self._admit(request)
-        else:
-            self._is_answered = True  # from here on nothing more is read
-            self._task = asyncio.get_running_loop().create_task(self._admit_later(request))
-
-    async def _admit_later(self, request: Head) -> None:
-        await self._routes.is_complete.wait()
-        self._admit(request)
-
-    def _admit(self, request: Head) -> None:
-        if not self._routes.allows(request):
-            self._send(Answer(405), with_body=True)
-        elif request.path in _OPEN_PATHS or not self._credentials.are_demanded:
-            self._serve(request, Verdict.ADMITTED)
-        else:
-            self._is_answered = True
-            self._credentials.check_header(request.header(b"authorization"), partial(self._serve, request))
-
-    def _serve(self, request: Head, verdict: Verdict) -> None:
-        with_body = request.method != b"HEAD"
-        if verdict is not Verdict.ADMITTED:
-            self._send(_REFUSALS[verdict], with_body=with_body)
-            return
-        route = self._routes.find(request) or _not_found
+    async def _serve(self, request: Head) -> None:
         try:
-            answer = route(request)
+            answer = await self._answer(request)
         except Exception:
             _log.exception("a page failed unexpectedly")
             answer = Answer(500)
-        if isinstance(answer, Answer):
-            self._send(answer, with_body=with_body)
-        else:
-            self._is_answered = True
-            self._task = asyncio.get_running_loop().create_task(self._serve_later(answer, with_body))
+        self._send(answer, has_body=request.method != b"HEAD")
 
-    async def _serve_later(self, waited_for: Awaitable[Answer], with_body: bool) -> None:
-        try:
-            answer = await waited_for
-        except Exception:
-            _log.exception("a page failed unexpectedly")
-            answer = Answer(500)
-        self._send(answer, with_body=with_body)
-
-    def _send(self, answer: Answer, *, with_body: bool) -> None:
-        self._is_answered = True
-        if self._transport is None:
-            return
-        self._transport.write(answer.encode(has_body=with_body))
+    def _send(self, answer: Answer, *, has_body: bool = True) -> None:
+        self._transport.write(answer.encode(has_body=has_body))
         self._transport.close()
-
-
-def _not_found(_request: Head) -> Answer:
-    return Answer(404)

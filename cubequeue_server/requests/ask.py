@@ -1,4 +1,4 @@
-"""A request that waits: one object, for a connection, for the MySQL port and for the pages alike."""
+"""A request that waits: one object, for connections, the MySQL port and the pages alike."""
 
 from __future__ import annotations
 
@@ -13,36 +13,26 @@ from storage.errors import SEEN_WAS_LOST, StatementError, UserError
 from storage.vocabulary import Statement
 
 
-class Desk(Protocol):
+class Owner(Protocol):
     """The dispatcher, as a request sees it."""
 
     def complete(self, ask: Ask, outcome: Outcome) -> None:
-        """The outcome of a request has come."""
+        """Take the outcome of a request."""
 
 
 class Ask(Later):
-    """What the dispatcher notes of a request that an engine answers later; it does so as soon as it gets the object.
+    """A request that an engine answers later. The dispatcher sets the fields when the engine returns the object.
 
-    `client` asked it as `message_id`, other connections in `repeats` asked the same again; for callers inside this
-    process `tell` is given the outcome instead. `began_ns` is the wall clock when it was executed, `tick` its place
-    in the timing wheel, 0 if it has none. No field is a bound method: there may be a hundred thousand of these.
+    `client` sent it as `message_id`, the connections in `repeats` sent it again; for a caller inside this process,
+    `tell` gets the outcome instead. `began_ns` is the wall clock at the execution, `tick` the place in the timing
+    wheel, 0 for none. No field is a bound method: there may be a hundred thousand of these objects.
     """
 
-    __slots__ = (
-        "began_ns",
-        "client",
-        "desk",
-        "message_id",
-        "repeats",
-        "response_format",
-        "statement",
-        "tell",
-        "tick",
-    )
+    __slots__ = "began_ns", "client", "message_id", "owner", "repeats", "response_format", "statement", "tell", "tick"
 
     began_ns: int
     client: Client | None
-    desk: Desk
+    owner: Owner
     message_id: int
     repeats: tuple[Client, ...]
     response_format: int
@@ -57,32 +47,28 @@ class Ask(Later):
         )
 
     def done(self, outcome: Outcome) -> None:
-        self.desk.complete(self, outcome)
+        self.owner.complete(self, outcome)
 
 
-class _Told:
-    """Takes the outcome of one request that no dispatcher has taken up."""
+class _Waiter:
+    """Takes the outcome of one request without a dispatcher."""
 
-    def __init__(self, told: asyncio.Future[Outcome]) -> None:
-        self._told = told
+    def __init__(self) -> None:
+        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
     def complete(self, ask: Ask, outcome: Outcome) -> None:
-        if not self._told.done():
-            self._told.set_result(outcome)
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
 
 
 async def told(later: Later) -> Outcome:
     """Wait for the outcome of a `Later` that no dispatcher has taken up."""
-    outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    cast(Ask, later).desk = _Told(outcome)
-    return await outcome
+    waiter = cast(Ask, later).owner = _Waiter()
+    return await waiter.outcome
 
 
 async def settle(store: Inspectable, losses: int) -> None:
-    """Wait until everything is durable that can have been read since `losses` was noted.
-
-    Raises UserError when it was lost.
-    """
+    """Wait until all that was read since `losses` was noted is durable. Raises UserError when it was lost."""
     later = store.settled(losses)
     if later is not None and isinstance(await told(later), StatementError):
         raise UserError(SEEN_WAS_LOST)

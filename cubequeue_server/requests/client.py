@@ -1,4 +1,4 @@
-"""One client of the WebSocket port: who it is, its session, and its socket."""
+"""One client of the WebSocket port: its identity, its session and its socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storage.asking import Caller
 
 
 class Client:
-    """A connection. `peer` is its address, `end_cause` a word once it has ended. `user` is empty for anonymous ones."""
+    """A connection; `user` is empty for an anonymous client."""
 
     __slots__ = ("caller", "opened_s", "send", "session", "undecodable", "websocket")
 
@@ -22,26 +22,26 @@ class Client:
         self.caller = caller
         self.opened_s = now_s
         self.session = Session(user, now_s)
-        self.undecodable = 0  # messages that were no requests
+        self.undecodable = 0  # messages
 
     def attach(self, websocket: WebSocket) -> None:
-        """Answer through this WebSocket. What is sent after its end is dropped there."""
+        """Answer through this WebSocket, which drops messages after its end."""
         self.websocket = websocket
         self.send = websocket.send
 
     @property
     def is_open(self) -> bool:
-        """Whether an answer can be handed over."""
+        """Whether an answer can be sent."""
         return self.websocket.is_open
 
     def ping(self, now_s: float) -> None:
-        """Ask for the proof that everything sent before has arrived, unless one is under way."""
+        """Send a ping, unless one waits for its pong: the pong proves that all messages before it have arrived."""
         payload = self.session.ping(now_s)
         if payload is not None:
             self.websocket.send_ping(payload)
 
     def check_peer(self, now_s: float, interval_s: float, timeout_s: float, proof_interval_s: float) -> bool:
-        """Ping when it is time to. False when the last ping has waited for its pong for too long."""
+        """Ping when a ping is due. False when the last pong is overdue."""
         if self.session.is_silent(now_s, timeout_s):
             return False
         if self.session.is_ping_due(now_s, interval_s, proof_interval_s):

@@ -1,4 +1,4 @@
-"""A message to its answer: joined, executed, waited for, encoded, handed over.
+"""A message to its answer: decoded, executed, encoded, sent; some answers come later.
 
 message ─▶ session.receive ─▶ parse ─▶ engine.execute ─▶ Result ─▶ encode ─▶ client.send
                                            └▶ Ask ── later, complete ─▶ encode ─▶ client.send
@@ -9,24 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final, cast
 
+from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.websocket import UNSUPPORTED_DATA, LargeMessage
-from cubequeue_server.observe.counters import Counters
-from cubequeue_server.observe.histogram import observe
+from cubequeue_server.observe.counters import Counters, observe
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.large_messages import LargeMessages
 from cubequeue_server.requests.long_answers import LongAnswers
-from cubequeue_server.requests.lost_results import (
-    error_result,
-    log_lost_result,
-    no_room_text,
-    oversize_text,
-    too_large_text,
-)
-from cubequeue_server.requests.outbox import Outbox
+from cubequeue_server.requests.lost_results import end_without_room, refuse_oversized
 from cubequeue_server.requests.statement_log import StatementLog, UnforeseenError, log_undecodable
 from cubequeue_server.requests.timing_wheel import TimingWheel
 from cubequeue_server.router import OF_SQL, Router
@@ -49,14 +43,14 @@ _log = logging.getLogger(__name__)
 _ENCODERS: Final = (result_message, arrow_message)
 _KEPT: Final = Effect.KEPT
 
-# A longer answer of a SELECT is refused: it is held in memory as a whole until it was sent.
+# A longer answer of a SELECT is refused: memory holds the whole of it until it is sent.
 MAX_SELECT_REPLY_BYTES: Final = 16 << 20
 
 
 class Dispatcher:
     """Executes the requests of all clients, one after the other.
 
-    Nothing is remembered of a request that is answered at once. One that waits is an `Ask`.
+    A request that is answered at once leaves nothing behind. A request that waits is an `Ask`.
     """
 
     def __init__(
@@ -80,8 +74,8 @@ class Dispatcher:
         self._clock_ns = clock_ns
         self._outbox = outbox
         self._loop = loop
-        self._waiting: dict[RequestKey, Ask] = {}  # a repeat finds them here; the oldest first
-        self.in_flight = 0  # requests that were begun and not answered
+        self._waiting: dict[RequestKey, Ask] = {}  # where a repeat finds its first message; the oldest first
+        self.in_flight = 0  # requests without an answer yet
         self._wheel = TimingWheel(loop, self._give_up)
         self._is_stopping = False
         self._long_answers = LongAnswers(loop, self._on_encoded)
@@ -90,7 +84,7 @@ class Dispatcher:
     # Messages
 
     def receive(self, client: Client, message: bytes | memoryview, large: LargeMessage | None = None) -> bool:
-        """Answer a message, now or later. Raises nothing. A memoryview is valid during the call only.
+        """Answer a message, now or later. Raises nothing. A memoryview is only valid during the call.
 
         `large` is the message where it is a large one. True if its texts are yet to be read.
         """
@@ -129,23 +123,12 @@ class Dispatcher:
             message.done()
 
     def receive_oversized(self, client: Client, message: bytes | memoryview) -> None:
-        """Answer a message above the size limit, of which only the head is read (wire.md §2).
-
-        The item of a QUEUE ACK ends with an error: see `lost_results`.
-        """
-        size_bytes, limit_bytes = len(message), self._options.max_message_bytes
+        """Refuse a message above the size limit; only its head is read (wire.md §2)."""
         found = read_oversized(message)
         if found is None:
-            self.refuse_message(client, DecodeError(f"{size_bytes} bytes without a message id"))
-            return
-        error = encode_error(found.message_id, oversize_text(size_bytes, limit_bytes))
-        if found.ack_key is None or found.connection_id is None:
-            client.send(error)
-            return
-        log_lost_result(client, found.ack_key, size_bytes, limit_bytes, "CUBESTORE_TRANSPORT_MAX_MESSAGE_SIZE")
-        ack = error_result(found.ack_key, too_large_text(size_bytes, limit_bytes))
-        key = (client.session.user, found.connection_id, found.message_id)
-        self.call(ack, client.caller, lambda _: client.send(error), key)
+            self.refuse_message(client, DecodeError(f"{len(message)} bytes without a message id"))
+        else:
+            refuse_oversized(client, found, len(message), self._options.max_message_bytes, self.call)
 
     def refuse_message(self, client: Client, error: DecodeError) -> None:
         """Answer a message that is no request, as the error says."""
@@ -174,7 +157,7 @@ class Dispatcher:
         read: Callable[[], Statement] | None = None,
     ) -> None:
         """Execute a request, and answer it now or later. `read` gives its statement where that was read before."""
-        started_ns = self._clock_ns()  # once for all: the clock is a fifth of what a small statement costs
+        started_ns = self._clock_ns()  # only once: the clock is a fifth of the cost of a small statement
         message_id = request.message_id
         try:
             statement = parse_statement(request.query, request.parameters) if read is None else read()
@@ -186,17 +169,23 @@ class Dispatcher:
             client.send(encode_error(message_id, self._unforeseen(error)))
             return
         kind = type(statement)
+        message: Message | None = None
         try:
             outcome = self._routes[kind].execute(statement, client.caller, key, started_ns // 1_000_000)
             if type(outcome) is Result and len(outcome.rows) <= STEP_ROWS:
                 message = _ENCODERS[request.response_format](message_id, outcome)
-                client.send(message)
-                if key is not None and kind.effect is _KEPT and client.session.sent(key, len(message)):
-                    client.ping(self._loop.time())
-            else:
-                self._wait(client, request, kind, outcome, key, started_ns)
         except Exception as error:  # as above
             self._refuse(client, request, statement, key, error)
+        else:
+            try:
+                if message is None:
+                    self._wait(client, request, kind, outcome, key, started_ns)
+                else:
+                    client.send(message)
+                    if key is not None and kind.effect is _KEPT and client.session.sent(key, len(message)):
+                        client.ping(self._loop.time())
+            except Exception as error:  # no second answer to a message that has one
+                self._unforeseen(error)
         duration_ns = self._clock_ns() - started_ns
         histogram = self._durations[kind]
         if 0 < duration_ns < self._logged_ns:
@@ -217,18 +206,11 @@ class Dispatcher:
             self._statement_log.tell_error(client, request, statement, error)
         answer = encode_error(request.message_id, self._error_text(error))
         if isinstance(error, NoRoomError) and key is not None:
-            self._end_without_room(client, key, error, lambda _: client.send(answer))
+            end_without_room(client, key, error, lambda _: client.send(answer), self.call)
         else:
             client.send(answer)
 
-    def _end_without_room(
-        self, client: Client, key: RequestKey, error: NoRoomError, tell: Callable[[Outcome], None]
-    ) -> None:
-        """End the item of a refused ACK with an error: see `lost_results`. `tell` is called when that is done."""
-        log_lost_result(client, error.key, error.size_bytes, error.limit_bytes, "CUBEQUEUE_QUEUE_MAX_SIZE")
-        self.call(error_result(error.key, no_room_text(error.text)), client.caller, tell, key)
-
-    def _wait(  # noqa: PLR0917  # by position: it is called for each write in a durable mode
+    def _wait(  # noqa: PLR0917  # by position, which is faster: each write in a durable mode comes here
         self,
         client: Client,
         request: Request,
@@ -237,9 +219,9 @@ class Dispatcher:
         key: RequestKey | None,
         began_ns: int,
     ) -> None:
-        """Answer a client when `outcome` is there, or when it has been encoded."""
-        ask: Ask = Ask(None) if type(outcome) is Result else outcome  # type: ignore[assignment]  # made by Ask, too
-        ask.desk = self
+        """Answer a client when the `Later` is done, or when a long result has been encoded."""
+        ask: Ask = Ask(None) if type(outcome) is Result else outcome  # type: ignore[assignment]  # engines make Asks
+        ask.owner = self
         ask.client = client
         ask.message_id = request.message_id
         ask.response_format = request.response_format
@@ -259,17 +241,17 @@ class Dispatcher:
             self._limit(ask, ask.timeout_ms)
 
     def _limit(self, ask: Ask, timeout_ms: int) -> None:
-        """Have a request given up in time."""
+        """Give a request up after its timeout."""
         if self._is_stopping:
             self._loop.call_soon(self._give_up, [ask])
         else:
             self._wheel.add(ask, timeout_ms)
 
     def _join(self, ask: Ask, client: Client) -> None:
-        """Answer a client as well that asks what is in flight already, once."""
+        """Answer a repeat of a request in flight, which may come from another connection, together with it."""
         self.counters.repeats_joined += 1
         if client is not ask.client and client not in ask.repeats:
-            # Clients that have gone meanwhile need no place: one may come back any number of times.
+            # Without those that have gone: a client may come back any number of times.
             ask.repeats = (*(each for each in ask.repeats if each.is_open), client)
             client.session.in_flight += 1
 
@@ -282,7 +264,7 @@ class Dispatcher:
         tell: Callable[[Outcome], None],
         key: RequestKey | None = None,
     ) -> Ask | None:
-        """Execute a statement; `tell` is called with its outcome, now or later. Raises nothing.
+        """Execute a statement; `tell` gets its outcome, now or later. Raises nothing.
 
         Returns the request if it waits.
         """
@@ -300,7 +282,7 @@ class Dispatcher:
             tell(outcome)
             return None
         ask = cast(Ask, outcome)
-        ask.desk = self
+        ask.owner = self
         ask.statement = type(statement)
         ask.began_ns = started_ns
         ask.tell = tell
@@ -311,13 +293,13 @@ class Dispatcher:
         return ask
 
     def give_up_call(self, ask: Ask) -> None:
-        """Nobody listens to a call any more: it need not wait for anything."""
+        """Give up a call that nobody listens to any more."""
         self._give_up([ask])
 
     # Answers that come later
 
     def complete(self, ask: Ask, outcome: Outcome) -> None:
-        """The outcome of a request has come. Raises nothing."""
+        """Answer a request with its outcome. Raises nothing."""
         if ask.tick:
             self._wheel.cancel(ask)
         if type(outcome) is Result:
@@ -333,9 +315,8 @@ class Dispatcher:
             return
         if isinstance(outcome, NoRoomError) and ask.request_key is not None and ask.client is not None:
             answer = encode_error(ask.message_id, outcome.wire_text)
-            self._end_without_room(
-                ask.client, ask.request_key, outcome, lambda _: self._deliver(ask, answer, is_kept=False)
-            )
+            deliver = partial(self._deliver, ask, answer, is_kept=False)
+            end_without_room(ask.client, ask.request_key, outcome, lambda _: deliver(), self.call)
             return
         is_kept = ask.statement.effect is _KEPT and not isinstance(outcome, StatementError)
         try:
@@ -366,18 +347,22 @@ class Dispatcher:
             assert client is not None
             session = client.session
             session.in_flight -= 1
-            if client.websocket.is_open:
-                is_delivered = True
+            if not client.websocket.is_open:
+                continue
+            is_delivered = True
+            try:
                 client.send(message)
                 if is_kept and key is not None and session.sent(key, len(message)):
                     client.ping(self._loop.time())
+            except Exception as error:  # one connection must not take the answers of others
+                self._unforeseen(error)
         if not is_delivered:
             self.counters.answers_undelivered += 1
             if is_kept and key is not None:
                 self._router.store.mark_undelivered(key)
 
     def _on_encoded(self, ask: Ask, made: Pieces | Exception) -> None:
-        """A long answer has been encoded."""
+        """Send a long answer, once it has been encoded."""
         if isinstance(made, Exception):
             self._deliver(ask, encode_error(ask.message_id, self._error_text(made)), is_kept=False)
         elif ask.statement in OF_SQL and len(made) > MAX_SELECT_REPLY_BYTES:
@@ -401,13 +386,13 @@ class Dispatcher:
     # Errors
 
     def _error_text(self, error: Exception) -> str:
-        """What a client is told when its request failed otherwise than by a refusal."""
+        """The text of the error that a client gets."""
         if isinstance(error, ReplyTooLargeError):
             return error.text
         return error.wire_text if isinstance(error, StatementError) else self._unforeseen(error)
 
     def _unforeseen(self, error: Exception) -> str:
-        """Log what nobody foresaw, and give the text that the client gets."""
+        """Log an unforeseen error; returns the text that the client gets."""
         self.counters.internal_errors += 1
         _log.exception("a request failed unexpectedly", exc_info=error)
         return f"Internal: unexpected {type(error).__name__}, see the log of cubequeue"
@@ -415,14 +400,14 @@ class Dispatcher:
     # Upkeep
 
     def on_pong(self, client: Client, payload: bytes) -> None:
-        """A client proved that it received everything sent before the ping with this payload."""
+        """A client has received every answer that was sent before the ping with this payload."""
         keys = client.session.on_pong(payload)
         if keys:
             self.counters.answers_confirmed += len(keys)
             self._router.store.confirm_delivered(keys)
 
     def forget_old(self) -> None:
-        """Let repeats of requests in flight for over `processing_kept_s` run anew; the old ones get their answer."""
+        """Let repeats of requests in flight for over `processing_kept_s` run anew; the first ones stay in flight."""
         oldest_ns = self._clock_ns() - int(self._options.processing_kept_s * 1e9)
         while self._waiting:
             key, ask = next(iter(self._waiting.items()))
@@ -431,7 +416,7 @@ class Dispatcher:
             del self._waiting[key]
 
     def stop_waiting(self) -> None:
-        """Answer all requests that wait with no rows, now and from now on."""
+        """Answer all waiting requests, and those that would wait from now on, without rows."""
         self._is_stopping = True
         self._large_messages.stop()
         self._wheel.stop()

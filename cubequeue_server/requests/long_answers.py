@@ -1,4 +1,4 @@
-"""Answers of many rows, encoded between other requests: nobody waits for more than a step of one."""
+"""Encodes answers of many rows in steps, between other requests."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from protocol.pieces import Pieces, Steps
 from storage.vocabulary import Result
 
 _LEGACY: Final = int(ResponseFormat.LEGACY)
-_TURN_S: Final = 0.000_5  # of encoding in one turn of the loop, and the rest of a step
-_ROWS_FREED: Final = 1_000  # at a time: to free a hundred thousand at once takes its time, too
+_TURN_S: Final = 0.000_5  # of encoding in one turn of the loop, plus the rest of a step
+_ROWS_FREED: Final = 1_000  # in one turn
 
-# Gets a request, and the message with its answer, or the error that it could not be made for.
+# Gets a request and its encoded answer, or the error of the encoding.
 Done: TypeAlias = Callable[[Ask, Pieces | Exception], None]
 
 
 class LongAnswers:
     """Encodes answers one after the other, a step in each turn of the loop.
 
-    The content of an answer was fixed when its statement was executed, and it may leave. When it has been encoded,
-    `done` is called.
+    The content of an answer was fixed when its statement was executed. `done` is called at the end of each encoding.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, done: Done) -> None:
@@ -38,7 +37,7 @@ class LongAnswers:
         self._is_scheduled = False
 
     def add(self, ask: Ask, result: Result) -> None:
-        """Encode a result for those who wait for it. O(1)."""
+        """Encode a result later. O(1)."""
         self._waiting.append((ask, result))
         self._schedule()
 
@@ -76,7 +75,7 @@ class LongAnswers:
         return steps(ask.message_id, result)
 
     def _free(self, result: Result) -> None:
-        """Rows that were made for this answer alone, a part in each turn."""
+        """Free the rows of a list, which only this answer uses, in parts: one a turn."""
         rows = result.rows
         if isinstance(rows, list) and rows:
             del rows[-_ROWS_FREED:]

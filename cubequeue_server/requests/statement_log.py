@@ -1,4 +1,4 @@
-"""What the log tells of single statements: the slow ones, and all at the levels debug and trace."""
+"""Log lines about single statements: slow ones, and all of them at the levels debug and trace."""
 
 from __future__ import annotations
 
@@ -17,67 +17,44 @@ _log = logging.getLogger(__name__)
 
 
 class UnforeseenError(StatementError):
-    """What a client is told of a failure that nobody foresaw."""
+    """What a client gets when a statement fails unexpectedly."""
 
 
 class StatementLog:
-    """`threshold_ns` is what a statement must take at least to be worth a call of `tell`."""
+    """Logs statements. Only one that takes `threshold_ns` needs a call of `tell`."""
 
     def __init__(self, slow_ms: int) -> None:
         self._slow_ns = slow_ms * 1_000_000
         self.threshold_ns = 0 if _log.isEnabledFor(logging.DEBUG) else self._slow_ns
 
     def tell(self, client: Client, request: Request, statement: Statement, duration_ns: int) -> None:
-        """A statement was executed. Its text is logged at trace only."""
+        """Log an executed statement; its text only at trace."""
         is_slow = duration_ns >= self._slow_ns
         level = logging.WARNING if is_slow else logging.DEBUG
-        if not _log.isEnabledFor(level):
-            return
-        fields = {
-            "family": statement.family,
-            "command": statement.command,
-            "duration_ms": round(duration_ns / 1e6, 3),
-            "key": _key_of(statement),
-            "query_bytes": len(request.query),
-            **where_from(client, request),
-        }
-        log_event(_log, level, "slow statement" if is_slow else "statement", fields)
+        if _log.isEnabledFor(level):
+            measured = {"duration_ms": round(duration_ns / 1e6, 3), "query_bytes": len(request.query)}
+            fields = _fields(client, request, statement, measured)
+            log_event(_log, level, "slow statement" if is_slow else "statement", fields)
         if _log.isEnabledFor(TRACE):
             log_event(_log, TRACE, "text of the statement", {"message_id": request.message_id, "query": request.query})
 
     def tell_error(self, client: Client, request: Request, statement: Statement, error: StatementError) -> None:
-        """A statement got an error: clients make many on purpose, so only what nobody foresaw is seen at info."""
+        """Log an error. Clients cause many on purpose, so only unforeseen ones are logged above debug."""
         is_unforeseen = isinstance(error, UnforeseenError)
         level = logging.ERROR if is_unforeseen else logging.DEBUG
         if _log.isEnabledFor(level):
-            fields = {
-                "family": statement.family,
-                "command": statement.command,
-                "error": error.wire_text,
-                "key": _key_of(statement),
-                **where_from(client, request),
-            }
+            fields = _fields(client, request, statement, {"error": error.wire_text})
             log_event(_log, level, "statement failed" if is_unforeseen else "statement refused", fields)
 
 
 def log_undecodable(peer: str, number: int, error: str) -> None:
-    """Log the 1st, 2nd, 4th, 8th … message of a connection that is no request: a log is no place to flood."""
+    """Log the 1st, 2nd, 4th, 8th … undecodable message of a connection: no client can flood the log."""
     if number & (number - 1) == 0:
         log_event(_log, logging.WARNING, "undecodable message", {"number": number, "peer": peer, "error": error})
 
 
-def where_from(client: Client, request: Request) -> dict[str, Any]:
-    """Who sent a request, and what names it on both sides."""
-    return {
-        "peer": client.caller.peer,
-        "message_id": request.message_id,
-        "connection_id": request.connection_id,
-        "request_id": request_id_of(request.trace),
-    }
-
-
 def request_id_of(trace: bytes | None) -> str | None:
-    """The `requestId` of a trace object (wire.md §4), None if there is none: clients may send any text there."""
+    """The `requestId` of a trace object (wire.md §4). None without one: clients may send any text there."""
     if trace is None or len(trace) > _MAX_TRACE_BYTES:
         return None
     try:
@@ -88,10 +65,16 @@ def request_id_of(trace: bytes | None) -> str | None:
     return request_id if isinstance(request_id, str) else None
 
 
-def _key_of(statement: Statement) -> Any:
-    """The path, prefix or id that a statement names."""
-    for name in ("path", "key", "prefix"):
-        key = getattr(statement, name, None)
-        if key is not None:
-            return key
-    return None
+def _fields(client: Client, request: Request, statement: Statement, measured: dict[str, Any]) -> dict[str, Any]:
+    """The statement, its path, prefix or id, and the ids of the request on both sides."""
+    keys = (getattr(statement, name, None) for name in ("path", "key", "prefix"))
+    return {
+        "family": statement.family,
+        "command": statement.command,
+        **measured,
+        "key": next((key for key in keys if key is not None), None),
+        "peer": client.caller.peer,
+        "message_id": request.message_id,
+        "connection_id": request.connection_id,
+        "request_id": request_id_of(request.trace),
+    }

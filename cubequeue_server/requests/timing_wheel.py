@@ -1,4 +1,4 @@
-"""Timers of blocked requests: a timing wheel, because there may be a hundred thousand of them (performance.md)."""
+"""Timeouts of blocked requests: a timing wheel for a hundred thousand of them (performance.md)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cubequeue_server.requests.ask import Ask
 
 TICK_S: Final = 0.01
 _TICKS_PER_S: Final = 100
-# A wait may be asked for up to 2^64 ms, and outlives its client: without a bound, waits of dead clients would pile up.
-# Clients ask for 90 s at most, and in an hour a repeat no longer joins a request in flight (wire.md §3).
+# A statement may ask for 2^64 ms, and a wait outlives its client: without a bound, waits of dead clients pile up.
+# Clients ask for 90 s at most, and after an hour no repeat joins a request in flight (wire.md §3).
 _MAX_WAIT_MS: Final = 3_600_000
-# So rarely that their cost is spread thin: there are a few thousand ticks in all in the longest waits of real clients.
+# Real clients wait for a few thousand ticks at most: empty ticks are dropped rarely.
 _MAX_EMPTY_TICKS: Final = 10_000
 
 
@@ -32,7 +32,7 @@ class TimingWheel:
         self._give_up = give_up
         self._by_tick: dict[int, dict[Ask, None]] = {}
         self._ticks: list[int] = []  # a heap of the keys of `_by_tick`
-        self._empty_ticks = 0  # since they were dropped last; one that came and went twice counts twice
+        self._empty_ticks = 0  # since the last drop; a tick that was emptied twice counts twice
         self._newest_tick = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -40,7 +40,7 @@ class TimingWheel:
         return sum(map(len, self._by_tick.values()))
 
     def add(self, ask: Ask, timeout_ms: int) -> None:
-        """Give the request up after so long, unless it is cancelled before."""
+        """Give the request up after `timeout_ms`, unless it is cancelled before."""
         timeout_s = min(timeout_ms, _MAX_WAIT_MS) / 1000
         tick = int((self._loop.time() + timeout_s) * _TICKS_PER_S) + 1  # never early
         waiting = self._by_tick.get(tick)
@@ -52,10 +52,10 @@ class TimingWheel:
         waiting[ask] = None
         if tick != self._newest_tick:
             self._newest_tick = tick
-        ask.tick = self._newest_tick  # one number object for all that end with it
+        ask.tick = self._newest_tick  # one number object for all requests of the tick
 
     def cancel(self, ask: Ask) -> None:
-        """Forget the request, if it is still there."""
+        """Forget the request, if it still waits."""
         waiting = self._by_tick.get(ask.tick)
         if waiting is None:
             return
@@ -66,14 +66,14 @@ class TimingWheel:
                 self._drop_empty_ticks()
 
     def _drop_empty_ticks(self) -> None:
-        """What waited for a far tick has mostly been answered long before: do not keep its place until then."""
+        """Free ticks whose requests were all answered before."""
         self._by_tick = {tick: waiting for tick, waiting in self._by_tick.items() if waiting}
         self._ticks = sorted(self._by_tick)  # which is a heap
         self._empty_ticks = 0
         self._schedule()
 
     def stop(self) -> None:
-        """Forget all."""
+        """Forget all requests."""
         self._by_tick.clear()
         self._ticks.clear()
         self._empty_ticks = 0

@@ -7,7 +7,7 @@ import sys
 
 _TRY = """
 import resource, sys
-from cubequeue_server.net.file_limit import raise_file_limit
+from cubequeue_server.process_limits import raise_file_limit
 soft, hard, connections = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 warning = raise_file_limit(connections)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 
-from cubequeue_server.observe.counters import Counters
-from cubequeue_server.observe.histogram import new_histogram, observe
+from cubequeue_server.observe.counters import Counters, new_histogram, observe
 from cubequeue_server.observe.metrics.sources import Sources
 from storage.asking import ANYBODY
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import NamedTuple
 
 import pytest
@@ -76,20 +77,15 @@ def test_the_documentation_and_the_exposition_are_the_same(text: str) -> None:
         assert (row.type, row.labels, row.meaning) == (family.type, labels, family.documentation)
 
 
-def test_every_counter_and_every_gauge_is_exposed(text: str) -> None:
-    of_counters = {each.source for each in (*families.OF_COUNTERS, *families.OF_COUNTERS_NOW)}
-    assert of_counters == set(Counters.__dataclass_fields__) - {"durations", "waits"}
-    of_store = {each.source for each in (*families.OF_STORE, *families.OF_STORE_NOW)}
-    assert of_store | families.SHOWN_BY_QUEUE | families.SHOWN_AS_LAG == set(busy_scene().store.gauges())
-    assert set(JOURNAL) > families.SHOWN_AS_LAG
-    by_source = {
-        each.source: each
-        for each in (*families.OF_COUNTERS, *families.OF_COUNTERS_NOW, *families.OF_STORE, *families.OF_STORE_NOW)
-    }
-    scene = busy_scene()
-    numbers = {**{name: getattr(scene.counters, name) for name in of_counters}, **scene.store.gauges()}
-    for source, family in by_source.items():
-        assert value(text, family.name, **dict([family.label] if family.label else [])) == numbers[source]
+def test_every_number_is_exposed(text: str) -> None:
+    sources = busy_scene().sources
+    values = sources.values()
+    assert not {each.name for each in fields(Counters)} & set(sources.store.gauges()), "two numbers of one name"
+    rows = (*families.TOTALS, *families.GAUGES)
+    assert len({row.source for row in rows}) == len(rows)
+    assert {row.source for row in rows} | families.SHOWN_BY_QUEUE == set(values)
+    for row in rows:
+        assert value(text, row.name, **dict([row.label] if row.label else [])) == values[row.source]
 
 
 def test_figures_of_a_queue(text: str) -> None:

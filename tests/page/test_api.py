@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 from websockets.sync.client import connect
 
-from cubequeue_server.observe.page.readable import readable
+from cubequeue_server.observe.page.presentation import readable
 from protocol.client_codec import encode_query
 from tests.cli.running import Running, serving
 from tests.page.filling import AUTHORIZATION, HOSTILE, PASSWORD, USER, fetch, fill, payload, run
@@ -147,6 +149,19 @@ def test_who_is_known_cancels_and_nobody_else() -> None:
         for path in ("/", "/page.js", "/api/overview", "/api/items", "/metrics"):
             assert fetch(server, path)[0] == 401
             assert fetch(server, path, headers=known)[0] in {200, 400}
+        _, _, errors = server.end(signal.SIGTERM)
+    logged = [json.loads(line) for line in errors.splitlines() if "item cancelled on the page" in line]
+    assert [(line.get("key"), line["was_there"]) for line in logged] == [(None, False), ("q:a", True), ("q:a", False)]
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+", line["peer"]) for line in logged)
+
+
+def test_results_without_a_prefix_are_a_queue() -> None:
+    with serving("--durability", "memory") as server:
+        run(server, [(f"QUEUE ADD PRIORITY 1 '{path}' 'x'", None) for path in ("bare", "q:a", "q:b:c")])
+        run(server, [(f"QUEUE RETRIEVE CONCURRENCY 9 '{path}'", None) for path in ("bare", "q:a", "q:b:c")])
+        run(server, [(f"QUEUE ACK '{path}' 'y'", None) for path in ("bare", "q:a", "q:b:c")])
+        for queue, results in (("", ["bare"]), ("q", ["q:a"]), ("q:b", ["q:b:c"])):
+            assert [row["key"] for row in get(server, "/api/results", queue=encoded(queue))["rows"]] == results
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ def test_items_payloads_and_results_can_be_read(tab: Tab) -> None:
     open_queue(tab, "SQL_QUERY")
     assert tab.evaluate("document.activeElement.id") == "queue-name"
     assert tab.evaluate("document.querySelectorAll('#rows > li').length") == 25
+    assert "Claimed from127.0.0.1:" in tab.evaluate("document.querySelector('#rows > li').textContent")
     assert tab.evaluate("document.querySelector('#rows details').open") is False
     tab.evaluate("document.querySelector('#rows summary').click()")
     assert tab.evaluate("document.querySelector('#rows pre').textContent") == "SELECT 1 FROM orders"

@@ -9,7 +9,7 @@ import ssl
 import pytest
 import uvloop
 
-from cubequeue_server.net.tls import Tls
+from cubequeue_server.access.reloading import Tls
 from tests.certificates import Certificate
 
 _TIMEOUT_S = 30

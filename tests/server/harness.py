@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from cubequeue_server.access.credentials import Credentials
+from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.requests.ask import Ask
-from cubequeue_server.requests.outbox import Outbox
 from cubequeue_server.router import Router
 from cubequeue_server.server import Server, ServerOptions
 from storage.asking import Caller, Later

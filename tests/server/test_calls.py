@@ -21,9 +21,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.stores import open_store
+from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.process import now_ms, server_options
 from cubequeue_server.requests.ask import Ask
-from cubequeue_server.requests.outbox import Outbox
 from cubequeue_server.router import Router
 from cubequeue_server.server import Server
 from cubequeue_server.settings.resolve import load_settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import ssl
 import struct
@@ -33,6 +34,8 @@ from tests.server.mysql_client import (
     ERROR,
     EXECUTE,
     FETCH,
+    HEAD,
+    LOGIN,
     LONG_DATA,
     OK,
     PREPARE,
@@ -58,6 +61,11 @@ class Ports:
     def address(self) -> tuple[str, int]:
         return self.port.address.host, self.port.address.port
 
+    @property
+    def connections(self) -> int:
+        """Clients of the MySQL port."""
+        return len(self.port._clients)
+
 
 @asynccontextmanager
 async def ports(
@@ -74,16 +82,21 @@ async def ports(
             yield Ports(server, port)
         finally:
             await asyncio.gather(server.stop(), port.stop())
-            assert port.connections == 0
+            assert not port._clients
 
 
 async def test_packets_that_arrive_byte_by_byte() -> None:
     async with ports() as both, mysql(both.address, log_in=False) as client:
         send = client.writer.write
+        drips: list[asyncio.Task[None]] = []
+
+        async def one_by_one(data: bytes) -> None:
+            for at in range(len(data)):
+                send(data[at : at + 1])
+                await asyncio.sleep(0.002)
 
         def drip(data: bytes) -> None:
-            for at in range(len(data)):
-                asyncio.get_running_loop().call_later(at * 0.002, send, data[at : at + 1])
+            drips.append(asyncio.create_task(one_by_one(data)))
 
         client.writer.write = drip  # type: ignore[assignment]
         assert (await client.log_in())[0] == OK
@@ -132,6 +145,46 @@ async def test_no_handshake(junk: bytes) -> None:
             assert await other.rows("SELECT 1")
 
 
+@pytest.mark.parametrize("early", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100_000])
+async def test_bytes_before_the_greeting_are_no_error_of_the_server(
+    early: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They once made asyncio log an error of several lines for each connection."""
+    async with ports() as both, mysql(both.address, log_in=False) as client:
+        client.writer.write(early)
+        assert (await client.read())[0] == 10
+        client.writer.write_eof()
+        await until(lambda: not both.connections)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_login_ahead_of_the_greeting_is_read_after_it() -> None:
+    async with ports() as both, mysql(both.address, log_in=False) as client:
+        client.sequence = 1
+        client.writer.write(client.packet(HEAD + LOGIN))
+        client.sequence = 0
+        assert (await client.read())[0] == 10
+        client.sequence = 2
+        assert (await client.read())[0] == OK
+        assert await client.rows("SELECT 1") == [b"\x011"]
+
+
+async def test_the_row_of_an_item_says_who_claimed_it() -> None:
+    store = WatchedStore()
+    sql = SqlEngine(Ask, store)
+    async with ports(store, sql) as both, mysql(both.address) as client, connected(both.server.address) as other:
+        await client.rows("QUEUE ADD 'q:a' 'x'")
+        await client.rows("QUEUE RETRIEVE CONCURRENCY 9 'q:a'")
+        host, port = client.writer.get_extra_info("sockname")
+        rows = await other.rows("SELECT claimed_by, claimed_peer FROM system.queue")
+        assert rows == [(None, f"{host}:{port}".encode())]
+        async with mysql(both.address) as second:
+            await second.rows("CACHE SET 'k' 'v'")
+        await other.rows("CACHE GET 'k'")
+        numbers = [caller.connection for caller in store.callers]
+        assert len(set(numbers)) == 3, "each connection of both ports has a number of its own"
+
+
 async def test_packets_that_stop_in_the_middle_are_bounded_in_bytes_and_in_time() -> None:
     async with ports(max_unfinished_bytes=2 * MIB, message_timeout_s=0.5) as both:
         async with mysql(both.address) as first, mysql(both.address) as second:
@@ -171,7 +224,7 @@ async def test_only_so_many_are_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
         assert await second.rows("SELECT 1")
         first.command(QUIT)
         assert await first.is_closed()
-        await until(lambda: both.port.connections == 1)
+        await until(lambda: both.connections == 1)
         async with mysql(both.address) as fourth:
             assert await fourth.rows("SELECT 1")
 
@@ -260,7 +313,7 @@ async def test_a_client_that_leaves_while_it_waits_frees_its_place() -> None:
             client.command(QUERY, b"QUEUE RESULT_BLOCKING 3600000 1")
             await until(lambda: store.gauges()["waiters"] == 1)
         await until(lambda: store.gauges()["waiters"] == 0)
-        await until(lambda: both.port.connections == 0)
+        await until(lambda: both.connections == 0)
         assert both.server.in_flight == 0
 
 

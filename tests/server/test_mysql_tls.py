@@ -117,7 +117,7 @@ async def test_a_client_that_leaves_while_it_waits_frees_its_place(
             assert (await client.log_in(trusting))[0] == OK
             client.command(QUERY, b"QUEUE RESULT_BLOCKING 3600000 1")
             await until(lambda: both.server.in_flight)
-        await until(lambda: not both.port.connections)
+        await until(lambda: not both.connections)
         assert both.server.in_flight == 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from cubequeue_server.requests.outbox import Outbox
+from cubequeue_server.net.outbox import Outbox
 
 
 class Sender:

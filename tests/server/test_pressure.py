@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cubequeue_server.access.reloading import Tls
 from cubequeue_server.net.framing import WSMsgType
-from cubequeue_server.net.tls import Tls
 from cubequeue_server.net.websocket import WebSocket
 from cubequeue_server.requests.client import Client
 from protocol.client_codec import Rows, encode_query

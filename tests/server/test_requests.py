@@ -9,10 +9,12 @@ import pytest
 import uvloop
 
 from cubequeue_server.engines.sql.engine import SqlEngine
+from cubequeue_server.observe.counters import count
 from cubequeue_server.requests.ask import Ask
 from protocol.client_codec import ArrowReply, ErrorReply, Rows, encode_query
 from protocol.decode import decode_request
 from protocol.errors import DecodeError
+from protocol.session import Session
 from storage.asking import Caller, Later
 from storage.errors import UserError
 from storage.vocabulary import (
@@ -28,7 +30,7 @@ from storage.vocabulary import (
     SysForeign,
 )
 from tests.server.client import BINARY, connected, frame, raw
-from tests.server.harness import FIRST_ID, Answering, WatchedStore, serving
+from tests.server.harness import FIRST_ID, Answering, WatchedStore, serving, until
 
 
 async def test_a_life_cycle() -> None:
@@ -42,7 +44,7 @@ async def test_a_life_cycle() -> None:
         assert await client.reply(waiting) == Rows(
             waiting, ("payload", "type", "id", "external_id"), [(b"result", b"success", key, None)]
         )
-        assert server.counters.executed(QueueAdd) == 1
+        assert count(server.counters.durations[QueueAdd]) == 1
 
 
 async def test_the_row_of_an_item_says_who_claimed_it() -> None:
@@ -92,6 +94,33 @@ async def test_a_refused_statement_is_answered() -> None:
         await client.ask("CACHE SET 'a' 'x'")
         assert await client.ask("CACHE INCR 'a'") == ErrorReply(2, "Internal: invalid digit found in string")
         assert server.counters.statement_errors == 1
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_message_gets_one_answer_when_its_proof_of_arrival_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, waits: bool
+) -> None:
+    """What fails behind the sending of an answer does not send an error as a second answer."""
+
+    def fail(_self: Session, _key: RequestKey, _size_bytes: int) -> bool:
+        raise RuntimeError("no proof")
+
+    monkeypatch.setattr(Session, "sent", fail)
+    async with serving() as server, raw(server.address) as client, connected(server.address, "other") as other:
+        await client.upgrade()
+        if waits:
+            await other.rows("QUEUE ADD 'q:a' 'p'")
+            await other.rows("QUEUE RETRIEVE 'q:a'")
+            await client.send(frame(BINARY, encode_query(1, "QUEUE RESULT_BLOCKING 10000 'q:a'", connection_id="c")))
+            await until(lambda: server.in_flight == 1)
+            await other.rows("QUEUE ACK 'q:a' 'r'")
+        else:
+            await client.send(frame(BINARY, encode_query(1, "CACHE INCR 'a'", connection_id="c")))
+        await client.send(frame(BINARY, encode_query(2, "CACHE GET 'b'", connection_id="c")))
+        replies = [await client.read_reply(), await client.read_reply()]
+        assert [(type(reply), reply.message_id) for reply in replies] == [(Rows, 1), (Rows, 2)]
+        assert server.in_flight == 0
+    assert server.counters.internal_errors == len(caplog.records) > 0
 
 
 async def test_other_sql_goes_to_the_sql_engine() -> None:

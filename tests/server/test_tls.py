@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cubequeue_server.net.tls import Tls, TlsError
+from cubequeue_server.access.reloading import Tls, TlsError
 from protocol.client_codec import Rows, encode_query
 from storage.limits import MIB
 from tests.certificates import Certificate, make_certificate

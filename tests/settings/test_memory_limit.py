@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cubequeue_server.settings.memory_limit import memory_limit_bytes
+from cubequeue_server.process_limits import memory_limit_bytes
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

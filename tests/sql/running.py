@@ -29,7 +29,7 @@ Execute = Callable[..., Result]
 
 
 class Told:
-    """A desk that takes the outcome of one request."""
+    """Takes the outcome of one request."""
 
     def __init__(self) -> None:
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -50,7 +50,7 @@ def begun(engine: SqlEngine, statement: Statement, now_ms: int = NOW_MS) -> tupl
         told.outcome.set_result(answer)
         return None, told.outcome
     assert isinstance(answer, Ask)
-    answer.desk = told
+    answer.owner = told
     return answer, told.outcome
 
 

@@ -24,7 +24,7 @@ ATTACKS = [
     "SELECT 1" + " IS NOT NULL" * 800,
     "SELECT 'a'" + " LIKE 'a'" * 1_000,
     "SELECT 1" + " IN (1)" * 450,
-    "SELECT count(*) FROM " + ", ".join(f"(SELECT 1{' UNION ALL SELECT 1' * 99}) t{n}" for n in range(6)),
+    "SELECT count(*) FROM " + ", ".join(f"(SELECT 1{' UNION ALL SELECT 1' * 9}) t{n}" for n in range(12)),
     "SELECT x || x FROM (SELECT REPLACE(REPLACE('aaaaaaaaaa', 'a', 'aaaaaaaaaa'), 'a', 'aaaaaaaaaa') AS x) t" * 20,
 ]
 

@@ -16,7 +16,7 @@ from tests.sql.running import Execute, Running
 
 DOUBLED = "SELECT x || x || x || x AS x FROM (" * 15 + "SELECT 'xxxxxxxx' AS x" + ") t" * 15
 MANY_ROWS = "SELECT count(*) FROM " + " CROSS JOIN ".join(
-    f"(SELECT 1 AS x{' UNION ALL SELECT 1' * 99}) t{number}" for number in range(6)
+    f"(SELECT 1 AS x{' UNION ALL SELECT 1' * 9}) t{number}" for number in range(12)
 )
 CHAINED_CTES = "WITH " + ", ".join(
     ["a0 AS (SELECT 1 AS x UNION ALL SELECT 2)"]

@@ -1,6 +1,6 @@
 """The SQL engine: one statement outside QUEUE, CACHE and SYS CACHESTORE to one result.
 
-Texts of a fixed form are answered at once; every other SELECT later, by a process of its own.
+It answers texts of a fixed form at once, and every other SELECT later, from a process of its own.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from functools import partial
 from typing import Final
 
 from cubequeue_server.engines.sql.evaluator import Evaluator
-from cubequeue_server.engines.sql.fixed import answer_by_words, answer_foreign, answer_startup, first_words
-from cubequeue_server.engines.sql.shapes import answer_shape
-from cubequeue_server.engines.sql.tables import describe
+from cubequeue_server.engines.sql.fixed import answer_by_words, answer_foreign, answer_known, first_words
 from cubequeue_server.observe.counters import Counters
 from storage.asking import Caller, Later, NewLater, Outcome
 from storage.engine import Inspectable
@@ -29,16 +27,16 @@ _STOPPED: Final = "SELECT was ended: the server stops"
 
 
 class SqlEngine(Stateless):
-    """Answers statements.
+    """Answers statements. `tables` are those of the store.
 
-    `tables` are those of the store; a SELECT over them may take `time_limit_s`. The evaluation of SELECTs takes no more
-    than `max_bytes` at any time, in its own process.
+    A SELECT over them may take `time_limit_s`. The evaluation of SELECTs takes `max_bytes` of memory at most, in its
+    own process.
     """
 
     def __init__(
         self,
         new_later: NewLater,
-        tables: Inspectable | None = None,
+        tables: Inspectable,
         time_limit_s: float = 120.0,
         max_bytes: int = 128 << 20,
         counters: Counters | None = None,
@@ -46,44 +44,42 @@ class SqlEngine(Stateless):
         self._new_later = new_later
         self._counters = Counters() if counters is None else counters
         self._evaluator = Evaluator(tables, time_limit_s, max_bytes, self._counters)
-        self._waiting: dict[Later, asyncio.Task[Result]] = {}
+        self._waiting: dict[Later, asyncio.Task[Outcome]] = {}
         self._is_stopped = False
 
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
     ) -> Result | Later:
-        """The result; `now_ms` is the time that NOW() and UNIX_TIMESTAMP() tell.
+        """The result, later for a SELECT of no fixed form. NOW() and UNIX_TIMESTAMP() give `now_ms`.
 
-        A SELECT of no fixed form is answered later. Raises UserError for what cannot be done and InternalError for what
-        is no SQL.
+        Raises UserError for unsupported statements and InternalError for a text that is not SQL.
         """
         if isinstance(statement, SysForeign):
             return answer_foreign(statement.text)
         if not isinstance(statement, OtherSql):
             raise InternalError(f"{type(statement).__name__} is not SQL")
-        text = statement.text
-        known = answer_shape(text, now_ms) or answer_startup(text)
+        known = answer_known(statement.text, now_ms)
         if known is not None:
             return known
-        words = first_words(text)
-        if words[:1] and words[0] in _SELECTS:
+        words = first_words(statement.text)
+        if words and words[0] in _SELECTS:
             return self._begin(statement, now_ms)
-        return describe(text) or answer_by_words(words, text)
+        return answer_by_words(words, statement.text)
 
     def give_up(self, later: Later, now_ms: int) -> None:
-        """End a SELECT, also while it is evaluated."""
+        """End a SELECT, even during its evaluation."""
         task = self._waiting.get(later)
         if task is not None:
             task.cancel()
 
     def tick(self, now_ms: int, max_rows: int) -> bool:
-        """End the SELECTs whose clients have gone."""
+        """End the SELECTs of clients that have gone."""
         for later in [later for later in self._waiting if not later.is_wanted]:
             self.give_up(later, now_ms)
         return False
 
     def end_waits(self, now_ms: int) -> None:
-        """End all SELECTs, those to come included, and the process that evaluates them."""
+        """End all SELECTs and the process that evaluates them; later SELECTs are refused."""
         self._is_stopped = True
         self._evaluator.stop()
         for task in self._waiting.values():
@@ -100,7 +96,7 @@ class SqlEngine(Stateless):
         task.add_done_callback(partial(self._finish, later))
         return later
 
-    def _finish(self, later: Later, task: asyncio.Task[Result]) -> None:
+    def _finish(self, later: Later, task: asyncio.Task[Outcome]) -> None:
         del self._waiting[later]
         outcome: Outcome
         if task.cancelled():

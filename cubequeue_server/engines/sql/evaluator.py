@@ -1,7 +1,7 @@
-"""Has SELECTs evaluated in a process of their own, one after the other: `helper` is what runs there.
+"""Has SELECTs evaluated in one process, one after the other; `helper` is the code that runs there.
 
-That process is started at the first need. It is ended, and the next SELECT gets a new one, whenever a SELECT is not
-over in time or nobody waits for it any more: no text can hold up the server or fill it.
+The process is started at the first need. It is killed when a SELECT is late or no longer wanted, and the next SELECT
+gets a new one: no text can hold the server up or take its memory.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from cubequeue_server.engines.sql.helper_process import HelperProcess
 from cubequeue_server.engines.sql.tables import LARGE_COLUMNS, SYSTEM_TABLES, TABLES
 from cubequeue_server.observe.counters import Counters
 from cubequeue_server.requests.ask import settle
+from storage.asking import Outcome
 from storage.engine import Inspectable
 from storage.errors import InternalError, StatementError, UserError
 from storage.vocabulary import Binary, Cell, Columns, ColumnType, OtherSql, Result, Row
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 # Of text and parameters.
 MAX_SELECT_BYTES: Final = 256 << 10
 MAX_ROWS: Final = 200_000
-# What is larger would hold all others up when it is put together for the wire.
+# To put a larger result together for the wire would hold up all others.
 MAX_RESULT_BYTES: Final = 32 << 20
 # To parse a text, and to evaluate it when it reads no table of the store.
 QUICK_LIMIT_S: Final = 2.0
@@ -52,23 +53,23 @@ class _EndedError(Exception):
 
 
 class Evaluator:
-    """Evaluates one SELECT after the other. `tables` are the store's: a SELECT over them may take `time_limit_s`.
+    """Evaluates one SELECT after the other.
 
-    `max_bytes` is what the evaluation may take in memory.
+    `tables` are those of the store; a SELECT over them may take `time_limit_s`. An evaluation may take `max_bytes` of
+    memory.
     """
 
-    def __init__(self, tables: Inspectable | None, time_limit_s: float, max_bytes: int, counters: Counters) -> None:
+    def __init__(self, tables: Inspectable, time_limit_s: float, max_bytes: int, counters: Counters) -> None:
         self._tables = tables
         self._time_limit_s = time_limit_s
         self._max_bytes = max_bytes
         self._counters = counters
         self._turn = asyncio.Lock()
-        self._starting: asyncio.Task[HelperProcess] | None = None
         self._current: HelperProcess | None = None
         self._has_read = False  # whether the current SELECT reads tables of the store
 
-    async def select(self, statement: OtherSql, now_ms: int) -> Result:
-        """The result, once all that was read for it is durable. Raises StatementError.
+    async def select(self, statement: OtherSql, now_ms: int) -> Outcome:
+        """The result, or the error, once everything that was read for it is durable. Raises StatementError, too.
 
         Cancelling it ends the evaluation.
         """
@@ -79,22 +80,58 @@ class Evaluator:
         if any(isinstance(each, Binary) for each in parameters):
             raise UserError("binary parameters are not supported in SELECT")
         async with self._turn:
-            helper = await self._running()
-            losses = 0 if self._tables is None else self._tables.losses
+            helper = await self._ready_helper()
+            losses = self._tables.losses
             self._has_read = False
             outcome = await self._outcome(helper, (statement.text, parameters, now_ms))
             has_read = self._has_read
-        if self._tables is not None and has_read:
+        if has_read:  # an error may tell of what was read, too
             await settle(self._tables, losses)
-        if isinstance(outcome, StatementError):
-            try:
-                raise outcome
-            finally:
-                del outcome  # the error refers to this frame
         return outcome
 
+    def stop(self) -> None:
+        """End the process."""
+        current, self._current = self._current, None
+        if current is not None:
+            current.end()
+
+    # The process
+
+    async def _ready_helper(self) -> HelperProcess:
+        """The process, a new one if there is none."""
+        helper = self._current
+        try:
+            if helper is None:
+                self._counters.select_helper_starts += 1
+                helper = self._current = HelperProcess(self._max_bytes, MAX_ROWS, self._on_exit)
+            await helper.get_ready()
+        except (OSError, EOFError) as error:
+            self.stop()
+            _log.error("no process to evaluate SELECTs could be started: %r", error)
+            raise UserError("SELECT cannot be evaluated: no process could be started for it") from None
+        return helper
+
+    def _on_exit(self, helper: HelperProcess) -> None:
+        if helper.is_ready:
+            self._end(helper, "died", helper.status)
+
+    def _end(self, helper: HelperProcess, cause: str, reason: str) -> None:
+        """Kill a process. Only the first cause is logged and counted."""
+        helper.end()
+        if helper is self._current:
+            self._current = None
+            name = f"select_ended_{cause}"
+            setattr(self._counters, name, getattr(self._counters, name) + 1)
+            level = logging.INFO if cause == "given_up" else logging.WARNING
+            _log.log(level, "the process that evaluates SELECTs was ended: %s", reason)
+
+    @property
+    def _memory_limit(self) -> str:
+        return f"{self._max_bytes >> 20} MiB of memory (CUBEQUEUE_SELECT_MAX_MEMORY)"
+
+    # One SELECT
+
     async def _outcome(self, helper: HelperProcess, asked: tuple[Any, ...]) -> Result | StatementError:
-        """What comes of one SELECT. An error may tell of what was read, as a result does."""
         began_s = time.monotonic()
         helper.is_busy = True
         try:
@@ -114,84 +151,26 @@ class Evaluator:
             if helper.is_busy:
                 self._end(helper, "given_up", "nobody waits for its SELECT any more")
 
-    def stop(self) -> None:
-        """End the process."""
-        if self._starting is not None:
-            self._starting.add_done_callback(_end_started)
-        current, self._current, self._starting = self._current, None, None
-        if current is not None:
-            current.end()
-
-    # The process
-
-    async def _running(self) -> HelperProcess:
-        """The process, a new one if there is none."""
-        if self._current is not None:
-            return self._current
-        starting = self._starting
-        if starting is None:
-            self._counters.select_helper_starts += 1
-            start = HelperProcess.start(self._max_bytes, MAX_ROWS, self._on_exit)
-            starting = self._starting = asyncio.create_task(start)
-        try:
-            # A SELECT that is given up leaves what is being started to the next one.
-            self._current = await asyncio.shield(starting)
-        except (OSError, EOFError, TimeoutError) as error:
-            _log.error("no process to evaluate SELECTs could be started: %r", error)
-            raise UserError("SELECT cannot be evaluated: no process could be started for it") from None
-        finally:
-            if starting.done():
-                self._starting = None
-        return self._current
-
-    def _on_exit(self, helper: HelperProcess) -> None:
-        self._end(helper, "died", helper.status)
-
-    def _end(self, helper: HelperProcess, cause: str, reason: str) -> None:
-        """End a process; told and counted once, whatever ends it first."""
-        helper.end()
-        if helper is self._current:
-            self._current = None
-            name = f"select_ended_{cause}"
-            setattr(self._counters, name, getattr(self._counters, name) + 1)
-            level = logging.INFO if cause == "given_up" else logging.WARNING
-            _log.log(level, "the process that evaluates SELECTs was ended: %s", reason)
-
-    @property
-    def _memory_limit(self) -> str:
-        return f"{self._max_bytes >> 20} MiB of memory (CUBEQUEUE_SELECT_MAX_MEMORY)"
-
-    # One SELECT
-
     async def _converse(self, helper: HelperProcess, asked: tuple[Any, ...]) -> Result:
         """The result. Raises StatementError when the text is refused, and _EndedError."""
         async with _limited(QUICK_LIMIT_S, "SELECT took longer than {:g} s to parse"):
             await helper.send(frames.frame(frames.SELECT, _encode(asked)))
             _, content = await self._receive(helper)
         columns, reads, references = msgpack.decode(content)
-        self._has_read = not SYSTEM_TABLES.keys().isdisjoint(reads)
-        if self._has_read and self._tables is None:
-            raise _EndedError("given_up", UserError("this server has no tables to read"))
         limit = _limited(QUICK_LIMIT_S, "SELECT without a table took longer than {:g} s")
+        self._has_read = not SYSTEM_TABLES.keys().isdisjoint(reads)
         if self._has_read:
             limit = _limited(self._time_limit_s, "SELECT took longer than {:g} s (CUBESTORE_QUERY_TIMEOUT)")
         async with limit:
-            answer = asyncio.ensure_future(self._receive(helper))
-            answer.add_done_callback(lambda task: task.cancelled() or task.exception())  # it may be nobody's in the end
-            try:
-                large = await self._send_tables(helper, reads, answer)
-                rows = await self._rows(helper, await answer, frozenset(references), large)
-            finally:
-                answer.cancel()
+            large = await self._send_tables(helper, reads)
+            rows = await self._receive_rows(helper, frozenset(references), large)
         return Result(Columns(*((name, ColumnType(type_)) for name, type_ in columns)), rows)
 
-    async def _send_tables(
-        self, helper: HelperProcess, reads: Mapping[str, list[str]], answer: asyncio.Future[Any]
-    ) -> list[Cell]:
-        """Send the columns that are read, until an answer comes. The large values among them, which were not sent."""
+    async def _send_tables(self, helper: HelperProcess, reads: Mapping[str, list[str]]) -> list[Cell]:
+        """Send the columns that are read. Large values among them are not sent but returned."""
         large: list[Cell] = []
         for number, (table, names) in enumerate(reads.items()):
-            if table not in SYSTEM_TABLES or self._tables is None:
+            if table not in SYSTEM_TABLES:
                 continue
             of_all = list(TABLES[table])
             places = [(of_all.index(name), name in LARGE_COLUMNS) for name in names]
@@ -200,22 +179,18 @@ class Evaluator:
                 picked = [_picked(row, places, large) for row in rows]
                 await helper.send(frames.frame(frames.ROWS, _encode((number, picked))))
                 await pause.when_due()
-                if answer.done():
-                    break
         await helper.send(frames.frame(frames.END))
         return large
 
-    async def _rows(
-        self,
-        helper: HelperProcess,
-        answer: tuple[bytes, bytes | bytearray],
-        references: frozenset[int],
-        large: list[Cell],
+    async def _receive_rows(
+        self, helper: HelperProcess, references: frozenset[int], large: list[Cell]
     ) -> list[tuple[Cell, ...]]:
         rows: list[tuple[Cell, ...]] = []
         size, pause = 0, _Pause()
-        kind, content = answer
-        while kind != frames.DONE:
+        while True:
+            kind, content = await self._receive(helper)
+            if kind == frames.DONE:
+                return rows
             if kind == frames.WANT:
                 await _send_values(helper, large, *msgpack.decode(content))
             else:
@@ -229,8 +204,6 @@ class Evaluator:
                     text = f"SELECT of more than {MAX_RESULT_BYTES} bytes is not supported"
                     raise _EndedError("size", UserError(f"{text}, ask for fewer columns, or rows with LIMIT"))
             await pause.when_due()
-            kind, content = await self._receive(helper)
-        return rows
 
     async def _receive(self, helper: HelperProcess) -> tuple[bytes, bytes | bytearray]:
         """The next frame; a refusal is raised."""
@@ -252,13 +225,8 @@ class Evaluator:
         raise (InternalError if why == frames.INTERNAL else UserError)(text)
 
 
-def _end_started(starting: asyncio.Task[HelperProcess]) -> None:
-    if not starting.cancelled() and starting.exception() is None:
-        starting.result().end()
-
-
 class _Pause:
-    """Lets others have their turn once a slice has taken its time."""
+    """Lets others have their turn after each slice of time."""
 
     __slots__ = ("_until_s",)
 
@@ -281,7 +249,7 @@ async def _limited(limit_s: float, text: str) -> AsyncIterator[None]:
 
 
 def _picked(row: Row, places: list[tuple[int, bool]], large: list[Cell]) -> list[Cell]:
-    """The cells that are sent of a row; a large value is put into `large`, and its place there is sent."""
+    """The cells to send of a row; a large value is added to `large`, and its place there is sent."""
     cells: list[Cell] = []
     for at, is_large in places:
         cell = row[at]

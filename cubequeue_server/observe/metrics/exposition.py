@@ -1,30 +1,33 @@
-"""The metrics as Prometheus text. Imported with the first scrape only: the library costs 3 MB and 50 ms."""
+"""The metrics as Prometheus text. Imported with the first scrape: the library costs 3 MB and 50 ms."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
-from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily as Counter
+from prometheus_client.core import GaugeMetricFamily as Gauge
+from prometheus_client.core import HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cubequeue_server.observe.histogram import Histogram, count, cumulative, sum_s
-from cubequeue_server.observe.metrics.families import OF_COUNTERS, OF_COUNTERS_NOW, OF_STORE, OF_STORE_NOW, Family
+from cubequeue_server.observe.counters import Histogram, count, cumulative, sum_s
+from cubequeue_server.observe.metrics import families
 from cubequeue_server.observe.metrics.sources import Sources
 from cubequeue_server.version import __version__
 from storage.queue.stats import QueueFigures, QueueStats
 from storage.vocabulary import Statement
 
-# Powers of two of nanoseconds: 1 µs to 17 s for work, 1 ms to 73 min for waiting and the loop.
-_WORK_BITS: Final = range(10, 35, 2)
-_WAIT_BITS: Final = range(20, 43, 2)
+# Powers of two of nanoseconds: 1 µs to 17 s for work, 1 ms to 73 min for waits and the lag of the loop.
+_WORK_BITS = range(10, 35, 2)
+_WAIT_BITS = range(20, 43, 2)
+_QUEUE, _QUEUE_STATE, _QUEUE_REASON = ["queue"], ["queue", "state"], ["queue", "reason"]
+_REASONS = ("acknowledged", "expired", "stalled", "orphaned", "manual")
 
 
 class Exposition(Collector):
-    """Makes the text from what the sources say."""
+    """Writes what the sources say as text."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -35,101 +38,76 @@ class Exposition(Collector):
         ProcessCollector(registry=self._registry)
 
     def text(self, queues: list[tuple[str, QueueFigures]], totals: Mapping[str, QueueStats]) -> bytes:
-        """The exposition, a few milliseconds of work, from `Sources.queues` and `Sources.queue_totals`."""
+        """The exposition; `queues` and `totals` are those of the sources. A few milliseconds of work."""
         self._queues, self._totals = queues, totals
         return generate_latest(self._registry)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what there is depends on what happened."""
+        """Nothing: the metrics depend on what has happened."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
         sources = self._sources
-        counters, gauges = sources.counters, sources.store.gauges()
-        totals = {name: getattr(counters, name) for name in counters.__dataclass_fields__}
-        build = GaugeMetricFamily("cubequeue_build_info", "The version, always 1.", labels=["version"])
-        build.add_metric([__version__], 1)
-        yield build
-        yield from _families(OF_COUNTERS, totals, CounterMetricFamily)
-        yield from _families(OF_COUNTERS_NOW, totals, GaugeMetricFamily)
-        yield from _families(OF_STORE, gauges, CounterMetricFamily)
-        yield from _families(OF_STORE_NOW, gauges, GaugeMetricFamily)
-        yield GaugeMetricFamily(
-            "cubequeue_requests_in_flight", "Requests begun and not answered.", value=sources.in_flight()
-        )
-        yield CounterMetricFamily(
-            "cubequeue_log_lines_dropped_total",
-            "Log lines lost for want of a reader.",
-            value=sources.log_lines_dropped(),
-        )
-        yield GaugeMetricFamily(
-            "cubequeue_journal_lag",
-            "Changes applied and not yet as durable as promised.",
-            value=gauges.get("journal_lag", 0),
-        )
+        values = sources.values()
+        yield InfoMetricFamily("cubequeue_build", "The version, always 1.", {"version": __version__})
+        yield from _simple(families.TOTALS, values, Counter)
+        yield from _simple(families.GAUGES, values, Gauge)
         yield _by_command(
             "cubequeue_command_seconds",
-            "How long statements keep the server busy, from their parsing to their encoded answer.",
-            counters.durations,
+            "Processing time of statements, from parsing to the encoded answer.",
+            sources.counters.durations,
             _WORK_BITS,
         )
         yield _by_command(
             "cubequeue_wait_seconds",
-            "How long answers that had to wait, for a result or for the journal, took from there.",
-            counters.waits,
+            "Time to the answers that had to wait for a result or for the journal.",
+            sources.counters.waits,
             _WAIT_BITS,
         )
-        loop = HistogramMetricFamily(
-            "cubequeue_loop_lag_seconds", "How late the event loop is, measured 4 times a second."
-        )
+        loop = HistogramMetricFamily("cubequeue_loop_lag_seconds", "Lag of the event loop, measured 4 times a second.")
         _add_histogram(loop, [], sources.loop_lags, _WAIT_BITS)
         yield loop
-        yield from self._of_queues()
-        yield from self._totals_of_queues()
+        yield from self._queue_figures()
+        yield from self._queue_totals()
 
-    def _of_queues(self) -> Iterator[Metric]:
-        items = GaugeMetricFamily(
-            "cubequeue_queue_items", "Items of the deepest queues and of all others.", labels=["queue", "state"]
-        )
-        oldest = GaugeMetricFamily(
-            "cubequeue_queue_oldest_pending_seconds", "Age of the oldest pending item.", labels=["queue"]
-        )
-        heartbeat = GaugeMetricFamily(
-            "cubequeue_queue_oldest_heartbeat_seconds",
-            "Age of the oldest heartbeat of an active item.",
-            labels=["queue"],
+    def _queue_figures(self) -> Iterator[Metric]:
+        items = Gauge("cubequeue_queue_items", "Items of the deepest queues and of all others.", labels=_QUEUE_STATE)
+        oldest = Gauge("cubequeue_queue_oldest_pending_seconds", "Age of the oldest pending item.", labels=_QUEUE)
+        heartbeat = Gauge(
+            "cubequeue_queue_oldest_heartbeat_seconds", "Age of the oldest heartbeat of an active item.", labels=_QUEUE
         )
         for name, queue in self._queues:
             items.add_metric([name, "pending"], queue.pending)
             items.add_metric([name, "active"], queue.active)
             oldest.add_metric([name], (queue.oldest_pending_ms or 0) / 1000)
             heartbeat.add_metric([name], (queue.oldest_heartbeat_ms or 0) / 1000)
-        yield from (items, oldest, heartbeat)
+        return iter((items, oldest, heartbeat))
 
-    def _totals_of_queues(self) -> Iterator[Metric]:
-        added = CounterMetricFamily("cubequeue_queue_added_total", "Items added.", labels=["queue"])
-        claimed = CounterMetricFamily("cubequeue_queue_claimed_total", "Items claimed.", labels=["queue"])
-        waited = CounterMetricFamily(
-            "cubequeue_queue_waited_seconds_total", "What claimed items had waited for that.", labels=["queue"]
+    def _queue_totals(self) -> Iterator[Metric]:
+        added = Counter("cubequeue_queue_added_total", "Items added.", labels=_QUEUE)
+        claimed = Counter("cubequeue_queue_claimed_total", "Items claimed.", labels=_QUEUE)
+        waited = Counter(
+            "cubequeue_queue_waited_seconds_total", "Time from ADD to claim, of claimed items.", labels=_QUEUE
         )
-        ended = CounterMetricFamily(
+        ended = Counter(
             "cubequeue_queue_ended_total",
             "Items that left, by reason; stalled, orphaned and manual ones were cancelled.",
-            labels=["queue", "reason"],
+            labels=_QUEUE_REASON,
         )
         for name, queue in self._totals.items():
             added.add_metric([name], queue.added)
             claimed.add_metric([name], queue.claimed)
             waited.add_metric([name], queue.waited_ms / 1000)
-            for reason in ("acknowledged", "expired", "stalled", "orphaned", "manual"):
+            for reason in _REASONS:
                 ended.add_metric([name, reason], getattr(queue, reason))
-        yield from (added, claimed, waited, ended)
+        return iter((added, claimed, waited, ended))
 
 
-def _families(
-    families: Iterable[Family], values: Mapping[str, int], kind: type[CounterMetricFamily | GaugeMetricFamily]
+def _simple(
+    table: Iterable[families.Family], values: Mapping[str, float], kind: type[Counter | Gauge]
 ) -> Iterator[Metric]:
-    present = [family for family in families if family.source in values]
+    """The metrics of a table whose numbers exist."""
+    present = [family for family in table if family.source in values]
     for name, group in groupby(present, attrgetter("name")):
         rows = list(group)
         labels = [rows[0].label[0]] if rows[0].label is not None else []

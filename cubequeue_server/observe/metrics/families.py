@@ -1,6 +1,6 @@
-"""The one table of simple metrics: name, type, meaning, and where the number comes from (docs/metrics.md).
+"""The table of simple metrics: name, meaning, and the number's name among `Sources.values` (docs/metrics.md).
 
-Adding a metric: one row here, then `make generate` for docs/metrics.md; a test holds the two together.
+A new metric is one row here, then `make generate`; a test compares the two.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 @dataclass(slots=True, frozen=True)
 class Family:
-    """A metric without labels, or with one fixed `label`. `source` is a field of `Counters` or a name of the gauges."""
+    """A metric without labels, or with one fixed `label`; `source` names its number."""
 
     name: str
     help: str
@@ -21,18 +21,18 @@ class Family:
 
 
 def _labelled(name: str, help_: str, label: str, sources: Mapping[str, str]) -> Iterator[Family]:
-    """One metric whose label tells its sources apart: `sources` is from the source to the label's value."""
+    """One metric of several numbers; `sources` gives each number's value of the label."""
     return (Family(name, help_, source, (label, value)) for source, value in sources.items())
 
 
-# Fields of cubequeue_server.observe.counters.Counters that only rise.
-OF_COUNTERS: Final = (
+# Numbers that only rise.
+TOTALS: Final = (
     Family("cubequeue_received_messages_total", "Messages received from clients.", "messages_in"),
     Family("cubequeue_sent_messages_total", "Messages sent to clients.", "messages_out"),
     Family("cubequeue_received_bytes_total", "Bytes of the messages received, without framing.", "bytes_in"),
     Family("cubequeue_sent_bytes_total", "Bytes of the messages sent, without framing.", "bytes_out"),
     Family("cubequeue_connections_accepted_total", "WebSocket connections opened.", "connections_accepted"),
-    Family("cubequeue_connections_refused_total", "Handshakes refused for want of room.", "connections_refused"),
+    Family("cubequeue_connections_refused_total", "Handshakes refused: too many connections.", "connections_refused"),
     *_labelled(
         "cubequeue_connections_ended_total", "Connections that the server ended, by cause.", "cause",
         {
@@ -46,11 +46,11 @@ OF_COUNTERS: Final = (
         },
     ),
     *_labelled(
-        "cubequeue_repeats_total", "Repeated messages that were not executed again, by what became of them.", "outcome",
+        "cubequeue_repeats_total", "Repeated messages that were not executed again, by outcome.", "outcome",
         {"repeats_joined": "joined", "repeats_dropped": "dropped"},
     ),
-    Family("cubequeue_answers_confirmed_total", "Kept answers that are known to have arrived.", "answers_confirmed"),
-    Family("cubequeue_answers_undelivered_total", "Answers that nobody was there to take.", "answers_undelivered"),
+    Family("cubequeue_answers_confirmed_total", "Kept answers known to have arrived.", "answers_confirmed"),
+    Family("cubequeue_answers_undelivered_total", "Answers whose clients had all gone.", "answers_undelivered"),
     *_labelled(
         "cubequeue_errors_total", "Requests answered with an error, by kind.", "kind",
         {
@@ -62,10 +62,10 @@ OF_COUNTERS: Final = (
             "internal_errors": "internal",
         },
     ),
-    Family("cubequeue_select_seconds_total", "Time that the evaluation of SELECTs took.", "select_seconds"),
+    Family("cubequeue_select_seconds_total", "Time spent on the evaluation of SELECTs.", "select_seconds"),
     Family("cubequeue_select_processes_total", "Processes started to evaluate SELECTs.", "select_helper_starts"),
     *_labelled(
-        "cubequeue_select_processes_ended_total", "Those that ended ahead of the server, by cause.", "cause",
+        "cubequeue_select_processes_ended_total", "Such processes that ended before the server, by cause.", "cause",
         {
             "select_ended_time": "time",
             "select_ended_memory": "memory",
@@ -75,36 +75,28 @@ OF_COUNTERS: Final = (
             "select_ended_failed": "failed",
         },
     ),
-)  # fmt: skip
-
-# Fields of it that may fall.
-OF_COUNTERS_NOW: Final = (
-    Family("cubequeue_connections", "Open WebSocket connections.", "connections"),
-    Family("cubequeue_unfinished_message_bytes", "Bytes held of messages not complete yet.", "unfinished_bytes"),
-    Family("cubequeue_largest_message_bytes", "The largest message since the start.", "largest_message_bytes"),
-)
-
-# Names of Store.gauges() that only rise.
-OF_STORE: Final = (
+    Family("cubequeue_log_lines_dropped_total", "Log lines that could not be written.", "log_lines_dropped"),
     Family("cubequeue_cache_hits_total", "CACHE GET that found a live entry.", "cache_hits"),
     Family("cubequeue_cache_misses_total", "CACHE GET that found none.", "cache_misses"),
-    Family("cubequeue_cache_evicted_keys_total", "Cache entries evicted for want of room.", "cache_evicted_keys"),
-    Family("cubequeue_cache_evicted_bytes_total", "Bytes of those evicted.", "cache_evicted_bytes"),
-    Family(
-        "cubequeue_cache_expired_keys_total", "Cache entries dropped at the end of their TTL.", "cache_expired_keys"
-    ),
-    Family("cubequeue_cache_expired_bytes_total", "Bytes of those expired.", "cache_expired_bytes"),
+    Family("cubequeue_cache_evicted_keys_total", "Cache entries evicted to make room.", "cache_evicted_keys"),
+    Family("cubequeue_cache_evicted_bytes_total", "Bytes of evicted cache entries.", "cache_evicted_bytes"),
+    Family("cubequeue_cache_expired_keys_total", "Cache entries whose TTL ended.", "cache_expired_keys"),
+    Family("cubequeue_cache_expired_bytes_total", "Bytes of expired cache entries.", "cache_expired_bytes"),
     Family("cubequeue_journal_groups_total", "Groups of changes written to the journal.", "journal_groups"),
     Family("cubequeue_journal_rows_total", "Rows written to the journal.", "journal_rows"),
     Family("cubequeue_journal_failures_total", "Writes of the journal that failed.", "journal_failures"),
-)
+)  # fmt: skip
 
-# Names of it that may fall.
-OF_STORE_NOW: Final = (
+# Numbers that may fall.
+GAUGES: Final = (
+    Family("cubequeue_connections", "Open WebSocket connections.", "connections"),
+    Family("cubequeue_unfinished_message_bytes", "Bytes held of incomplete messages.", "unfinished_bytes"),
+    Family("cubequeue_largest_message_bytes", "The largest message since the start.", "largest_message_bytes"),
+    Family("cubequeue_requests_in_flight", "Requests received and not answered yet.", "in_flight"),
     Family("cubequeue_queues", "Queues that hold an item, or did a moment ago.", "queues"),
     Family("cubequeue_queue_bytes", "Bytes of payloads and extras of all items.", "queue_bytes"),
-    Family("cubequeue_results", "Results that wait to be read.", "queue_results"),
-    Family("cubequeue_result_bytes", "Bytes of those results.", "queue_result_bytes"),
+    Family("cubequeue_results", "Results that are kept, read or not.", "queue_results"),
+    Family("cubequeue_result_bytes", "Bytes of kept results.", "queue_result_bytes"),
     Family("cubequeue_blocked_waiters", "RESULT_BLOCKING statements that wait for a result.", "waiters"),
     Family("cubequeue_kept_answers", "Answers kept for clients that ask again.", "answers"),
     Family("cubequeue_kept_answers_unconfirmed", "Kept answers not known to have arrived.", "answers_unconfirmed"),
@@ -112,9 +104,8 @@ OF_STORE_NOW: Final = (
     Family("cubequeue_cache_keys", "Cache entries.", "cache_keys"),
     Family("cubequeue_cache_bytes", "Bytes of all cache entries.", "cache_bytes"),
     Family("cubequeue_journal_bytes", "Bytes of the journal on the disk.", "journal_bytes"),
-)  # fmt: skip
+    Family("cubequeue_journal_lag", "Changes applied and not yet as durable as the mode promises.", "journal_lag"),
+)
 
-# Of those, the totals that the metrics of each queue add up to.
+# Values that the metrics of each queue add up to.
 SHOWN_BY_QUEUE: Final = frozenset({"queue_items", "queue_pending", "queue_active"})
-# Told by Store.applied_seq and Store.durable_seq, which every store has.
-SHOWN_AS_LAG: Final = frozenset({"journal_lag"})

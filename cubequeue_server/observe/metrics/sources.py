@@ -1,41 +1,48 @@
-"""What metrics are made of: everything that counts, at hand for one reading."""
+"""What the metrics and the live page read: the counters of the server and the figures of the store."""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
-from cubequeue_server.observe.counters import Counters
-from cubequeue_server.observe.histogram import Histogram
+from cubequeue_server.observe.counters import Counters, Histogram
 from cubequeue_server.observe.logs import dropped_lines
 from storage.engine import Store
 from storage.queue.stats import QueueFigures, QueueStats
 from storage.vocabulary import Path
 
-# So many queues are named, those with the most items; all others are summed.
-MAX_DEEPEST_QUEUES: Final = 100
-
+MAX_DEEPEST_QUEUES: Final = 100  # named queues, those with the most items; all others are summed
 OTHER: Final = "other"
 
+_NUMBERS: Final = [each.name for each in fields(Counters) if each.name not in {"durations", "waits"}]
 _MAX_LABEL: Final = 200
 
 
 @dataclass(slots=True, frozen=True)
 class Sources:
-    """Where the numbers are; they are read on the loop."""
+    """Where the numbers are. To be read on the loop."""
 
     store: Store
     counters: Counters
     loop_lags: Histogram
     in_flight: Callable[[], int]
     now_ms: Callable[[], int]
-    log_lines_dropped: Callable[[], int] = dropped_lines
+
+    def values(self) -> dict[str, float]:
+        """Every simple number by name: fields of `Counters`, gauges of the store, and three more. O(1)."""
+        return {
+            **{name: getattr(self.counters, name) for name in _NUMBERS},
+            "in_flight": self.in_flight(),
+            "log_lines_dropped": dropped_lines(),
+            "journal_lag": 0,  # of a store without a journal
+            **self.store.gauges(),
+        }
 
     async def queues(self) -> list[tuple[str, QueueFigures]]:
-        """How the deepest queues stand, by their label, and all others as one. In slices, so that others get turns."""
+        """The figures of the deepest queues by label, and the sum of all others. O(queues), in slices."""
         deepest = Deepest(MAX_DEEPEST_QUEUES)
         async for part in self.store.queue_figures(self.now_ms()):
             deepest.add(part)
@@ -43,7 +50,7 @@ class Sources:
         return deepest.labelled()
 
     async def queue_totals(self) -> Mapping[str, QueueStats]:
-        """What happened in each queue that has a name, and in all others. O(names)."""
+        """The totals of each queue that has its own, and of all others, by label. O(named queues)."""
         stats = await self.store.queue_stats()
         return {**{label(prefix): each for prefix, each in stats.named.items()}, OTHER: stats.other}
 
@@ -57,8 +64,8 @@ class Deepest:
         self._rest: QueueFigures | None = None
 
     def add(self, queues: list[QueueFigures]) -> None:
-        """Take in some more. O(n log n) of these and the named ones."""
-        ranked = sorted([*self._named, *queues], key=_depth, reverse=True)
+        """Add some more. O(n log n) of these and the named ones."""
+        ranked = sorted([*self._named, *queues], key=lambda queue: queue.pending + queue.active, reverse=True)
         self._named, rest = ranked[: self._max_queues], ranked[self._max_queues :]
         if self._rest is not None:
             rest.append(self._rest)
@@ -72,13 +79,9 @@ class Deepest:
             )
 
     def labelled(self) -> list[tuple[str, QueueFigures]]:
-        """The deepest first, and the others as one if there are any."""
+        """The deepest first, then the sum of the others if there are any."""
         named = [(label(queue.prefix), queue) for queue in self._named]
         return named if self._rest is None else [*named, (OTHER, self._rest)]
-
-
-def _depth(queue: QueueFigures) -> int:
-    return queue.pending + queue.active
 
 
 def _oldest(ages_ms: Iterable[int | None]) -> int | None:
@@ -86,9 +89,9 @@ def _oldest(ages_ms: Iterable[int | None]) -> int | None:
 
 
 def label(prefix: Path) -> str:
-    """A prefix as a label: at most 200 characters, and one that is `other` itself is told apart from the rest."""
+    """A prefix as a label of at most 200 characters. The prefix `other` is `other:`, to differ from the sum."""
     text = prefix.decode(errors="replace")
     if len(text) > _MAX_LABEL:
-        # What follows the cut would make two queues one: a checksum keeps them apart.
+        # A checksum keeps queues apart that differ only behind the cut.
         text = f"{text[: _MAX_LABEL - 20]}…{zlib.crc32(prefix):08x}"
     return f"{text}:" if text == OTHER else text

@@ -1,7 +1,7 @@
 """Metrics pushed to StatsD or DogStatsD over UDP, under CubeStore's names (config.md §3).
 
-What was counted since the last push is sent once a second, so a request costs nothing more. Durations are sent as
-one timing for each step of their histogram with the sampling rate that makes it count as many as there were.
+The changes since the last push are sent once a second, so requests cost nothing more. Durations are sent as one timing
+for each step of their histogram, with the sampling rate that makes StatsD count all of them.
 """
 
 from __future__ import annotations
@@ -12,29 +12,19 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from cubequeue_server.observe.histogram import Histogram
+from cubequeue_server.observe.counters import Histogram
 from cubequeue_server.observe.metrics.sources import Sources
 from cubequeue_server.settings.resolve import StatsdTarget
-from storage.vocabulary import (
-    CacheClear,
-    CacheStatement,
-    QueueClear,
-    QueueOrphaned,
-    QueueResultBlocking,
-    QueueStalled,
-    QueueStatement,
-    QueueToCancel,
-    Statement,
-    SysStatement,
-)
+from storage import vocabulary
+from storage.vocabulary import Statement
 
 _INTERVAL_S: Final = 1.0
-_MAX_DATAGRAM: Final = 1_400  # what passes every network in one piece
+_MAX_DATAGRAM: Final = 1_400  # bytes that every network carries in one piece
 
-_TO_CANCEL: Final = (QueueStalled, QueueOrphaned)
-_UNTIMED: Final = (QueueResultBlocking, QueueClear, CacheClear)
+_TO_CANCEL: Final = (vocabulary.QueueStalled, vocabulary.QueueOrphaned)
+_UNTIMED: Final = (vocabulary.QueueResultBlocking, vocabulary.QueueClear, vocabulary.CacheClear)
 
-# CubeStore's counter, by the name of the store's gauge.
+# Names of the store's gauges by CubeStore's counter.
 _CACHE_COUNTERS: Final[Mapping[str, str]] = {
     "cs.cachestore.eviction.expired.keys": "cache_expired_keys",
     "cs.cachestore.eviction.expired.size": "cache_expired_bytes",
@@ -46,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class Statsd:
-    """Sends the changes. What is lost on the way is lost: that is UDP's, and StatsD's, way."""
+    """Sends the changes. Lost datagrams are not sent again, as usual with StatsD."""
 
     def __init__(self, target: StatsdTarget, sources: Sources) -> None:
         self._target = target
@@ -54,14 +44,14 @@ class Statsd:
         self._durations: dict[type[Statement], Histogram] = {}
         self._totals: dict[str, int] = dict.fromkeys(_CACHE_COUNTERS, 0)
         self._task: asyncio.Task[None] | None = None
-        self._has_complained = False
+        self._has_warned = False
 
     def start(self) -> None:
-        """Begin to send, on the running loop. Never fails: a target that cannot be reached is one warning."""
+        """Start to send, on the running loop. An unreachable target is one warning, never an error."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def stop(self) -> None:
-        """Stop; what happened in the last second is not sent."""
+        """Stop. The changes of the last second are not sent."""
         if self._task is not None:
             self._task.cancel()
 
@@ -74,11 +64,10 @@ class Statsd:
             lines = [*self._changes()]
 
     async def _send(self, lines: list[str]) -> None:
-        """Resolved each time: names move, and one that cannot be resolved today can tomorrow."""
+        """Send lines. The name is resolved each time: it may move, or be unknown for a while."""
         host, port = self._target.endpoint
         try:
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
             family, kind, protocol, _, address = found[0]
             with socket.socket(family, kind, protocol) as sender:
                 sender.setblocking(False)
@@ -87,11 +76,11 @@ class Statsd:
                 for datagram in datagrams(lines):
                     sender.sendto(datagram, address)
         except OSError as error:
-            if not self._has_complained:
-                self._has_complained = True
+            if not self._has_warned:
+                self._has_warned = True
                 _log.warning("metrics cannot be sent to %s: %s", self._target.endpoint, error)
         else:
-            self._has_complained = False
+            self._has_warned = False
 
     def _changes(self) -> Iterator[str]:
         for statement, histogram in list(self._sources.counters.durations.items()):
@@ -121,10 +110,10 @@ class Statsd:
                 yield f"{name}.ms:{middle_ms:.6g}|ms{rate}{tags}"
 
     def _name(self, statement: type[Statement]) -> tuple[str, str]:
-        """CubeStore's name of the counter of a statement, and its tags."""
-        if not issubclass(statement, QueueStatement | CacheStatement):
-            return ("cs.sql.query.meta" if issubclass(statement, SysStatement) else "cs.sql.query.data"), ""
-        command = QueueToCancel.command if issubclass(statement, _TO_CANCEL) else statement.command
+        """CubeStore's name for the counter of a statement, and its tags."""
+        if not issubclass(statement, vocabulary.QueueStatement | vocabulary.CacheStatement):
+            return ("cs.sql.query.meta" if issubclass(statement, vocabulary.SysStatement) else "cs.sql.query.data"), ""
+        command = vocabulary.QueueToCancel.command if issubclass(statement, _TO_CANCEL) else statement.command
         return f"cs.sql.query.{statement.family}", f"|#command:{command}" if self._target.with_tags else ""
 
 

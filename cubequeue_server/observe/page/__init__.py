@@ -1,1 +1,0 @@
-"""The live page of the status port: three files, and the JSON that they ask for."""

@@ -1,10 +1,10 @@
-// The live page. Everything a client of the server may have written is shown as text and never as markup.
+// The live page. Names and payloads come from clients: they are shown as text, never as markup.
 
 const INTERVAL_MS = 2000;
 const CACHE_INTERVAL_MS = 10000;
 const POINTS = 60;
 const PAGE_ROWS = 25;
-const REST = "other"; // no queue's name: the server calls one of that name differently
+const REST = "other"; // all other queues; the server labels a queue of this name `other:`
 const SVG = "http://www.w3.org/2000/svg";
 
 const $ = (id) => document.getElementById(id);
@@ -16,7 +16,7 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
-// Words for numbers
+// Numbers as text
 
 function count(number) {
   return number === null ? "–" : number.toLocaleString("en");
@@ -163,7 +163,7 @@ function showQueues(overview) {
   $("no-queues").hidden = rows.length > 0;
 }
 
-// Moves only what is not in its place: a row that is moved loses the focus.
+// Moves only rows that are out of place: a row that is moved loses the focus.
 function arrange(body, rows) {
   const wanted = new Set(rows);
   for (const row of [...body.children]) if (!wanted.has(row)) row.remove();
@@ -284,7 +284,7 @@ function itemElement(item) {
   const shown = element("li", {}, facts([
     ["Key", item.key], ["State", item.state], ["Priority", item.priority], ["Added", ago(item.created_ms)],
     ["Heartbeat", ago(item.heartbeat_ms)], ["Owner", item.owner], ["Exclusive", item.is_exclusive ? "yes" : null],
-    ["External id", item.external_id],
+    ["Claimed by", item.claimed_by], ["Claimed from", item.claimed_peer], ["External id", item.external_id],
   ]), ...text("Payload", item.payload), ...text("Extra", item.extra));
   if (mayCancel && item.item !== null) {
     const button = element("button", { type: "button", class: "danger" }, "Cancel");
@@ -303,7 +303,7 @@ function resultElement(result) {
 }
 
 function askToCancel(item) {
-  $("confirm-text").textContent = `Cancel ${item.key}? It is dropped, and whoever waits for its result gets none.`;
+  $("confirm-text").textContent = `Cancel ${item.key}? The item is removed; clients that wait for its result get none.`;
   $("confirm-yes").onclick = () => {
     $("confirm").close();
     cancel(item);

@@ -1,6 +1,6 @@
-"""SQLite in memory as the evaluator of a plan: made for one SELECT and thrown away after it.
+"""SQLite in memory evaluates a plan: one database a SELECT.
 
-The statement was written from a list of what is allowed; the limits here are the second wall.
+The plan consists of allowed parts only; the limits here are the second wall.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Final
 
 from cubequeue_server.engines.sql.frames import MAX_VALUE_BYTES
 from cubequeue_server.engines.sql.helper.functions import FUNCTIONS, Value, guarded
-from cubequeue_server.engines.sql.helper.queries import LARGE_VALUE, Plan
-from cubequeue_server.engines.sql.helper.rules import BOOLEAN, FLOAT, STRING
+from cubequeue_server.engines.sql.helper.queries import Plan
+from cubequeue_server.engines.sql.helper.writer import LARGE_VALUE
 from storage.errors import UserError
 from storage.vocabulary import ColumnType
 
@@ -20,7 +20,7 @@ Cell = bytes | int | float | bool | None
 
 _ROWS_AT_ONCE: Final = 64
 _BYTES_AT_ONCE: Final = 256 << 10
-# The server takes a text over in one go, which must not take long. Large values of the store are not sent back.
+# The server copies a text in one step, which must be short. Large values of the store are not sent back.
 _MAX_TEXT_BYTES: Final = 8 << 20
 _LIMITS: Final = {
     sqlite3.SQLITE_LIMIT_LENGTH: MAX_VALUE_BYTES,  # also of all values of a row together
@@ -34,7 +34,7 @@ _TOO_DEEP: Final = ("stack overflow", "too large (maximum depth", "too many leve
 
 
 def limit_heap(max_bytes: int) -> None:
-    """Bound what all evaluations of this process take at any time, for good."""
+    """Limit the memory of all evaluations of this process together."""
     with sqlite3.connect(":memory:") as connection:
         connection.execute(f"PRAGMA hard_heap_limit = {max_bytes}")
 
@@ -42,8 +42,7 @@ def limit_heap(max_bytes: int) -> None:
 class Evaluation:
     """`insert` the rows of the plan's tables, then take the `rows` of the result, then `close`.
 
-    `large_value` gives the text that a reference stands for. Everything raises UserError, and MemoryError past the
-    limit of the heap.
+    `large_value` gives the text of a reference. Raises UserError, and MemoryError past the limit of the heap.
     """
 
     def __init__(self, plan: Plan, large_value: Callable[[int], str | None]) -> None:
@@ -58,14 +57,14 @@ class Evaluation:
         self._create_function("cq_concatenate", lambda *texts: "".join(filter(None, texts)))
         self._inserts = []
         for table, columns in plan.reads.items():
-            # One column at least: a row has to be something. Without a type a column keeps values as they are.
+            # At least one column: SQLite has no table without. A column without a type keeps values as they are.
             names = [f'"{column}"' for column in columns] or ["unused"]
             self._connection.execute(f'CREATE TABLE "{table}" ({", ".join(names)})')
             self._inserts.append(f'INSERT INTO "{table}" VALUES ({", ".join("?" * len(names))})')  # noqa: S608  # ours
         self._connection.execute("BEGIN")
 
     def insert(self, table: int, rows: Sequence[Sequence[Cell]]) -> None:
-        """Put rows of a table, by its place among those that the plan reads."""
+        """Insert rows of a table, which is named by its place in the plan's `reads`."""
         bound = [[v.decode(errors="replace") if isinstance(v, bytes) else v for v in row] or [None] for row in rows]
         self._connection.executemany(self._inserts[table], bound)
 
@@ -95,7 +94,7 @@ class Evaluation:
             raise self._explained(error) from error
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._connection.close()
 
     def _create_function(self, name: str, function: Callable[..., Value]) -> None:
@@ -130,4 +129,8 @@ def _integer(value: bytes | float) -> int:
     return value
 
 
-_CONVERTERS: Final[dict[ColumnType, Callable[[bytes | float], Cell]]] = {STRING: _text, BOOLEAN: bool, FLOAT: float}
+_CONVERTERS: Final[dict[ColumnType, Callable[[bytes | float], Cell]]] = {
+    ColumnType.STRING: _text,
+    ColumnType.BOOLEAN: bool,
+    ColumnType.FLOAT: float,
+}

@@ -1,7 +1,7 @@
-"""The functions that SQLite does not have, or not as CubeStore has them.
+"""The functions that SQLite lacks, or has with other semantics than CubeStore.
 
-A time is whole milliseconds since the epoch, UTC. NULL in, NULL out, but for CONCAT. A function raises UserError for a
-value that it cannot work with, years outside 1 to 9999 included.
+A time is whole milliseconds since the epoch, UTC. A function raises UserError for a value that it cannot work with,
+years outside 1 to 9999 included.
 """
 
 from __future__ import annotations
@@ -20,32 +20,16 @@ Value = int | float | str | None
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
 _DAY_MS: Final = 86_400_000
-_TIMESTAMP: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?\s*(Z|UTC|[+-]\d\d:?\d\d)?", re.ASCII
-)
-_OFFSET: Final = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII)
 _INTERVAL_PART: Final = re.compile(r"\s*([+-]?\d{1,9})\s*([a-z]+)\s*", re.ASCII | re.IGNORECASE)
 _UNIT_MS: Final = {
-    "millisecond": 1,
-    "second": 1_000,
-    "minute": 60_000,
-    "hour": 3_600_000,
-    "day": _DAY_MS,
-    "week": 7 * _DAY_MS,
-}
+    "millisecond": 1, "second": 1_000, "minute": 60_000, "hour": 3_600_000, "day": _DAY_MS, "week": 7 * _DAY_MS,
+}  # fmt: skip
 _UNIT_MONTHS: Final = {"month": 1, "quarter": 3, "year": 12}
 # The parts of a time that strftime gives as a number.
 _PARTS: Final = {
-    "year": "%Y",
-    "month": "%m",
-    "week": "%V",
-    "day": "%d",
-    "dow": "%w",
-    "doy": "%j",
-    "hour": "%H",
-    "minute": "%M",
-    "second": "%S",
-}
+    "year": "%Y", "month": "%m", "week": "%V", "day": "%d", "dow": "%w", "doy": "%j",
+    "hour": "%H", "minute": "%M", "second": "%S",
+}  # fmt: skip
 _TRUTHS: Final = {
     **dict.fromkeys(("true", "t", "1", "yes"), True),
     **dict.fromkeys(("false", "f", "0", "no"), False),
@@ -55,7 +39,7 @@ _TRUTHS: Final = {
 
 
 def _divide(dividend: float, divisor: float) -> float:
-    """Integers are divided as integers, towards zero."""
+    """The quotient; that of integers is an integer, rounded towards zero."""
     if isinstance(dividend, int) and isinstance(divisor, int):
         quotient = abs(dividend) // abs(divisor)
         return quotient if (dividend < 0) == (divisor < 0) else -quotient
@@ -63,7 +47,7 @@ def _divide(dividend: float, divisor: float) -> float:
 
 
 def _remainder(dividend: float, divisor: float) -> float:
-    """With the sign of the dividend."""
+    """The remainder, with the sign of the dividend."""
     if isinstance(dividend, int) and isinstance(divisor, int):
         rest = abs(dividend) % abs(divisor)
         return -rest if dividend < 0 else rest
@@ -105,31 +89,24 @@ def _unit(word: str) -> str:
 
 
 def _timestamp(text: str) -> int:
-    """`2020-01-31`, `2020-01-31T10:20:30.123Z`, with a blank for the T, with or without a zone (UTC then)."""
-    match = _TIMESTAMP.fullmatch(text.strip())
-    if match is None:
-        raise UserError(f"Error parsing '{text[:60]}' as timestamp")
-    *numbers, fraction, zone = match.groups(default="0")
+    """`2020-01-31`, `2020-01-31T10:20:30.123Z`, with a blank for the T, with or without a zone (default UTC)."""
     try:
-        moment = datetime(*map(int, numbers), tzinfo=UTC)  # type: ignore[arg-type,misc]
-    except ValueError as error:
-        raise UserError(f"Error parsing '{text[:60]}' as timestamp: {error}") from error
-    return _ms(moment) + int(fraction.ljust(3, "0")[:3]) - _offset("Z" if zone == "0" else zone)
+        moment = datetime.fromisoformat(text.strip().replace(" UTC", "Z"))
+    except ValueError:
+        raise UserError(f"Error parsing '{text[:60]}' as timestamp") from None
+    return _ms(moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC))
 
 
 def _offset(zone: str) -> int:
-    """Milliseconds east of UTC of `+02:00`, `-0330`, `Z` and `UTC`."""
-    if zone.upper() in {"Z", "UTC"}:
-        return 0
-    match = _OFFSET.fullmatch(zone)
-    if match is None:
-        raise UserError(f"'{zone[:60]}' is not a time zone offset such as +02:00")
-    minutes = int(match[2]) * 60 + int(match[3])
-    return (-minutes if match[1] == "-" else minutes) * 60_000
+    """Milliseconds east of UTC of `+02:00`, `-0330` and `Z`."""
+    try:
+        return -_ms(datetime.fromisoformat("1970-01-01T00:00" + zone.replace("UTC", "Z")))
+    except (ValueError, TypeError):  # TypeError: without a zone
+        raise UserError(f"'{zone[:60]}' is not a time zone offset such as +02:00") from None
 
 
 def _move(timestamp: int, sign: int, months: int, milliseconds: int) -> int:
-    """The time later by months first, the day cut to the month's last, and then by milliseconds."""
+    """The time later by months, with the day limited to the month's last, and then by milliseconds."""
     moment = _moment(timestamp)
     if months:
         year, month = divmod(moment.year * 12 + moment.month - 1 + sign * months, 12)
@@ -139,7 +116,7 @@ def _move(timestamp: int, sign: int, months: int, milliseconds: int) -> int:
 
 
 def _truncate(unit: str, timestamp: int) -> int:
-    """The start of the second … year, a week starting on Monday, that a time is in."""
+    """The start of the second … year that contains a time. A week starts on Monday."""
     word = _unit(unit)
     if word in _UNIT_MS:
         # The epoch was a Thursday: three days after a Monday.
@@ -152,7 +129,7 @@ def _truncate(unit: str, timestamp: int) -> int:
 
 
 def _bin_start(months: int, milliseconds: int, timestamp: int, origin: int) -> int:
-    """The start of the interval, counted from `origin`, that a time is in."""
+    """The start of the interval, counted from `origin`, that contains a time."""
     if (months == 0) == (milliseconds == 0) or months < 0 or milliseconds < 0:
         raise UserError("DATE_BIN needs a positive interval of months, or of shorter units, not of both")
     if milliseconds:
@@ -220,7 +197,7 @@ FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
 
 
 def guarded(name: str, function: Callable[..., Any], on_error: Callable[[Exception], None]) -> Callable[..., Value]:
-    """The function as SQLite is given it: NULL in, NULL out; `on_error` is told why it cannot be evaluated."""
+    """The function as SQLite gets it: NULL in, NULL out; `on_error` gets the reason of a failure."""
 
     def call(*arguments: Value) -> Value:
         if None in arguments:

@@ -1,7 +1,6 @@
 """The process that parses and evaluates SELECTs, one after the other, as `frames` has it.
 
-A hostile text can make it take any time and memory. So it bounds its own memory, and the server ends it when its time
-is over.
+A hostile text can take any time and memory. The process bounds its memory; the server bounds the time and kills it.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import sys
 import threading
 import traceback
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from msgspec import msgpack
@@ -37,42 +37,33 @@ _KILLED_FIRST: Final = "500"
 _remembered: Final = functools.lru_cache(_MAX_PLANS)(plan_select)
 
 
-def serve(descriptor: int, max_bytes: int, max_rows: int) -> None:
-    """Answer until the other end closes. An evaluation takes `max_bytes` of memory at most."""
-    channel = socket.socket(fileno=descriptor)
-    _end_with(channel)
-    plan_select(b"SELECT 1", ())  # what is imported late is there then
+def serve(max_bytes: int, max_rows: int) -> None:
+    """Answer on the socket that is stdin until its other end closes. An evaluation may take `max_bytes` of memory."""
+    channel = socket.socket(fileno=0)
+    threading.Thread(target=_end_with, args=(channel,), daemon=True).start()
+    plan_select(b"SELECT 1", ())  # loads what is imported late
     sys.setrecursionlimit(_MAX_DEPTH)
-    _yield_to_others()
+    # The server goes first: for the processor, and for being kept when memory is short.
+    with suppress(OSError):
+        os.nice(_NICENESS)
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_KILLED_FIRST)
     _limit_memory(max_bytes)
     _Server(channel, max_rows).run()
 
 
 def _end_with(channel: socket.socket) -> None:
-    """End this process when the server has gone, whatever it is at."""
+    """End this process when the server has gone, even in the middle of a SELECT."""
     poll = select.poll()
     poll.register(channel, select.POLLRDHUP)
-
-    def watch() -> None:
-        poll.poll()
-        os._exit(0)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _yield_to_others() -> None:
-    """The server goes first: for the processor, and for being kept when memory is short."""
-    with suppress(OSError):
-        os.nice(_NICENESS)
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
-        file.write(_KILLED_FIRST)
+    poll.poll()
+    os._exit(0)
 
 
 def _limit_memory(max_bytes: int) -> None:
-    """Bound the whole process: what it has now, `max_bytes`, and something for Python."""
+    """Bound the whole process: its memory of now, `max_bytes`, and something for Python."""
     limit_heap(max_bytes)
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        now_bytes = int(file.read().split()[0]) * resource.getpagesize()
+    now_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     limit = now_bytes + max_bytes + _PYTHON_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit if most == resource.RLIM_INFINITY else min(limit, most),) * 2)
@@ -84,36 +75,38 @@ class _Server:
         self._channel = channel
         self._reader = channel.makefile("rb", _BUFFER_BYTES)
         self._max_rows = max_rows
-        self._values: list[str | UserError] = []  # large ones that were sent last
+        self._values: list[str | UserError] = []  # the large values that came last
         self._first = 0  # the reference of the first of them
         self._ahead = 1
 
     def run(self) -> None:
         self._send(frames.READY)
-        no_memory = frames.frame(frames.REFUSED, msgpack.encode((frames.MEMORY, "")))  # made while there is some
-        while True:
-            try:
-                refusal = self._refusal()
-                self._send(*((frames.DONE,) if refusal is None else (frames.REFUSED, refusal)))
-            except MemoryError:
-                self._channel.sendall(no_memory)
+        # Made while there is memory.
+        last, ignored = _refusal(frames.MEMORY, ""), bytearray(4096)
+        try:
+            while True:
+                self._answer()
+        except MemoryError:
+            pass
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            last = _refusal(frames.UNFORESEEN, f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})")
+        self._channel.sendall(last)
+        while self._channel.recv_into(ignored):  # the server sends all rows before it reads the refusal
+            pass
 
-    def _refusal(self) -> tuple[str, str] | None:
-        """Answer a SELECT but for its end; kind and text of what made it impossible. Raises MemoryError."""
+    def _answer(self) -> None:
         try:
             text, parameters, now_ms = msgpack.decode(self._receive()[1])
             self._select(text, tuple(parameters), now_ms)
-        except MemoryError:
-            raise
+            answer = frames.frame(frames.DONE)
+        except NoSuchTableError as error:
+            answer = _refusal(frames.NO_TABLE, error.text)
         except StatementError as error:
-            kind = frames.INTERNAL if isinstance(error, InternalError) else frames.USER
-            return frames.NO_TABLE if isinstance(error, NoSuchTableError) else kind, error.text
+            answer = _refusal(frames.INTERNAL if isinstance(error, InternalError) else frames.USER, error.text)
         except RecursionError:
-            return frames.USER, "SELECT is nested too deeply"
-        except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            return frames.UNFORESEEN, f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
-        return None
+            answer = _refusal(frames.USER, "SELECT is nested too deeply")
+        self._channel.sendall(answer)
 
     def _select(self, text: bytes, parameters: tuple[Any, ...], now_ms: int) -> None:
         is_short = not parameters and len(text) <= _MAX_REMEMBERED_BYTES
@@ -132,10 +125,10 @@ class _Server:
                 self._send(frames.ROWS, rows)
 
     def _large_value(self, reference: int) -> str:
-        """The text that a reference stands for."""
+        """The text of a reference."""
         at = reference - self._first
         if not 0 <= at < len(self._values):
-            # Rows are mostly read in their order: more is asked for each time that the next ones are.
+            # Rows are mostly read in their order: read further ahead each time that the next ones are wanted.
             self._ahead = min(2 * self._ahead, _MAX_READ_AHEAD) if at == len(self._values) else 1
             self._send(frames.WANT, (reference, self._ahead))
             self._first, at, self._values = reference, 0, []
@@ -158,6 +151,10 @@ class _Server:
         if len(content) < count:
             os._exit(0)
         return content
+
+
+def _refusal(kind: str, text: str) -> bytes:
+    return frames.frame(frames.REFUSED, msgpack.encode((kind, text)))
 
 
 def _value(kind: bytes, content: bytes) -> str | UserError:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cubequeue_server.observe import collector
-from cubequeue_server.observe.collector import Collector
+from cubequeue_server import garbage_collection
+from cubequeue_server.garbage_collection import GarbageCollection
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def _restore_collector() -> Iterator[None]:
 def test_full_collections_run_only_while_there_is_little_to_visit(
     monkeypatch: pytest.MonkeyPatch, rows: int, collected: bool
 ) -> None:
-    monkeypatch.setattr(collector, "_INTERVAL_S", 0.01)
+    monkeypatch.setattr(garbage_collection, "_INTERVAL_S", 0.01)
     full: list[int] = []
 
     def count(phase: str, info: dict[str, int]) -> None:
@@ -32,7 +32,7 @@ def test_full_collections_run_only_while_there_is_little_to_visit(
             full.append(1)
 
     async def scenario() -> None:
-        running = Collector(lambda: {"queue_items": rows, "cache_bytes": 1 << 40})
+        running = GarbageCollection(lambda: {"queue_items": rows, "cache_bytes": 1 << 40})
         running.start()
         gc.callbacks.append(count)
         await asyncio.sleep(0.1)
@@ -47,7 +47,7 @@ def test_full_collections_run_only_while_there_is_little_to_visit(
 
 def test_what_a_start_leaves_is_frozen_and_the_automatic_full_collection_is_off() -> None:
     async def scenario() -> None:
-        running = Collector(dict)
+        running = GarbageCollection(dict)
         running.start()
         running.stop()
 

@@ -1,0 +1,136 @@
+"""Queues, rows and payloads as the JSON that the live page shows, of bounded length."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Any, Final
+
+from cubequeue_server.observe.metrics.sources import OTHER, label
+from storage.queue.stats import QueueFigures, QueueStats
+from storage.vocabulary import Path, Row
+
+_MAX_ID_BYTES: Final = 2_048
+_MAX_PARSED_BYTES: Final = 256 * 1024  # a millisecond's work
+_MAX_SHOWN: Final = 8_192  # characters
+_MAX_DEPTH: Final = 8
+
+
+def queue_json(name: str, figures: QueueFigures | None, totals: QueueStats | None, waiters: int) -> dict[str, Any]:
+    """A queue of the overview; `name` is its label. Queues without totals of their own have null there."""
+    # Their events are counted under `other` (docs/metrics.md, "Labels").
+    counted: dict[str, int | None] = dict.fromkeys(("claimed", "added", "ended"))
+    if totals is not None:
+        cancelled = totals.stalled + totals.orphaned + totals.manual
+        ended = totals.acknowledged + totals.expired + cancelled
+        counted.update(claimed=totals.claimed, added=totals.added, ended=ended)
+    return {
+        "name": name,
+        "id": None if figures is None or name == OTHER else encoded(figures.prefix),
+        "pending": 0 if figures is None else figures.pending,
+        "active": 0 if figures is None else figures.active,
+        "waiting": waiters,
+        "oldest_ms": None if figures is None else figures.oldest_pending_ms,
+        "heartbeat_ms": None if figures is None else figures.oldest_heartbeat_ms,
+        **counted,
+    }
+
+
+def item_json(row: Row) -> dict[str, Any]:
+    """A row of system.queue. At most two milliseconds, whatever its payload."""
+    key, prefix, created_ms, status, priority, heartbeat_ms, orphaned_ms, value, extra, *rest = row
+    owner, exclusive, external, claimed_by, claimed_peer = rest
+    return {
+        "item": encoded(path_of(prefix, key)),
+        "key": _text(key),
+        "state": _text(status),
+        "priority": priority,
+        "created_ms": created_ms,
+        "heartbeat_ms": heartbeat_ms,
+        "orphaned_ms": orphaned_ms,
+        "owner": _text(owner),
+        "claimed_by": _text(claimed_by),
+        "claimed_peer": _text(claimed_peer),
+        "is_exclusive": exclusive,
+        "external_id": _text(external),
+        "payload": readable(value),
+        "extra": readable(extra),
+    }
+
+
+def result_json(row: Row) -> dict[str, Any]:
+    """A row of system.queue_results. At most a millisecond, whatever its value."""
+    id_, path, expire_ms, is_taken, value, external = row
+    return {
+        "id": id_,
+        "key": _text(path),
+        "expire_ms": expire_ms,
+        "is_taken": is_taken,
+        "external_id": _text(external),
+        "value": readable(value),
+    }
+
+
+def readable(value: object) -> dict[str, Any] | None:
+    """A payload for people: the SQL if Cube wrote it, else JSON in lines, else text; with its full size.
+
+    Costs at most about a millisecond, whatever the value.
+    """
+    if not isinstance(value, bytes):
+        return None
+    kind, text = "text", value[: 4 * _MAX_SHOWN].decode(errors="replace")
+    if len(value) <= _MAX_PARSED_BYTES:
+        content = _parsed(value)
+        sql = _sql_of(content)
+        if sql is not None:
+            kind, text = "sql", sql
+        elif isinstance(content, dict | list):
+            kind, text = "json", json.dumps(content, indent=2, ensure_ascii=False)
+    return {
+        "kind": kind,
+        "text": text[:_MAX_SHOWN].encode(errors="replace").decode(),  # without lone surrogates, which JSON may contain
+        "bytes": len(value),
+        "is_cut": len(text) > _MAX_SHOWN or (kind == "text" and len(value) > 4 * _MAX_SHOWN),
+    }
+
+
+def _parsed(value: bytes) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _sql_of(content: Any) -> str | None:
+    """Cube nests its query: `{"query": {"query": ["SELECT …", [parameters], …]}}`."""
+    for _ in range(_MAX_DEPTH):
+        if isinstance(content, dict):
+            content = content.get("query")
+        elif isinstance(content, list) and content:
+            content = content[0]
+        else:
+            break
+    return content if isinstance(content, str) else None
+
+
+def path_of(prefix: object, key: object) -> Path:
+    """The path of a row, from its columns `prefix` and `key`."""
+    assert isinstance(key, bytes)
+    return b"%b:%b" % (prefix, key) if isinstance(prefix, bytes) else key
+
+
+def encoded(path: Path) -> str | None:
+    """A path for the query of a URL; None when it is too long for one."""
+    return urlsafe_b64encode(path).decode() if len(path) <= _MAX_ID_BYTES else None
+
+
+def decoded(text: str) -> Path | None:
+    """The path that `encoded` encoded; None when the text is none."""
+    try:
+        return urlsafe_b64decode(text.encode("ascii"))
+    except ValueError:
+        return None
+
+
+def _text(value: object) -> str | None:
+    return label(value) if isinstance(value, bytes) else None

@@ -1,0 +1,88 @@
+"""The limits of this process: how many files it may open, and how much memory it may use."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+# Listeners, logs, and what the loop and a few probes need.
+_FILES_BESIDE_CONNECTIONS: Final = 64
+# cgroup v1 says "no limit" with a number near 2^63, rounded to pages.
+_V1_UNLIMITED: Final = 1 << 60
+
+
+def raise_file_limit(max_connections: int) -> str | None:
+    """Raise the soft limit of open files so that `max_connections` fit; a warning when the hard limit is lower.
+
+    The usual soft limit of 1024 is for programs that use select(); past it, new connections would silently wait.
+    """
+    wanted = max_connections + _FILES_BESIDE_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return None
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed == wanted:
+        return None
+    return (
+        f"{allowed} files may be open at once (ulimit -n), so fewer connections than the {max_connections} of "
+        "CUBEQUEUE_MAX_CONNECTIONS can be accepted"
+    )
+
+
+def open_standard_files() -> None:
+    """Open to nothing each of stdin, stdout and stderr that the process was started without.
+
+    Otherwise a socket would get such a number: a message of some library on stderr would reach a client, and libuv
+    ends a process that closes such a socket.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+
+
+def memory_limit_bytes(root: Path = Path("/")) -> int | None:
+    """The smallest of the machine's memory and the limits of the cgroups; None when there is no such number.
+
+    `root` is the directory of proc and sys.
+    """
+    limits = [limit for file in _limit_files(root) if (limit := _read_limit(file)) is not None]
+    if root == Path("/"):
+        with suppress(OSError, ValueError):
+            limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min(limits, default=None)
+
+
+def _limit_files(root: Path) -> Iterator[Path]:
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if hierarchy == "0" and not controllers:
+            yield from _with_parents(root / "sys/fs/cgroup", group, "memory.max")
+        elif "memory" in controllers.split(","):
+            yield from _with_parents(root / "sys/fs/cgroup/memory", group, "memory.limit_in_bytes")
+
+
+def _with_parents(mount: Path, group: str, name: str) -> Iterator[Path]:
+    """The file of the group and of each group above it: the limits of all of them hold."""
+    parts = [part for part in group.split("/") if part not in {"", ".", ".."}]
+    for depth in range(len(parts), -1, -1):
+        yield mount.joinpath(*parts[:depth]) / name
+
+
+def _read_limit(file: Path) -> int | None:
+    try:
+        limit = int(file.read_text())
+    except (OSError, ValueError):  # no such group, or the word `max`
+        return None
+    return limit if 0 < limit < _V1_UNLIMITED else None
