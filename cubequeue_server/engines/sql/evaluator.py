@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
+from types import NoneType
 from typing import Any, Final
 
 from msgspec import msgpack
@@ -21,6 +22,7 @@ from cubequeue_server.engines.sql.helper_process import HelperProcess
 from cubequeue_server.engines.sql.tables import LARGE_COLUMNS, SYSTEM_TABLES, TABLES
 from cubequeue_server.observe.counters import Counters
 from cubequeue_server.requests.ask import settle
+from protocol.cells import hex_text
 from storage.asking import Outcome
 from storage.engine import Inspectable
 from storage.errors import InternalError, StatementError, UserError
@@ -190,7 +192,7 @@ class Evaluator:
         while True:
             kind, content = await self._receive(helper)
             if kind == frames.DONE:
-                return rows
+                return await _unmixed(rows, references) if Binary in map(type, large) else rows
             if kind == frames.WANT:
                 await _send_values(helper, large, *msgpack.decode(content))
             else:
@@ -262,6 +264,25 @@ def _picked(row: Row, places: list[tuple[int, bool]], large: list[Cell]) -> list
 
 def _resolved(row: tuple[Any, ...], references: frozenset[int], large: list[Cell]) -> tuple[Cell, ...]:
     return tuple(large[cell] if at in references and cell is not None else cell for at, cell in enumerate(row))
+
+
+async def _unmixed(rows: list[tuple[Cell, ...]], references: frozenset[int]) -> list[tuple[Cell, ...]]:
+    """The rows, with digits for the binary values of a column that has texts, too: a column has one type in Arrow."""
+    pause, kinds = _Pause(), {at: {NoneType} for at in references}
+    for row in rows:
+        for at, kind in kinds.items():
+            kind.add(type(row[at]))
+        await pause.when_due()
+    mixed = {at for at, kind in kinds.items() if len(kind) > 2}  # noqa: PLR2004  # NULL and two more
+    if not mixed:
+        return rows
+    texts: list[tuple[Cell, ...]] = []
+    for row in rows:
+        texts.append(
+            tuple(hex_text(cell) if at in mixed and type(cell) is Binary else cell for at, cell in enumerate(row))
+        )
+        await pause.when_due()
+    return texts
 
 
 async def _send_values(helper: HelperProcess, large: list[Cell], first: int, count: int) -> None:
