@@ -91,11 +91,10 @@ class Dispatcher:
         session = client.session
         try:
             request = session.receive(message)
-        except DecodeError as error:
-            self.refuse_message(client, error)
-            return False
         except Exception as error:  # one message must not take the connection down
-            self.refuse_message(client, DecodeError(self._unforeseen(error), read_message_id(message)))
+            if not isinstance(error, DecodeError):
+                error = DecodeError(self._unforeseen(error), read_message_id(message))
+            self.refuse_message(client, error)
             return False
         if request is None:
             self.counters.repeats_dropped += 1

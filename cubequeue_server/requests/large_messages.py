@@ -21,9 +21,7 @@ from storage.vocabulary import RequestKey, Statement
 class Desk(Protocol):
     """The dispatcher, as this module sees it. It raises nothing."""
 
-    def answer(
-        self, client: Client, request: Request, key: RequestKey | None, read: Callable[[], Statement]
-    ) -> None:
+    def answer(self, client: Client, request: Request, key: RequestKey | None, read: Callable[[], Statement]) -> None:
         """Answer a request. `read` gives its statement, or raises what it was refused for."""
 
     def refuse_message(self, client: Client, error: DecodeError) -> None:

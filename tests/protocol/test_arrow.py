@@ -13,11 +13,11 @@ from hypothesis import given
 from protocol import arrow, schema
 from protocol.arrow import encode_arrow
 from protocol.cells import plain_text
-from tests.arrow_types import arrow_types
 from protocol.client_codec import ArrowReply, decode_reply
 from protocol.errors import ReplyTooLargeError
 from storage import vocabulary
 from storage.vocabulary import EMPTY_RESULT, Binary, Cell, Columns, ColumnType, Result
+from tests.arrow_types import arrow_types
 from tests.protocol import strategies
 from tests.protocol.oracle import Reading
 from tests.protocol.test_encode import COMMAND_COLUMNS, MIB, sample

@@ -27,11 +27,13 @@ MIB = 1 << 20
 
 
 def expected_rows(result: Result) -> list[list[bytes | None]]:
-    types = [
-        ColumnType.BYTES if any(isinstance(row[index], Binary) for row in result.rows) else type_
-        for index, type_ in enumerate(result.columns.types)
+    return [
+        [
+            cell_text(ColumnType.BYTES if isinstance(value, Binary) else type_, value)
+            for type_, value in zip(result.columns.types, row, strict=True)
+        ]
+        for row in result.rows
     ]
-    return [[cell_text(type_, value) for type_, value in zip(types, row, strict=True)] for row in result.rows]
 
 
 def check_reply(message_id: int, result: Result) -> bytes:

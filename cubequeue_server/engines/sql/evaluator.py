@@ -273,7 +273,7 @@ async def _unmixed(rows: list[tuple[Cell, ...]], references: frozenset[int]) -> 
         for at, kind in kinds.items():
             kind.add(type(row[at]))
         await pause.when_due()
-    mixed = {at for at, kind in kinds.items() if len(kind) > 2}  # noqa: PLR2004  # NULL and two more
+    mixed = {at for at, kind in kinds.items() if len(kind) > 2}  # NULL and two more
     if not mixed:
         return rows
     texts: list[tuple[Cell, ...]] = []
