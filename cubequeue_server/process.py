@@ -121,6 +121,7 @@ def server_options(settings: Settings) -> ServerOptions:
         max_unfinished_bytes=max(
             settings.unfinished_max_bytes, settings.transport_max_message_size + _READ_AHEAD_BYTES
         ),
+        max_unread_bytes=settings.unread_max_bytes,
         max_connections=settings.max_connections,
         max_connections_per_user=settings.max_connections_per_user,
         processing_kept_s=settings.join_in_flight_ms / 1000,

@@ -16,6 +16,7 @@ from cubequeue_server.net.front import Front, TlsEntrance
 from cubequeue_server.net.http_head import RefusedError
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
+from cubequeue_server.net.unread import UnreadAnswers
 from cubequeue_server.net.websocket import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Receiver, WebSocket
 from cubequeue_server.observe.counters import Counters, LoopLag
 from cubequeue_server.observe.logs import log_event
@@ -74,6 +75,7 @@ class Server:
         self.unfinished = Unfinished(
             options.max_unfinished_bytes, options.message_timeout_s, self.counters, self._loop.time
         )
+        self._unread = UnreadAnswers(options.max_unread_bytes, self.counters)
         self._dispatcher = Dispatcher(
             options=options,
             router=router,
@@ -180,7 +182,7 @@ class Server:
             partial(self._on_lost, client),
         )
         websocket = WebSocket(
-            transport, receiver, self._options, self.counters, self._outbox, unfinished=self.unfinished
+            transport, receiver, self._options, self.counters, self._outbox, self.unfinished, self._unread
         )
         client.attach(websocket)
         self._clients[client] = None

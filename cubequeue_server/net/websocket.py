@@ -12,6 +12,7 @@ from cubequeue_server.net.framing import BINARY, Frame, FrameListener, Framing, 
 from cubequeue_server.net.lingering import Lingering
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
+from cubequeue_server.net.unread import UnreadAnswers
 from cubequeue_server.observe.counters import Counters
 from cubequeue_server.options import ServerOptions
 from protocol.large import LARGE_BYTES
@@ -86,26 +87,27 @@ def oversize_reason(size_bytes: int, kind: str, limit_bytes: int) -> str:
 class WebSocket(FrameListener):
     """Reassembles messages, applies the size rules, answers pings, and joins answers into few writes.
 
-    Back-pressure: while the peer does not read its answers, or a large message of it is read in steps, nothing more is
-    read from it, and messages that were read before wait in `_backlog`. Control frames are answered all the same.
+    Back-pressure: while the peer does not read its answers, while too many long ones are made for it, or while a large
+    message of it is read in steps, nothing more is read from it, and messages that were read before wait in `_backlog`.
+    Control frames are answered all the same.
     `end_cause` is a word, empty until the end.
     """
 
     __slots__ = (
-        "_backlog", "_counters", "_fragments", "_framing", "_is_full", "_is_listed", "_is_reading", "_large_bytes",
-        "_max_message_bytes", "_on_message", "_options", "_out", "_out_bytes", "_outbox", "_receiver", "_stalled",
-        "_transport", "_unfinished", "end_cause", "is_open"
+        "_backlog", "_begun_bytes", "_counters", "_fragments", "_framing", "_is_full", "_is_listed", "_is_reading",
+        "_large_bytes", "_max_message_bytes", "_on_message", "_options", "_out", "_out_bytes", "_outbox", "_receiver",
+        "_stalled", "_transport", "_unfinished", "_unread", "end_cause", "is_open"
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # each is of its own type
         self,
         transport: asyncio.Transport,
         receiver: Receiver,
         options: ServerOptions,
         counters: Counters,
         outbox: Outbox,
-        *,
         unfinished: Unfinished,
+        unread: UnreadAnswers,
     ) -> None:
         self._transport = transport
         self._receiver = receiver
@@ -115,6 +117,7 @@ class WebSocket(FrameListener):
         self._counters = counters
         self._outbox = outbox
         self._unfinished = unfinished
+        self._unread = unread
         self.unparsed_bytes = 0
         self.is_holding = False
         self._framing: Framing | None = None
@@ -126,7 +129,8 @@ class WebSocket(FrameListener):
         self._is_listed = False
         self._is_full = False  # the peer does not take its answers
         self._large_bytes = 0  # of the message that is read in steps
-        self._stalled = False  # one of these two
+        self._begun_bytes = 0  # of long answers that are being made
+        self._stalled = False  # one of these three is the case
         self.end_cause = ""
         self.is_open = True
 
@@ -379,9 +383,34 @@ class WebSocket(FrameListener):
             self._check_reader()
 
     def _check_reader(self) -> None:
-        if self.is_open and self._transport.get_write_buffer_size() > self._options.max_outbound_bytes:
+        if not self.is_open:
+            return
+        unread_bytes = self.unread_bytes
+        if unread_bytes > self._options.max_outbound_bytes:
             self._counters.readers_slow += 1
             self.close(POLICY_VIOLATION, "too many bytes wait to be read by this connection")
+        elif self._is_full:
+            self._unread.note(self, unread_bytes)
+
+    @property
+    def unread_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def end_unread(self, reason: str) -> None:
+        self.close(POLICY_VIOLATION, reason)
+        self.abort("slow")  # or the close waits behind all that is not read
+
+    def begin_answer(self, size_bytes: int) -> None:
+        """A long answer of about this size is being made: above a limit nothing more is read until `end_answer`."""
+        self._begun_bytes += size_bytes
+        if self._begun_bytes > self._options.max_begun_bytes:
+            self._stop_reading()
+
+    def end_answer(self, size_bytes: int) -> None:
+        """It was sent, or is not going to be."""
+        self._begun_bytes -= size_bytes
+        if self._stalled:
+            self._outbox.call_soon(self._read_on)
 
     def pause_writing(self) -> None:
         """The peer is slow: stop reading from it."""
@@ -391,6 +420,7 @@ class WebSocket(FrameListener):
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self._is_full = False
+        self._unread.forget(self)
         self._read_on()
 
     def _stop_reading(self) -> None:
@@ -400,7 +430,7 @@ class WebSocket(FrameListener):
 
     def _read_on(self) -> None:
         """Handle the backlog, then read on."""
-        self._stalled = self._is_full or self._large_bytes > 0
+        self._stalled = self._is_full or self._large_bytes > 0 or self._begun_bytes > self._options.max_begun_bytes
         backlog = self._backlog
         while backlog and not self._stalled and self.is_open:
             self._receive(backlog.popleft())
@@ -446,6 +476,7 @@ class WebSocket(FrameListener):
         self._fragments = None
         self._framing = None
         self._release()
+        self._unread.forget(self)
         lost, self._receiver, self._on_message = self._receiver.on_lost, _NOBODY, _NOBODY.on_message  # breaks a cycle
         lost()
 

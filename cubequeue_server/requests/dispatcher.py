@@ -35,13 +35,29 @@ from protocol.oversized import read_oversized
 from protocol.pieces import STEP_ROWS, Message, Pieces
 from storage.asking import Caller, Later, Outcome
 from storage.errors import NoRoomError, StatementError
-from storage.vocabulary import Effect, RequestKey, Result, Statement
+from storage.vocabulary import (
+    CacheKeys,
+    Effect,
+    QueueActive,
+    QueueList,
+    QueueOrphaned,
+    QueuePending,
+    QueueStalled,
+    QueueToCancel,
+    RequestKey,
+    Result,
+    Statement,
+)
 
 _log = logging.getLogger(__name__)
 
 # By the response format that a request asks for (wire.md §5).
 _ENCODERS: Final = (result_message, arrow_message)
 _KEPT: Final = Effect.KEPT
+
+# Statements that may have long answers, and what one counts for that waits: how long it gets is not known then.
+_LISTS: Final = frozenset({CacheKeys, QueueActive, QueueList, QueueOrphaned, QueuePending, QueueStalled, QueueToCancel})
+_LIST_BYTES: Final = 128 << 10
 
 # A longer answer of a SELECT is refused: memory holds the whole of it until it is sent.
 MAX_SELECT_REPLY_BYTES: Final = 16 << 20
@@ -78,7 +94,7 @@ class Dispatcher:
         self.in_flight = 0  # requests without an answer yet
         self._wheel = TimingWheel(loop, self._give_up)
         self._is_stopping = False
-        self._long_answers = LongAnswers(loop, self._on_encoded)
+        self._long_answers = LongAnswers(loop, self._on_encoded, counters, options.max_all_begun_bytes)
         self._large_messages = LargeMessages(loop, self, router.store)
 
     # Messages
@@ -238,6 +254,8 @@ class Dispatcher:
             self._long_answers.add(ask, outcome)
         elif ask.timeout_ms is not None:
             self._limit(ask, ask.timeout_ms)
+        elif statement in _LISTS:
+            client.websocket.begin_answer(_LIST_BYTES)
 
     def _limit(self, ask: Ask, timeout_ms: int) -> None:
         """Give a request up after its timeout."""
@@ -301,6 +319,8 @@ class Dispatcher:
         """Answer a request with its outcome. Raises nothing."""
         if ask.tick:
             self._wheel.cancel(ask)
+        if ask.statement in _LISTS and ask.client is not None:
+            ask.client.websocket.end_answer(_LIST_BYTES)
         if type(outcome) is Result:
             if ask.tell is None and len(outcome.rows) > STEP_ROWS:
                 self._long_answers.add(ask, outcome)

@@ -74,6 +74,7 @@ class Settings:
     transport_max_message_size: int
     transport_max_frame_size: int
     unfinished_max_bytes: int
+    unread_max_bytes: int
     log_level: str
     log_format: str
     slow_statement_ms: int
@@ -242,6 +243,7 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         transport_max_message_size=values["transport_max_message_size"],
         transport_max_frame_size=values["transport_max_frame_size"],
         unfinished_max_bytes=values["unfinished_max_size"],
+        unread_max_bytes=values["unread_max_size"],
         log_level=values["log_level"],
         log_format=values["log_format"],
         slow_statement_ms=values["slow_statement"],

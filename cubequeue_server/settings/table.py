@@ -170,6 +170,11 @@ _CONNECTIONS = (
         minimum=16 * MIB, maximum=64 * GIB, memory_percent=20,
     ),
     Setting(
+        "unread_max_size", Size(), 512 * MIB,
+        "Bytes of answers that slow clients have not read, of all connections; past it the slowest is closed.",
+        minimum=64 * MIB, maximum=64 * GIB, memory_percent=25,
+    ),
+    Setting(
         "join_in_flight", Duration(), 3_600 * SECOND_MS,
         "How long a repeated message joins its first one while that is in progress.",
         ("CUBESTORE_DROP_WS_PROCESSING_MESSAGES_AFTER",), 1 * SECOND_MS, 86_400 * SECOND_MS,

@@ -268,7 +268,8 @@ def _resolved(row: tuple[Any, ...], references: frozenset[int], large: list[Cell
 
 async def _unmixed(rows: list[tuple[Cell, ...]], references: frozenset[int]) -> list[tuple[Cell, ...]]:
     """The rows, with digits for the binary values of a column that has texts, too: a column has one type in Arrow."""
-    pause, kinds = _Pause(), {at: {NoneType} for at in references}
+    pause = _Pause()
+    kinds: dict[int, set[type]] = {at: {NoneType} for at in references}
     for row in rows:
         for at, kind in kinds.items():
             kind.add(type(row[at]))

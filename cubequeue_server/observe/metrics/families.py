@@ -91,6 +91,8 @@ TOTALS: Final = (
 GAUGES: Final = (
     Family("cubequeue_connections", "Open WebSocket connections.", "connections"),
     Family("cubequeue_unfinished_message_bytes", "Bytes held of incomplete messages.", "unfinished_bytes"),
+    Family("cubequeue_unread_answer_bytes", "Bytes of answers that slow clients have not read.", "unread_bytes"),
+    Family("cubequeue_begun_answer_bytes", "Bytes of long answers that are being made, estimated.", "begun_bytes"),
     Family("cubequeue_largest_message_bytes", "The largest message since the start.", "largest_message_bytes"),
     Family("cubequeue_requests_in_flight", "Requests received and not answered yet.", "in_flight"),
     Family("cubequeue_queues", "Queues that hold an item, or did a moment ago.", "queues"),
