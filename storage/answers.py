@@ -185,13 +185,3 @@ class Answers:
             self.unconfirmed_count -= 1
         if answer.group is not None and self._recorder is not None:
             self._recorder.answer_dropped(answer.group, answer.result)
-
-    def check_invariants(self) -> None:
-        """Audit the size and the groups, O(n); raises AssertionError."""
-        answers = [*self._kept.values(), *self._undelivered.values()]
-        assert sum(answer.size_bytes for answer in answers) == self.size_bytes
-        assert sum(not answer.is_confirmed for answer in answers) == self.unconfirmed_count
-        assert not self._kept.keys() & self._undelivered.keys(), "an answer is in two groups"
-        confirmed = {key for key, answer in self._kept.items() if answer.is_confirmed}
-        assert confirmed <= set(self._confirmed), "a confirmed answer would never make room"
-        assert not any(answer.is_confirmed for answer in self._undelivered.values())

@@ -49,9 +49,6 @@ class Engine(Protocol):
         Touches about `max_rows` rows at most, so that the caller bounds its time; True when more is due already.
         """
 
-    def check_invariants(self) -> None:
-        """Audit every index against every other, O(n); raises AssertionError."""
-
 
 class Inspectable(Protocol):
     """An engine that shows people what it holds. What it has to ask others for comes later, hence the awaitables.

@@ -228,12 +228,6 @@ class MemoryStore:
             "answer_bytes": self.answers.size_bytes,
         }
 
-    def check_invariants(self) -> None:
-        """O(n)."""
-        self.queue.check_invariants()
-        self.cache.check_invariants()
-        self.answers.check_invariants()
-
 
 def _complete(later: Later, outcome: Outcome) -> None:
     later.done(outcome)

@@ -24,6 +24,3 @@ class Stateless:
     def tick(self, now_ms: int, max_rows: int) -> bool:
         """There is no work."""
         return False
-
-    def check_invariants(self) -> None:
-        """There is nothing to audit."""

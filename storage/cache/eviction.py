@@ -48,9 +48,6 @@ class EvictionOrder(Protocol):
     def containers(self) -> list[dict[Any, Any] | list[Any]]:
         """What holds the entries, for one who frees a dropped order in slices."""
 
-    def check(self, entries: dict[bytes, Entry]) -> None:
-        """Audit against all entries by path, O(n)."""
-
 
 def eviction_order(
     limits: CacheLimits, random: Callable[[], float], entries: dict[bytes, Entry], deadlines: DeadlineIndex[bytes]
@@ -94,9 +91,6 @@ class LruOrder:
 
     def containers(self) -> list[dict[Any, Any] | list[Any]]:
         return [self._entries]
-
-    def check(self, entries: dict[bytes, Entry]) -> None:
-        assert dict(self._entries) == entries
 
 
 class LfuOrder:
@@ -148,12 +142,6 @@ class LfuOrder:
         if not level:
             del self._levels[uses]
 
-    def check(self, entries: dict[bytes, Entry]) -> None:
-        assert all(self._levels.values()), "an empty level was left behind"
-        for uses, level in self._levels.items():
-            assert all(entry.uses == uses and entry.path == path for path, entry in level.items())
-        assert {path: entry for level in self._levels.values() for path, entry in level.items()} == entries
-
 
 class TtlOrder:
     """Soonest to expire first, to within the precision of `DeadlineIndex.soonest`.
@@ -184,10 +172,6 @@ class TtlOrder:
 
     def containers(self) -> list[dict[Any, Any] | list[Any]]:
         return [self._everlasting]
-
-    def check(self, entries: dict[bytes, Entry]) -> None:
-        assert self._entries == entries
-        assert dict(self._everlasting) == {path: e for path, e in entries.items() if e.expires_ms == NEVER}
 
 
 class SampledOrder:
@@ -224,11 +208,6 @@ class SampledOrder:
 
     def containers(self) -> list[dict[Any, Any] | list[Any]]:
         return [self._entries]
-
-    def check(self, entries: dict[bytes, Entry]) -> None:
-        assert all(entry.slot == slot for slot, entry in enumerate(self._entries))
-        assert {entry.path: entry for entry in self._entries} == entries
-        assert len(self._entries) == len(entries)
 
 
 class SampledLfuOrder(SampledOrder):

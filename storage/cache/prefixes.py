@@ -70,14 +70,3 @@ class PrefixIndex:
     def containers(self) -> list[dict[bytes, Entry]]:
         """The dicts that hold the entries, for one who frees a dropped index in slices. O(prefixes)."""
         return [group.entries for group in self._groups.values()]
-
-    def check(self) -> dict[bytes, Entry]:
-        """Audit the structure, O(n); returns all entries by path."""
-        entries: dict[bytes, Entry] = {}
-        for prefix, group in self._groups.items():
-            assert group.entries, "an empty group was left behind"
-            for path, entry in group.entries.items():
-                assert path == entry.path
-                assert prefix_of(path) == prefix
-                entries[path] = entry
-        return entries

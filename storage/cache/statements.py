@@ -14,7 +14,6 @@ Rows come and go in `_insert`, `_replace`, `_remove` and `clear` only; all index
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -398,19 +397,3 @@ class Cache:
             min_row_bytes=min(self._row_sizes, default=0),
             max_row_bytes=max(self._row_sizes, default=0),
         )
-
-    def check_invariants(self) -> None:
-        """Audit every index against the entries, O(n log n); raises AssertionError."""
-        entries = self._entries
-        sizes = {path: row_bytes(path, entry.value) for path, entry in entries.items()}
-        deadlines = {path: entry.expires_ms for path, entry in entries.items() if entry.expires_ms != NEVER}
-        large = {path for path, entry in entries.items() if len(entry.value) > self._limits.proactive_size_bytes}
-        assert all(path == entry.path for path, entry in entries.items())
-        assert self._bytes == sum(sizes.values())
-        assert self._row_sizes == Counter(sizes.values())
-        assert self._prefixes.check() == entries
-        assert self._deadlines.check() == deadlines
-        assert self._large_deadlines.check() == {path: at for path, at in deadlines.items() if path in large}
-        self._order.check(entries)
-        assert len(entries) <= self._hard_keys
-        assert self._bytes <= self._hard_bytes or len(entries) == 1

@@ -393,9 +393,3 @@ class JournaledStore:
             "journal_failures": figures.failures,
             "journal_lag": self._recorder.seq - self._durable_seq,
         }
-
-    def check_invariants(self) -> None:
-        self._memory.check_invariants()
-        self._recorder.blobs.check_invariants()
-        numbers = [seq for seq, _, _ in self._gate]
-        assert numbers == sorted(numbers)

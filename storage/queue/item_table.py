@@ -8,7 +8,6 @@ from operator import attrgetter
 from storage.asking import Caller
 from storage.graveyard import Graveyard
 from storage.limits import QueueLimits
-from storage.paths import prefix_of
 from storage.queue.indexes import NEVER_MS, TimeIndex
 from storage.queue.items import Item, ItemRecorder, PrefixQueue, expiry_ms
 from storage.queue.stats import QueueStatsTable
@@ -189,21 +188,3 @@ class ItemTable:
         """The figures of SYS CACHESTORE INFO. O(n), 50 ns an item: an administrator's question, not a client's."""
         sizes = [len(item.payload) if item.extra is None else item.size_bytes for item in self.by_id.values()]
         return TableStats(len(sizes), self.size_bytes, 0, 0, min(sizes, default=0), max(sizes, default=0))
-
-    def check_invariants(self) -> None:
-        """Audit every index against every other, O(n); raises AssertionError."""
-        assert all(item.id == id_ for id_, item in self.by_id.items())
-        assert {item.path: item for item in self.by_id.values()} == self.by_path
-        assert sum(len(queue) for queue in self.queues.values()) == len(self.by_id)
-        assert sum(queue.active_count for queue in self.queues.values()) == self.active_count
-        assert sum(item.size_bytes for item in self.by_id.values()) == self.size_bytes
-        for prefix, queue in self.queues.items():
-            assert queue.prefix == prefix
-            assert queue or queue.is_idle, "an empty queue would never be dropped"
-            queue.check_invariants(self._limits)
-        assert all(self.queues.get(prefix_of(item.path)) is item.queue for item in self.by_id.values())
-        self._schedule.check_invariants()
-        scheduled = [queue for queue in self.queues.values() if queue.due_ms != NEVER_MS]
-        assert len(self._schedule) == len(scheduled)
-        assert self.due_ms == min((queue.due_ms for queue in scheduled), default=NEVER_MS)
-        assert sorted(queue.id for queue in self._idle) == sorted(q.id for q in self.queues.values() if q.is_idle)

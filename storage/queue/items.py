@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypeAlias
 
 from storage.asking import Caller
 from storage.limits import QueueLimits
-from storage.paths import key_of
 from storage.queue.indexes import NEVER_MS, IdIndex, TimeIndex
 from storage.queue.stats import QueueFigures, QueueStats
 from storage.vocabulary import Path, Value
@@ -347,31 +346,6 @@ class PrefixQueue:
         self._orphanable = TimeIndex(attrgetter("orphaned_ms"))
         self._active = TimeIndex(attrgetter("heartbeat_ms"))
         return containers
-
-    def check_invariants(self, limits: QueueLimits) -> None:
-        """Audit every index against every other, O(n); raises AssertionError."""
-        items: list[Item] = []
-        for owner, lane in [(None, self._shared), *self._owned.items()]:
-            assert lane or owner is None, "an owner's lane outlived its items"
-            for priority, level in lane.pending.items():
-                level.check_invariants()
-                assert level
-                assert all(item.priority == priority and not item.active for item in level.rows())
-            lane.active.check_invariants()
-            assert all(item.active and item.heartbeat_ms is not None for item in lane.active.rows())
-            assert all(item.key == key_of(item.path) for item in lane.active.rows())
-            mine = [*chain.from_iterable(level.rows() for level in lane.pending.values()), *lane.active.rows()]
-            assert all(item.owner == owner for item in mine)
-            items += mine
-        for index in (self._waiting, self._orphanable, self._active):
-            index.check_invariants()
-        assert all(item.queue is self and expiry_ms(item, limits) >= self.due_ms for item in items)
-        assert _ids(self._active.before(NEVER_MS)) == _ids(item for item in items if item.active)
-        pending = [item for item in items if not item.active]
-        assert _ids(self._waiting.before(NEVER_MS)) == _ids(item for item in pending if item.orphaned_ms is None)
-        assert _ids(self._orphanable.before(NEVER_MS)) == _ids(i for i in pending if i.orphaned_ms is not None)
-        assert len(pending) == self.pending_count
-        assert len(items) == self.pending_count + self.active_count
 
 
 def expiry_ms(item: Item, limits: QueueLimits) -> int:

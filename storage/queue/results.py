@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from operator import attrgetter
 from typing import Protocol
 
@@ -159,29 +158,6 @@ class ResultTable:
         """The figures of SYS CACHESTORE INFO. O(n): an administrator's question, not a client's."""
         sizes = [len(result.value) for result in self.by_id.values()]
         return TableStats(len(sizes), self.size_bytes, 0, 0, min(sizes, default=0), max(sizes, default=0))
-
-    def check_invariants(self) -> None:
-        """Audit every index against every other, O(n); raises AssertionError."""
-        chained = []
-        for path, newest in self.newest.items():
-            assert newest.newer is None
-            chain = [newest, *_older_than(newest)]
-            assert all(result.path == path for result in chain)
-            assert all(older.newer is newer for newer, older in pairwise(chain))
-            assert [result.id for result in chain] == sorted((result.id for result in chain), reverse=True)
-            chained += chain
-        assert {result.id: result for result in chained} == self.by_id
-        assert len(chained) == len(self.by_id)
-        named = {(r.path, r.external_id): r for r in reversed(chained) if r.external_id is not None}
-        newest_named: dict[tuple[Path, bytes], StoredResult] = {}
-        for (path, external_id), result in named.items():
-            assert external_id is not None
-            newest_named[path, external_id] = result
-        assert newest_named == self._by_external_id
-        self._by_end.check_invariants()
-        assert len(self._by_end) == len(self.by_id)
-        assert all(result.expire_ms >= self.due_ms for result in chained)
-        assert sum(len(result.value) for result in chained) == self.size_bytes
 
 
 def _older_than(result: StoredResult) -> Iterator[StoredResult]:

@@ -351,15 +351,6 @@ class Queue:
             "waiters": self.results.waiters.count,
         }
 
-    def check_invariants(self) -> None:
-        """Audit everything, O(n); raises AssertionError."""
-        self.items.check_invariants()
-        self.results.table.check_invariants()
-        self.results.waiters.check_invariants()
-        self.stats.check_invariants()
-        assert all(id_ < self._next_id < 1 << 53 for id_ in self.items.by_id)
-        assert not self.items.by_id.keys() & self.results.table.by_id.keys(), "an item and its result both live"
-
     # Bounds.
 
     def _size_bytes(self) -> int:

@@ -89,8 +89,3 @@ class QueueStatsTable:
         del self._resting[oldest]
         self.other.absorb(self.named.pop(oldest))
         return True
-
-    def check_invariants(self) -> None:
-        """Audit the bookkeeping, O(named); raises AssertionError."""
-        assert len(self.named) <= self._max_named
-        assert {prefix for prefix, stats in self.named.items() if not stats.tables} == self._resting.keys()

@@ -41,6 +41,7 @@ from storage.vocabulary import (
     Statement,
 )
 from tests.asking import run
+from tests.audit import audit
 
 T = TypeVar("T")
 CallSoon: TypeAlias = Callable[[Callable[[], None]], object]
@@ -319,7 +320,7 @@ class ExampleEngine:
         self._gauges = gauges
 
     def check_invariants(self) -> None:
-        self._remote.store.check_invariants()
+        audit(self._remote.store)
         assert all(self._requests[number].waits for number in self._waits.values())
 
     # What people look at.

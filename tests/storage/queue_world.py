@@ -26,6 +26,7 @@ from storage.vocabulary import (
     Statement,
 )
 from tests.asking import Told
+from tests.audit import audit
 
 START_MS = 1_700_000_000_123
 SECOND_MS, HOUR_MS = 1_000, 3_600_000
@@ -101,7 +102,7 @@ class World:
             pass
 
     def check(self) -> None:
-        self.store.check_invariants()
+        audit(self.store)
 
 
 def request(number: int) -> RequestKey:

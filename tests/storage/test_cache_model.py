@@ -16,6 +16,7 @@ from storage.cache.statements import Cache
 from storage.errors import StatementError
 from storage.limits import CacheLimits, EvictionPolicy
 from storage.vocabulary import Binary
+from tests.audit import audit
 from tests.storage.cache_world import World
 
 PATHS = st.sampled_from([b"a", b":a", b"p:", b"p:a", b"p:b", b"p:c", b"p:q:a", b"p:q:b", b"q:a"])
@@ -119,7 +120,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def holds_together(self) -> None:
-        self.world.cache.check_invariants()
+        audit(self.world.cache)
 
 
 class WithoutPressure(CacheMachine):

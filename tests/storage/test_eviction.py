@@ -23,6 +23,7 @@ from storage.cache.eviction import (
 from storage.cache.frequency import INITIAL_USES, MAX_USES, FrequencyCounter
 from storage.limits import CacheLimits, EvictionPolicy
 from storage.sizes import human_size
+from tests.audit import audit, audit_order, audited_deadlines
 from tests.storage.cache_world import START_MS, World
 
 POLICIES = list(EvictionPolicy)
@@ -209,8 +210,8 @@ class TestOrder:
                     weights = [naive_weight(policy, other, now_ms, sequence) for other in entries.values()]
                     assert naive_weight(policy, victim, now_ms, sequence) == min(weights)
                     drop(victim)
-            order.check(entries)
-            deadlines.check()
+            audit_order(order, entries)
+            audited_deadlines(deadlines)
 
     def test_a_sample_is_six_draws_and_the_lowest_goes(self) -> None:
         draws = iter([0.95, 0.5, 0.25, 0.99, 0.0, 0.75])
@@ -341,7 +342,7 @@ class TestLimits:
         assert world.cache.tick(world.now_ms, 1_000) is False
         assert world.gauge("keys") == level_after_run(1_251, 1_000) == 963
         assert world.gauge("evicted_keys") == 288
-        world.cache.check_invariants()
+        audit(world.cache)
 
     @by_policy
     def test_a_large_value_evicts_as_many_bytes_as_it_needs(self, policy: EvictionPolicy) -> None:
@@ -356,7 +357,7 @@ class TestLimits:
         world.settle()
         assert world.gauge("bytes") <= 100_000
         assert world.gauge("evicted_bytes") + world.gauge("bytes") == full * row + row_bytes(b"p:big", b"x" * 40_000)
-        world.cache.check_invariants()
+        audit(world.cache)
 
     @by_policy
     def test_a_value_that_grows_makes_room_but_is_no_victim_of_itself(self, policy: EvictionPolicy) -> None:
@@ -368,7 +369,7 @@ class TestLimits:
         assert world.get(b"p:0") == b"y" * 8_000
         assert world.keys(b"p")[0] == b"p:0"
         assert world.gauge("bytes") <= 12_500
-        world.cache.check_invariants()
+        audit(world.cache)
 
     @by_policy
     def test_a_value_larger_than_the_limit_stands_alone(self, policy: EvictionPolicy) -> None:
@@ -377,7 +378,7 @@ class TestLimits:
             world.set(path, b"x" * 5_000)
             assert world.get(path) == b"x" * 5_000
             assert world.gauge("keys") == 1
-            world.cache.check_invariants()
+            audit(world.cache)
 
     @by_policy
     def test_no_keys_at_all_means_one(self, policy: EvictionPolicy) -> None:
@@ -385,7 +386,7 @@ class TestLimits:
         world.set(b"a", b"")
         world.set(b"b", b"")
         assert world.keys(b"") == [b"b"]
-        world.cache.check_invariants()
+        audit(world.cache)
 
     def test_what_expired_goes_before_what_lives(self) -> None:
         world = World(CacheLimits(max_keys=80))
@@ -477,7 +478,7 @@ class TestLoop:
         world.settle()
         assert (world.keys(b"q") == []) is goes
         assert world.gauge("keys") == 99
-        world.cache.check_invariants()
+        audit(world.cache)
 
     def test_each_tick_touches_about_as_many_rows_as_it_may(self) -> None:
         world = World(CacheLimits(max_keys=10_000))
@@ -511,7 +512,7 @@ class TestSysEviction:
         ]
         assert [bool(description) for _, _, description in rows] == [False, False, False, False, True]
         assert world.cache.tick(world.now_ms, 1_000) is False
-        world.cache.check_invariants()
+        audit(world.cache)
 
     def test_finishes_a_run_that_is_under_way(self) -> None:
         world = World(CacheLimits(max_keys=1_000))

@@ -16,6 +16,7 @@ from storage.table_readings import TableReading
 from storage.vocabulary import CacheSet, Result, Row
 from tests.asking import Told, rows_of
 from tests.asking import run as finish
+from tests.audit import audit
 
 NOW_MS = 1_700_000_000_000
 FIRST_ID = 100
@@ -135,4 +136,4 @@ def test_a_reading_changes_nothing() -> None:
     for table in SystemTable:
         rest(store.read_table(table))
     assert (recorder.seq, store.gauges()) == before
-    store.check_invariants()
+    audit(store)

@@ -26,6 +26,7 @@ from storage.table_readings import TableReading
 from storage.vocabulary import CacheIncr, CacheSet, Effect, RequestKey, Result, Statement
 from storage.vocabulary import Path as QueuePath
 from tests.asking import Told
+from tests.audit import audit
 
 WRITES_A_LOG = 50
 
@@ -302,7 +303,7 @@ class RestartingStore:
         return await self._store.cache_totals()
 
     def check_invariants(self) -> None:
-        self._store.check_invariants()
+        audit(self._store)
 
 
 def everything(store: JournaledStore) -> dict[str, object]:
