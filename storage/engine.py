@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from storage.asking import Caller, Later
-from storage.cache.totals import PrefixTotalsTable
-from storage.queue.stats import QueueFigures, QueueStatsTable
+from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import Path, RequestKey, Result, Row, Statement
 

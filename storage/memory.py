@@ -10,20 +10,18 @@ from storage.answers import AnswerRecorder, Answers
 from storage.asking import Caller, Later, NewLater, Outcome
 from storage.cache.entry import EntryRecorder
 from storage.cache.statements import Cache
-from storage.cache.totals import PrefixTotalsTable
 from storage.errors import InternalError, UserError
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.paths import prefix_of
 from storage.queue.result_statements import NO_RESULT
 from storage.queue.statements import Handlers, Queue, QueueRecorder
-from storage.queue.stats import QueueFigures, QueueStatsTable
+from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.table_readings import TableReading, read_table
 from storage.vocabulary import (
     EMPTY_RESULT,
     INFO_COLUMNS,
     CachestoreAction,
-    Cell,
     Effect,
     Path,
     QueueResult,
@@ -120,7 +118,9 @@ class MemoryStore:
         """`SYS CACHESTORE …` (commands.md §6)."""
         match ask.action:
             case CachestoreAction.INFO:
-                return Result(INFO_COLUMNS, self._info_rows(now_ms))
+                return Result(
+                    INFO_COLUMNS, [*self.cache.info(now_ms), *self.queue.items.info(), *self.queue.results.table.info()]
+                )
             case CachestoreAction.EVICTION:
                 return Result(INFO_COLUMNS, self.cache.evict(now_ms))
             case CachestoreAction.WIPE | CachestoreAction.TRUNCATE:
@@ -129,13 +129,6 @@ class MemoryStore:
             case CachestoreAction.COMPACTION | CachestoreAction.HEALTHCHECK | CachestoreAction.PERSIST:
                 pass  # expired rows go by themselves, nothing can be unusable, and nothing is on a disk
         return EMPTY_RESULT
-
-    def _info_rows(self, now_ms: int) -> list[tuple[Cell, ...]]:
-        return [
-            *self.cache.table_stats(now_ms).rows("CacheItems"),
-            *self.queue.items.stats().rows("QueueItems"),
-            *self.queue.results.table.stats().rows("QueueResults"),
-        ]
 
     # Waits.
 

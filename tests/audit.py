@@ -23,8 +23,8 @@ from storage.queue.item_table import ItemTable
 from storage.queue.items import Item, PrefixQueue, expiry_ms
 from storage.queue.results import ResultTable, StoredResult
 from storage.queue.statements import Queue
-from storage.queue.stats import QueueStatsTable
 from storage.queue.waiters import Waiters
+from storage.stats import QueueStatsTable
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from storage.cache.totals import PrefixTotals
+from storage.stats import PrefixTotals
 from storage.vocabulary import Value
 
 # The deadline of what never expires: later than any wall clock, and still a signed 64-bit number.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from storage.cache.entry import Entry
-from storage.cache.totals import PrefixTotals, PrefixTotalsTable
 from storage.paths import prefix_of
+from storage.stats import PrefixTotals, PrefixTotalsTable
 
 # A group that has seen so many removals per row it still holds is copied, which gives its memory back: a dict
 # that only ever loses keys stays as large as it once was.

@@ -22,15 +22,13 @@ from storage.cache.deadlines import DeadlineIndex
 from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, EntryRecorder, row_bytes
 from storage.cache.eviction import EvictionRun, eviction_order, hard_limit
 from storage.cache.prefixes import PrefixIndex
-from storage.cache.totals import PrefixTotalsTable
 from storage.cache.values import incremented
 from storage.errors import UserError
 from storage.graveyard import Graveyard
 from storage.limits import SECOND_MS, CacheLimits
 from storage.paths import key_of, prefix_of, prefix_of_argument
 from storage.queue.listings import key_listing
-from storage.sizes import human_size
-from storage.table_stats import TableStats
+from storage.stats import PrefixTotalsTable, human_size, info_rows
 from storage.vocabulary import (
     EMPTY_RESULT,
     KEY_COLUMNS,
@@ -45,6 +43,7 @@ from storage.vocabulary import (
     Cell,
     Path,
     Result,
+    Row,
     Statement,
     Value,
 )
@@ -385,15 +384,8 @@ class Cache:
             "cache_expired_bytes": self._expired_bytes,
         }
 
-    def table_stats(self, now_ms: int) -> TableStats:
-        """The figures of `CacheItems` in SYS CACHESTORE INFO. O(distinct row sizes + rows expired and still held)."""
+    def info(self, now_ms: int) -> list[Row]:
+        """The rows of SYS CACHESTORE INFO. O(distinct row sizes + expired rows that are still held)."""
         self.see(now_ms)
-        expired = [self._entries[path] for path in self._deadlines.expired(now_ms)]
-        return TableStats(
-            keys=len(self._entries),
-            size_bytes=self._bytes,
-            expired_keys=len(expired),
-            expired_size_bytes=sum(row_bytes(entry.path, entry.value) for entry in expired),
-            min_row_bytes=min(self._row_sizes, default=0),
-            max_row_bytes=max(self._row_sizes, default=0),
-        )
+        expired = [row_bytes(path, self._entries[path].value) for path in self._deadlines.expired(now_ms)]
+        return info_rows("CacheItems", len(self._entries), self._bytes, self._row_sizes, expired)

@@ -19,7 +19,6 @@ from typing import Final
 import msgspec
 
 from storage.asking import Caller, Later, Outcome
-from storage.cache.totals import PrefixTotalsTable
 from storage.errors import SEEN_WAS_LOST, StatementError, UserError
 from storage.ids import first_id
 from storage.journal import rows
@@ -35,7 +34,7 @@ from storage.journal.syncs import Syncs
 from storage.journal.writer import JournalFigures, Writer
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.queue.stats import QueueFigures, QueueStatsTable
+from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.table_readings import TableReading
 from storage.vocabulary import (

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 from storage.asking import Caller
 from storage.limits import QueueLimits
 from storage.queue.indexes import NEVER_MS, IdIndex, TimeIndex
-from storage.queue.stats import QueueFigures, QueueStats
+from storage.stats import QueueFigures, QueueStats
 from storage.vocabulary import Path, Value
 
 _id_of = attrgetter("id")

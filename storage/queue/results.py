@@ -8,8 +8,8 @@ from typing import Protocol
 
 from storage.graveyard import Graveyard
 from storage.queue.indexes import NEVER_MS, TimeIndex
-from storage.table_stats import TableStats
-from storage.vocabulary import Path, Value
+from storage.stats import info_rows
+from storage.vocabulary import Path, Row, Value
 
 
 class StoredResult:
@@ -154,10 +154,10 @@ class ResultTable:
         graveyard.bury([self.by_id], let_go)
         graveyard.bury([self.newest, self._by_external_id, *self._by_end.containers()])
 
-    def stats(self) -> TableStats:
-        """The figures of SYS CACHESTORE INFO. O(n): an administrator's question, not a client's."""
+    def info(self) -> list[Row]:
+        """The rows of SYS CACHESTORE INFO. O(n): administrators ask, clients do not."""
         sizes = [len(result.value) for result in self.by_id.values()]
-        return TableStats(len(sizes), self.size_bytes, 0, 0, min(sizes, default=0), max(sizes, default=0))
+        return info_rows("QueueResults", len(sizes), self.size_bytes, sizes)
 
 
 def _older_than(result: StoredResult) -> Iterator[StoredResult]:

@@ -21,7 +21,7 @@ from storage.queue.listings import cancel_listing, listing
 from storage.queue.merge import merge_extra
 from storage.queue.result_statements import Results, Wake
 from storage.queue.results import ResultRecorder
-from storage.queue.stats import QueueStatsTable
+from storage.stats import QueueStatsTable
 from storage.vocabulary import (
     ADD_AND_RETRIEVE_COLUMNS,
     ADD_COLUMNS,

@@ -23,11 +23,10 @@ from msgspec.structs import replace
 
 from protocol.encode import encode_error, encode_result
 from storage.asking import Caller, Later, NewLater, Outcome
-from storage.cache.totals import PrefixTotalsTable
 from storage.errors import NoRoomError, StatementError, UserError
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.queue.stats import QueueFigures, QueueStatsTable
+from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import (
     EMPTY_RESULT,

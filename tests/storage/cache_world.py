@@ -71,6 +71,15 @@ class World:
     def gauge(self, name: str) -> int:
         return self.cache.gauges()[f"cache_{name}"]
 
+    def info(self) -> dict[str, int]:
+        """The figures of SYS CACHESTORE INFO by their names, without that of the table."""
+        figures = {}
+        for name, value, _ in self.cache.info(self.now_ms):
+            assert isinstance(name, bytes)
+            assert isinstance(value, bytes)
+            figures[name.decode().removeprefix("CacheItems.")] = int(value)
+        return figures
+
     def _cell(self, statement: Statement, column: str) -> Cell:
         result = self.run(statement)
         assert result.columns.names == (column,)

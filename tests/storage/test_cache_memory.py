@@ -9,10 +9,10 @@ import pytest
 
 from storage.cache.entry import NEVER, Entry
 from storage.cache.prefixes import PrefixIndex
-from storage.cache.totals import PrefixTotalsTable
 from storage.graveyard import Graveyard
 from storage.journal.recorder import Recorder
 from storage.limits import CacheLimits, EvictionPolicy
+from storage.stats import PrefixTotalsTable
 from tests.audit import audit, audited_entries
 from tests.storage.cache_world import World
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 from storage.asking import ANYBODY
-from storage.cache.totals import PrefixTotalsTable
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
+from storage.stats import PrefixTotalsTable
 from storage.vocabulary import CacheClear, CacheGet, CacheSet, QueueAdd, QueueResultBlocking, Statement
 from tests.asking import Told, rows_of, run
 from tests.audit import audit

@@ -22,7 +22,7 @@ from storage.cache.eviction import (
 )
 from storage.cache.frequency import INITIAL_USES, MAX_USES, FrequencyCounter
 from storage.limits import CacheLimits, EvictionPolicy
-from storage.sizes import human_size
+from storage.stats import human_size
 from tests.audit import audit, audit_order, audited_deadlines
 from tests.storage.cache_world import START_MS, World
 
@@ -533,7 +533,7 @@ class TestInfo:
             world.set(b"p:%d" % number, b"x" * size, 1 if size == 100 else 10)
         world.pass_ms(1_000)
         overhead = 3 + ROW_OVERHEAD_BYTES
-        rows = world.cache.table_stats(world.now_ms).rows("CacheItems")
+        rows = world.cache.info(world.now_ms)
         total = 1_210 + 4 * overhead
         assert rows == [
             (b"CacheItems.keys_total", b"4", None),
@@ -545,12 +545,12 @@ class TestInfo:
             (b"CacheItems.avg_row_size", b"%d" % (total // 4), None),
         ]
         world.settle()
-        assert world.cache.table_stats(world.now_ms).expired_keys == 0
+        assert world.info()["expired_keys_total"] == 0
         world.remove(b"p:1")
-        assert world.cache.table_stats(world.now_ms).max_row_bytes == 10 + overhead
+        assert world.info()["max_row_size"] == 10 + overhead
 
     def test_of_an_empty_cache(self) -> None:
-        rows = World().cache.table_stats(START_MS).rows("CacheItems")
+        rows = World().cache.info(START_MS)
         assert {value for _, value, _ in rows} == {b"0"}
 
 

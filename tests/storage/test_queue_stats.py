@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from storage.queue.stats import QueueStats, QueueStatsTable
+from storage.stats import QueueStats, QueueStatsTable
 from storage.vocabulary import (
     QueueAck,
     QueueAdd,

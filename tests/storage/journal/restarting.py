@@ -10,7 +10,6 @@ from random import Random
 from sortedcontainers import SortedDict
 
 from storage.asking import Caller, Later
-from storage.cache.totals import PrefixTotalsTable
 from storage.journal import rows
 from storage.journal.aside import InThread
 from storage.journal.errors import BusyError, JournalError
@@ -20,7 +19,7 @@ from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.queue.items import Item
 from storage.queue.results import StoredResult
-from storage.queue.stats import QueueFigures, QueueStatsTable
+from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.table_readings import TableReading
 from storage.vocabulary import CacheIncr, CacheSet, Effect, RequestKey, Result, Statement
