@@ -49,6 +49,26 @@ class Engine(Protocol):
         """
 
 
+class Stateless:
+    """A base for an `Engine` that keeps no state: no request waits for another, no answer is kept."""
+
+    def give_up(self, later: Later, now_ms: int) -> None:
+        """Does nothing: the engine itself ends what it has begun."""
+
+    def end_waits(self, now_ms: int) -> None:
+        """Does nothing."""
+
+    def confirm_delivered(self, request_keys: list[RequestKey]) -> None:
+        """Does nothing."""
+
+    def mark_undelivered(self, request_key: RequestKey) -> None:
+        """Does nothing."""
+
+    def tick(self, now_ms: int, max_rows: int) -> bool:
+        """No work is ever due."""
+        return False
+
+
 class Inspectable(Protocol):
     """An engine that shows people what it holds. What it has to ask others for comes later, hence the awaitables.
 

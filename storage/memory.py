@@ -11,8 +11,8 @@ from storage.asking import Caller, Later, NewLater, Outcome
 from storage.cache.entry import EntryRecorder
 from storage.cache.statements import Cache
 from storage.errors import InternalError, UserError
+from storage.keys import prefix_of
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.paths import prefix_of
 from storage.queue.result_statements import NO_RESULT
 from storage.queue.statements import Handlers, Queue, QueueRecorder
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
@@ -52,7 +52,7 @@ class Recorder(QueueRecorder, AnswerRecorder, Protocol):
 class MemoryStore:
     """Queue, cache and kept answers of one server. Nothing outlasts the process, so no answer waits for a disk.
 
-    `first_id` is the id of the first item (`storage.ids.first_id`), `random` draws from [0, 1). `recorder` is told
+    `first_id` is the id of the first item (`storage.keys.first_id`), `random` draws from [0, 1). `recorder` is told
     of changes in the queue and in the kept answers, `cache_recorder` of changes in the cache; they may be one.
     `complete` is given the requests that a statement releases, and their answer, instead of `Later.done`.
     """

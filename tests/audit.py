@@ -15,9 +15,9 @@ from storage.cache.prefixes import PrefixIndex
 from storage.cache.statements import Cache
 from storage.journal.blobs import Blobs
 from storage.journal.store import JournaledStore
+from storage.keys import key_of, prefix_of
 from storage.limits import QueueLimits
 from storage.memory import MemoryStore
-from storage.paths import key_of, prefix_of
 from storage.queue.indexes import _FREE_HOLES, NEVER_MS, IdIndex, TimeIndex
 from storage.queue.item_table import ItemTable
 from storage.queue.items import Item, PrefixQueue, expiry_ms

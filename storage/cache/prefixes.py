@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from storage.cache.entry import Entry
-from storage.paths import prefix_of
+from storage.keys import prefix_of
 from storage.stats import PrefixTotals, PrefixTotalsTable
+from storage.vocabulary import Path
 
 # A group that has seen so many removals per row it still holds is copied, which gives its memory back: a dict
 # that only ever loses keys stays as large as it once was.
@@ -70,3 +71,8 @@ class PrefixIndex:
     def containers(self) -> list[dict[bytes, Entry]]:
         """The dicts that hold the entries, for one who frees a dropped index in slices. O(prefixes)."""
         return [group.entries for group in self._groups.values()]
+
+
+def prefix_of_argument(argument: bytes) -> Path:
+    """The prefix that the argument of CACHE KEYS names: without one trailing `:*` or `:`."""
+    return argument[:-2] if argument.endswith(b":*") else argument.removesuffix(b":")

@@ -19,14 +19,13 @@ from typing import Any, TypeAlias
 
 from storage.asking import Caller
 from storage.cache.deadlines import DeadlineIndex
-from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, EntryRecorder, row_bytes
+from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, EntryRecorder, incremented, row_bytes
 from storage.cache.eviction import EvictionRun, eviction_order, hard_limit
-from storage.cache.prefixes import PrefixIndex
-from storage.cache.values import incremented
+from storage.cache.prefixes import PrefixIndex, prefix_of_argument
 from storage.errors import UserError
 from storage.graveyard import Graveyard
+from storage.keys import key_of, prefix_of
 from storage.limits import SECOND_MS, CacheLimits
-from storage.paths import key_of, prefix_of, prefix_of_argument
 from storage.queue.listings import key_listing
 from storage.stats import PrefixTotalsTable, human_size, info_rows
 from storage.vocabulary import (

@@ -20,7 +20,6 @@ import msgspec
 
 from storage.asking import Caller, Later, Outcome
 from storage.errors import SEEN_WAS_LOST, StatementError, UserError
-from storage.ids import first_id
 from storage.journal import rows
 from storage.journal.absences import Absence, Moved, decode_absences, encode_absences, with_new
 from storage.journal.aside import Aside
@@ -32,6 +31,7 @@ from storage.journal.recovery import recover, stored_next_id
 from storage.journal.schema import bring_up_to_date
 from storage.journal.syncs import Syncs
 from storage.journal.writer import JournalFigures, Writer
+from storage.keys import first_id
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias, TypeVar, overload
 
-from storage.paths import key_of
+from storage.keys import key_of
 from storage.queue.items import Item
 from storage.vocabulary import Path, Row, Value
 

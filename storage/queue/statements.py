@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeAlias
 from storage.asking import Caller, Later, NewLater
 from storage.errors import NoRoomError, UserError
 from storage.graveyard import Graveyard
+from storage.keys import prefix_of
 from storage.limits import SECOND_MS, QueueLimits
-from storage.paths import prefix_of
 from storage.queue.item_table import ItemTable
 from storage.queue.items import Item, ItemRecorder, PrefixQueue
 from storage.queue.listings import cancel_listing, listing

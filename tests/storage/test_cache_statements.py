@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from storage.cache.entry import incremented
+from storage.cache.prefixes import prefix_of_argument
 from storage.cache.statements import ABSENT, NOT_SET, SET
-from storage.cache.values import incremented
 from storage.errors import InternalError, StatementError, UserError
+from storage.keys import key_of, prefix_of
 from storage.limits import CacheLimits
-from storage.paths import key_of, prefix_of, prefix_of_argument
 from storage.vocabulary import (
     EMPTY_RESULT,
     KEY_COLUMNS,

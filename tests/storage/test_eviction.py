@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from storage.cache.deadlines import DeadlineIndex
 from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, row_bytes
 from storage.cache.eviction import (
+    INITIAL_USES,
+    MAX_USES,
     EvictionRun,
+    FrequencyCounter,
     LfuOrder,
     LruOrder,
     SampledOrder,
@@ -20,7 +23,6 @@ from storage.cache.eviction import (
     hard_limit,
     level_after_run,
 )
-from storage.cache.frequency import INITIAL_USES, MAX_USES, FrequencyCounter
 from storage.limits import CacheLimits, EvictionPolicy
 from storage.stats import human_size
 from tests.audit import audit, audit_order, audited_deadlines
