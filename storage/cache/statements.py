@@ -23,10 +23,10 @@ from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, EntryRecorder,
 from storage.cache.eviction import EvictionRun, eviction_order, hard_limit
 from storage.cache.prefixes import PrefixIndex, prefix_of_argument
 from storage.errors import UserError
-from storage.graveyard import Graveyard
 from storage.keys import key_of, prefix_of
 from storage.limits import SECOND_MS, CacheLimits
 from storage.queue.listings import key_listing
+from storage.reclaim import Reclaimer
 from storage.stats import PrefixTotalsTable, human_size, info_rows
 from storage.vocabulary import (
     EMPTY_RESULT,
@@ -74,7 +74,7 @@ class Cache:
         self._recorder = recorder
         self._hard_keys = hard_limit(limits.max_keys)
         self._hard_bytes = hard_limit(limits.max_bytes)
-        self._graveyard = Graveyard()
+        self._reclaimer = Reclaimer()
         self._run = EvictionRun(limits)
         self._seen_ms = 0
         self._last_pass_ms: int | None = None
@@ -219,9 +219,9 @@ class Cache:
     def clear(self, now_ms: int) -> None:
         """Drop every row. O(prefixes + buckets of deadlines); `tick` frees the rows in slices."""
         recorder = self._recorder
-        self._graveyard.bury([self._entries], None if recorder is None else lambda row: recorder.entry_freed(row[1]))
-        self._graveyard.bury([*self._prefixes.containers(), *self._order.containers()])
-        self._graveyard.bury([*self._deadlines.containers(), *self._large_deadlines.containers()])
+        self._reclaimer.defer([self._entries], None if recorder is None else lambda row: recorder.entry_freed(row[1]))
+        self._reclaimer.defer([*self._prefixes.containers(), *self._order.containers()])
+        self._reclaimer.defer([*self._deadlines.containers(), *self._large_deadlines.containers()])
         self._begin_empty()
         self._run.abandon()
         if recorder is not None:
@@ -262,12 +262,12 @@ class Cache:
         after a start only drops what expired.
         """
         self.see(now_ms)
-        budget = max_rows - self._graveyard.free(max_rows)
+        budget = max_rows - self._reclaimer.free(max_rows)
         budget -= self._drop_expired(now_ms, budget)
         if self._is_pass_due(now_ms):
             self._run.begin(len(self._entries), self._bytes)
         self._go_on(now_ms, budget)
-        return bool(self._graveyard) or self._run.active or self._deadlines.may_be_due(now_ms)
+        return bool(self._reclaimer) or self._run.active or self._deadlines.may_be_due(now_ms)
 
     def evict(self, now_ms: int) -> list[tuple[Cell, ...]]:
         """One whole eviction pass at once, and its figures: the rows of SYS CACHESTORE EVICTION (commands.md §6).

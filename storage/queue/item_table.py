@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from storage.asking import Caller
-from storage.graveyard import Graveyard
 from storage.limits import QueueLimits
 from storage.queue.indexes import NEVER_MS, TimeIndex
 from storage.queue.items import Item, ItemRecorder, PrefixQueue, expiry_ms
+from storage.reclaim import Reclaimer
 from storage.stats import QueueStatsTable, info_rows
 from storage.vocabulary import KeyRef, Path, Row, Value
 
@@ -167,21 +167,21 @@ class ItemTable:
         first_ms = self._schedule.first_ms()
         self.due_ms = NEVER_MS if first_ms is None else first_ms
 
-    def bury(self, graveyard: Graveyard) -> None:
+    def reclaim(self, reclaimer: Reclaimer) -> None:
         """Have a table that nobody reads any more freed in slices. O(1).
 
         Items and queues refer to each other: emptied one by one, what holds them leaves no cycle for a collector.
         """
         recorder, stats = self._recorder, self._stats  # not the table: its memory is to go piece by piece
 
-        def bury_queue(row: tuple[Path, PrefixQueue]) -> None:
+        def reclaim_queue(row: tuple[Path, PrefixQueue]) -> None:
             prefix, queue = row
             stats.release(prefix, queue.stats)
-            graveyard.bury(queue.give_away())
+            reclaimer.defer(queue.give_away())
 
-        graveyard.bury([self.by_id], None if recorder is None else lambda row: recorder.item_freed(row[1]))
-        graveyard.bury([self.by_path, *self._schedule.containers(), self._idle])
-        graveyard.bury([self.queues], bury_queue)
+        reclaimer.defer([self.by_id], None if recorder is None else lambda row: recorder.item_freed(row[1]))
+        reclaimer.defer([self.by_path, *self._schedule.containers(), self._idle])
+        reclaimer.defer([self.queues], reclaim_queue)
 
     def info(self) -> list[Row]:
         """The rows of SYS CACHESTORE INFO. O(n), 50 ns an item: administrators ask, clients do not."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Protocol
 
-from storage.graveyard import Graveyard
 from storage.queue.indexes import NEVER_MS, TimeIndex
+from storage.reclaim import Reclaimer
 from storage.stats import info_rows
 from storage.vocabulary import Path, Row, Value
 
@@ -142,7 +142,7 @@ class ResultTable:
         first_ms = self._by_end.first_ms()
         self.due_ms = NEVER_MS if first_ms is None else first_ms
 
-    def bury(self, graveyard: Graveyard) -> None:
+    def reclaim(self, reclaimer: Reclaimer) -> None:
         """Have a table that nobody reads any more freed in slices. O(1)."""
         recorder = self._recorder
 
@@ -151,8 +151,8 @@ class ResultTable:
             if recorder is not None:
                 recorder.result_freed(row[1])
 
-        graveyard.bury([self.by_id], let_go)
-        graveyard.bury([self.newest, self._by_external_id, *self._by_end.containers()])
+        reclaimer.defer([self.by_id], let_go)
+        reclaimer.defer([self.newest, self._by_external_id, *self._by_end.containers()])
 
     def info(self) -> list[Row]:
         """The rows of SYS CACHESTORE INFO. O(n): administrators ask, clients do not."""

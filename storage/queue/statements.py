@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypeAlias
 
 from storage.asking import Caller, Later, NewLater
 from storage.errors import NoRoomError, UserError
-from storage.graveyard import Graveyard
 from storage.keys import prefix_of
 from storage.limits import SECOND_MS, QueueLimits
 from storage.queue.item_table import ItemTable
@@ -21,6 +20,7 @@ from storage.queue.listings import cancel_listing, listing
 from storage.queue.merge import merge_extra
 from storage.queue.result_statements import Results, Wake
 from storage.queue.results import ResultRecorder
+from storage.reclaim import Reclaimer
 from storage.stats import QueueStatsTable
 from storage.vocabulary import (
     ADD_AND_RETRIEVE_COLUMNS,
@@ -88,8 +88,8 @@ class Queue:
     """
 
     __slots__ = (
-        "_cleared",
         "_next_id",
+        "_reclaimer",
         "_recorder",
         "claims",
         "grace_until_ms",
@@ -106,7 +106,7 @@ class Queue:
         self.limits = limits
         self._next_id = first_id
         self._recorder = recorder
-        self._cleared = Graveyard()
+        self._reclaimer = Reclaimer()
         self.claims = 0
         self.grace_until_ms = 0  # nothing counts as stalled before
         self.stats = QueueStatsTable()
@@ -321,8 +321,8 @@ class Queue:
         """`QUEUE CLEAR` (§4.12): ids go on, waiters wait on. O(1); the memory is freed in ticks."""
         if self._recorder is not None:
             self._recorder.queue_cleared()
-        self.items.bury(self._cleared)
-        self.results.clear().bury(self._cleared)
+        self.items.reclaim(self._reclaimer)
+        self.results.clear().reclaim(self._reclaimer)
         self.items = ItemTable(self.limits, self._recorder, self.stats)
         return EMPTY_RESULT
 
@@ -333,9 +333,9 @@ class Queue:
 
     def tick(self, max_rows: int) -> bool:
         """Free what CLEAR left and drop queues that stayed empty; True when there is more to do."""
-        budget = max_rows - self._cleared.free(max_rows)
+        budget = max_rows - self._reclaimer.free(max_rows)
         budget -= self.items.drop_idle(budget)
-        return budget <= 0 or bool(self._cleared)
+        return budget <= 0 or bool(self._reclaimer)
 
     def gauges(self) -> dict[str, int]:
         """Counts and bytes. O(1)."""

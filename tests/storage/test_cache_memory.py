@@ -9,9 +9,9 @@ import pytest
 
 from storage.cache.entry import NEVER, Entry
 from storage.cache.prefixes import PrefixIndex
-from storage.graveyard import Graveyard
 from storage.journal.recorder import Recorder
 from storage.limits import CacheLimits, EvictionPolicy
+from storage.reclaim import Reclaimer
 from storage.stats import PrefixTotalsTable
 from tests.audit import audit, audited_entries
 from tests.storage.cache_world import World
@@ -68,12 +68,12 @@ def test_clear_frees_in_slices(policy: EvictionPolicy) -> None:
     assert count_entries() - before == len(world.keys(b"new")) == ticks
 
 
-def test_a_graveyard_frees_what_it_is_told_and_no_more() -> None:
-    graveyard = Graveyard()
-    graveyard.bury([{1: 1, 2: 2, 3: 3}, [], [4, 5], {}])
-    assert bool(graveyard)
-    assert [graveyard.free(2) for _ in range(4)] == [2, 2, 1, 0]
-    assert not graveyard
+def test_a_reclaimer_frees_what_it_is_told_and_no_more() -> None:
+    reclaimer = Reclaimer()
+    reclaimer.defer([{1: 1, 2: 2, 3: 3}, [], [4, 5], {}])
+    assert bool(reclaimer)
+    assert [reclaimer.free(2) for _ in range(4)] == [2, 2, 1, 0]
+    assert not reclaimer
 
 
 def test_endless_overwrites_leave_one_row_and_one_deadline() -> None:
