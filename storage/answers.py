@@ -12,31 +12,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from typing import Protocol
 
 import msgspec
 
 from storage.limits import AnswerLimits
 from storage.queue.indexes import NEVER_MS
+from storage.recorder import AnswerGroup, Recorder
 from storage.vocabulary import RequestKey, Result
-
-
-class AnswerGroup(msgspec.Struct, gc=False):
-    """Kept answers that were written as one row. `remaining` of them are still kept."""
-
-    number: int
-    remaining: int = 0
-
-
-class AnswerRecorder(Protocol):
-    """Is told of kept answers that are to outlast the process: those of statements that changed something."""
-
-    def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
-        """An answer is kept; returns the group to name when it is dropped. O(cells)."""
-
-    def answer_dropped(self, group: AnswerGroup, result: Result) -> None:
-        """An answer of this group is no longer kept. O(cells)."""
-
 
 # What an answer costs beyond its texts: its key, its result and its places in the dicts.
 ANSWER_OVERHEAD_BYTES = 512
@@ -72,7 +54,7 @@ class Answers:
         "unconfirmed_count",
     )
 
-    def __init__(self, limits: AnswerLimits, recorder: AnswerRecorder | None) -> None:
+    def __init__(self, limits: AnswerLimits, recorder: Recorder | None) -> None:
         self._limits = limits
         self._recorder = recorder
         self.give_way_bytes = min(limits.give_way_bytes, limits.max_bytes)

@@ -20,8 +20,8 @@ from storage.limits import QueueLimits
 from storage.memory import MemoryStore
 from storage.queue.indexes import _FREE_HOLES, NEVER_MS, IdIndex, TimeIndex
 from storage.queue.item_table import ItemTable
-from storage.queue.items import Item, PrefixQueue, expiry_ms
-from storage.queue.results import ResultTable, StoredResult
+from storage.queue.items import Item, PrefixQueue, StoredResult, expiry_ms
+from storage.queue.results import ResultTable
 from storage.queue.statements import Queue
 from storage.queue.waiters import Waiters
 from storage.stats import QueueStatsTable

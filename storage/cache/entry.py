@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from storage.errors import InternalError, UserError
 from storage.stats import PrefixTotals
@@ -72,19 +71,3 @@ def incremented(path: Path, value: Value) -> bytes:
     if number < -_I64_MAX - 1:
         raise InternalError(_TOO_SMALL)
     return b"%d" % (number + 1)
-
-
-class EntryRecorder(Protocol):
-    """Is told of every change of an entry, after it happened, where that is to outlast the process. O(1) each."""
-
-    def entry_put(self, entry: Entry, old: Value | None) -> None:
-        """A new entry, or one with a new value in place of `old`."""
-
-    def entry_removed(self, entry: Entry) -> None:
-        """It is gone."""
-
-    def cache_cleared(self) -> None:
-        """All entries are gone; `entry_freed` follows for each, some time."""
-
-    def entry_freed(self, entry: Entry) -> None:
-        """One that CLEAR took lets go of its value."""

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from storage.asking import Caller
 from storage.cache.deadlines import DeadlineIndex
-from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, EntryRecorder, incremented, row_bytes
+from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, incremented, row_bytes
 from storage.cache.eviction import EvictionRun, eviction_order, hard_limit
 from storage.cache.prefixes import PrefixIndex, prefix_of_argument
 from storage.errors import UserError
@@ -27,6 +27,7 @@ from storage.keys import key_of, prefix_of
 from storage.limits import SECOND_MS, CacheLimits
 from storage.queue.listings import key_listing
 from storage.reclaim import Reclaimer
+from storage.recorder import Recorder
 from storage.stats import PrefixTotalsTable, human_size, info_rows
 from storage.vocabulary import (
     EMPTY_RESULT,
@@ -68,7 +69,7 @@ class Cache:
     After every statement the cache is within its hard limits, or holds a single entry larger than the limit.
     """
 
-    def __init__(self, limits: CacheLimits, random: Callable[[], float], recorder: EntryRecorder | None = None) -> None:
+    def __init__(self, limits: CacheLimits, random: Callable[[], float], recorder: Recorder | None = None) -> None:
         self._limits = limits
         self._random = random
         self._recorder = recorder

@@ -15,8 +15,7 @@ from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.recorder import Recorder
 from storage.memory import MemoryStore
-from storage.queue.items import Item
-from storage.queue.results import StoredResult
+from storage.queue.items import Item, StoredResult
 from storage.vocabulary import RequestKey
 
 # A server is known to be up for so long when it gives an answer: a start takes longer.

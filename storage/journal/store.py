@@ -36,7 +36,6 @@ from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
-from storage.table_readings import TableReading
 from storage.vocabulary import (
     EMPTY_RESULT,
     CachestoreAction,
@@ -44,6 +43,7 @@ from storage.vocabulary import (
     Path,
     RequestKey,
     Result,
+    Row,
     Statement,
     SysCachestore,
 )
@@ -367,7 +367,7 @@ class JournaledStore:
         self._gate.append((self._recorder.seq, later, EMPTY_RESULT))
         return later
 
-    def read_table(self, table: SystemTable) -> TableReading:
+    def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
         return self._memory.read_table(table)
 
     async def queue_stats(self) -> QueueStatsTable:

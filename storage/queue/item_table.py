@@ -8,8 +8,9 @@ from operator import attrgetter
 from storage.asking import Caller
 from storage.limits import QueueLimits
 from storage.queue.indexes import NEVER_MS, TimeIndex
-from storage.queue.items import Item, ItemRecorder, PrefixQueue, expiry_ms
+from storage.queue.items import Item, PrefixQueue, expiry_ms
 from storage.reclaim import Reclaimer
+from storage.recorder import Recorder
 from storage.stats import QueueStatsTable, info_rows
 from storage.vocabulary import KeyRef, Path, Row, Value
 
@@ -36,7 +37,7 @@ class ItemTable:
         "size_bytes",
     )
 
-    def __init__(self, limits: QueueLimits, recorder: ItemRecorder | None, stats: QueueStatsTable) -> None:
+    def __init__(self, limits: QueueLimits, recorder: Recorder | None, stats: QueueStatsTable) -> None:
         self._limits = limits
         self._recorder = recorder
         self._stats = stats

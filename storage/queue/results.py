@@ -4,44 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import Protocol
 
 from storage.queue.indexes import NEVER_MS, TimeIndex
+from storage.queue.items import StoredResult
 from storage.reclaim import Reclaimer
+from storage.recorder import Recorder
 from storage.stats import info_rows
-from storage.vocabulary import Path, Row, Value
-
-
-class StoredResult:
-    """One result. `taken` hides it from readers by path; `older` and `newer` chain the results of one path."""
-
-    __slots__ = ("expire_ms", "external_id", "id", "newer", "older", "path", "taken", "value")
-
-    def __init__(self, id_: int, path: Path, value: Value, external_id: bytes | None, expire_ms: int) -> None:
-        self.id = id_
-        self.path = path
-        self.value = value
-        self.external_id = external_id
-        self.expire_ms = expire_ms
-        self.taken = False
-        self.older: StoredResult | None = None
-        self.newer: StoredResult | None = None
-
-
-class ResultRecorder(Protocol):
-    """Is told of every change of a result, after it happened, where that is to outlast the process. O(1) each."""
-
-    def result_put(self, result: StoredResult) -> None:
-        """A new result."""
-
-    def result_taken(self, result: StoredResult) -> None:
-        """It was read by path."""
-
-    def result_removed(self, result: StoredResult) -> None:
-        """It is gone."""
-
-    def result_freed(self, result: StoredResult) -> None:
-        """One that CLEAR took lets go of its value."""
+from storage.vocabulary import Path, Row
 
 
 class ResultTable:
@@ -53,7 +22,7 @@ class ResultTable:
 
     __slots__ = ("_by_end", "_by_external_id", "_recorder", "by_id", "due_ms", "newest", "size_bytes")
 
-    def __init__(self, recorder: ResultRecorder | None) -> None:
+    def __init__(self, recorder: Recorder | None) -> None:
         self._recorder = recorder
         self.by_id: dict[int, StoredResult] = {}
         self.newest: dict[Path, StoredResult] = {}  # the result of a path with the highest id, taken or not

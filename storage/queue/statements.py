@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from storage.asking import Caller, Later, NewLater
 from storage.errors import NoRoomError, UserError
 from storage.keys import prefix_of
 from storage.limits import SECOND_MS, QueueLimits
 from storage.queue.item_table import ItemTable
-from storage.queue.items import Item, ItemRecorder, PrefixQueue
+from storage.queue.items import Item, PrefixQueue
 from storage.queue.listings import cancel_listing, listing
 from storage.queue.merge import merge_extra
 from storage.queue.result_statements import Results, Wake
-from storage.queue.results import ResultRecorder
 from storage.reclaim import Reclaimer
+from storage.recorder import Recorder
 from storage.stats import QueueStatsTable
 from storage.vocabulary import (
     ADD_AND_RETRIEVE_COLUMNS,
@@ -77,10 +77,6 @@ _OWNER_NEEDED_TO_CLAIM = (
 )
 
 
-class QueueRecorder(ItemRecorder, ResultRecorder, Protocol):
-    """Is told of every change in the queue that is to outlast the process."""
-
-
 class Queue:
     """All queue items, their results, and the requests that wait for them. `claims` counts claimed items.
 
@@ -101,7 +97,7 @@ class Queue:
     )
 
     def __init__(
-        self, limits: QueueLimits, first_id: int, recorder: QueueRecorder | None, new_later: NewLater, wake: Wake
+        self, limits: QueueLimits, first_id: int, recorder: Recorder | None, new_later: NewLater, wake: Wake
     ) -> None:
         self.limits = limits
         self._next_id = first_id

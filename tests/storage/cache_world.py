@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable
 
 from storage.asking import ANYBODY
-from storage.cache.entry import EntryRecorder
 from storage.cache.statements import Cache
 from storage.limits import CacheLimits
+from storage.recorder import Recorder
 from storage.vocabulary import (
     EMPTY_RESULT,
     CacheClear,
@@ -32,7 +32,7 @@ class World:
         self,
         limits: CacheLimits | None = None,
         draw: Callable[[], float] | None = None,
-        recorder: EntryRecorder | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.now_ms = START_MS
         self.cache = Cache(limits or CacheLimits(), draw or random.Random(7).random, recorder)

@@ -8,7 +8,8 @@ import msgspec
 
 from storage.asking import ANYBODY, Caller
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.memory import MemoryStore, Recorder
+from storage.memory import MemoryStore
+from storage.recorder import Recorder
 from storage.vocabulary import (
     Cell,
     KeyRef,

@@ -17,12 +17,10 @@ from storage.journal.host import Host
 from storage.journal.recorder import Group
 from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.queue.items import Item
-from storage.queue.results import StoredResult
+from storage.queue.items import Item, StoredResult
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
-from storage.table_readings import TableReading
-from storage.vocabulary import CacheIncr, CacheSet, Effect, RequestKey, Result, Statement
+from storage.vocabulary import CacheIncr, CacheSet, Effect, RequestKey, Result, Row, Statement
 from storage.vocabulary import Path as QueuePath
 from tests.asking import Told
 from tests.audit import audit
@@ -281,7 +279,7 @@ class RestartingStore:
     def gauges(self) -> dict[str, int]:
         return self._store.gauges()
 
-    def read_table(self, table: SystemTable) -> TableReading:
+    def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
         return self._store.read_table(table)
 
     losses = 0
