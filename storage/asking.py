@@ -26,9 +26,9 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 
 ANYBODY = Caller()
 
-# The end of a request. Bytes are an encoded message, sent to the client as they are: an engine gives them only for
-# requests of a WebSocket connection (callers inside this process, such as the MySQL port and the pages, need a result or
-# an error), and never in place of an error on which the shell acts (`NoRoomError`).
+# The end of a request. Bytes are an encoded message, sent to the client as they are. An engine gives them only for
+# requests of a WebSocket connection (the MySQL port and the pages need a result or an error), and never in place of an
+# error on which the shell acts (`NoRoomError`).
 Outcome: TypeAlias = Result | StatementError | bytes
 
 

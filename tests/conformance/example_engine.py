@@ -75,7 +75,7 @@ class Remote:
 
     def run(self, link: Link, number: int, script: Script) -> None:
         """Run a script; its answer goes back over the link, unless it waits."""
-        self.store.queue._next_id += self._random.randrange(9)  # ids that are made of a clock and a shard have gaps
+        self.store.queue.next_id += self._random.randrange(9)  # ids that are made of a clock and a shard have gaps
         try:
             outcome = script(self)
         except StatementError as error:
