@@ -22,10 +22,10 @@ from protocol.pieces import Message
 from protocol.session import Session
 from storage.asking import ANYBODY, Later, Outcome
 from storage.engine import Store
-from storage.ids import first_id
 from storage.journal.database import Database
 from storage.journal.host import Host
 from storage.journal.store import Durability, JournaledStore
+from storage.keys import first_id
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import RequestKey, Result, Statement

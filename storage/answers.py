@@ -12,31 +12,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from typing import Protocol
 
 import msgspec
 
 from storage.limits import AnswerLimits
 from storage.queue.indexes import NEVER_MS
+from storage.recorder import AnswerGroup, Recorder
 from storage.vocabulary import RequestKey, Result
-
-
-class AnswerGroup(msgspec.Struct, gc=False):
-    """Kept answers that were written as one row. `remaining` of them are still kept."""
-
-    number: int
-    remaining: int = 0
-
-
-class AnswerRecorder(Protocol):
-    """Is told of kept answers that are to outlast the process: those of statements that changed something."""
-
-    def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
-        """An answer is kept; returns the group to name when it is dropped. O(cells)."""
-
-    def answer_dropped(self, group: AnswerGroup, result: Result) -> None:
-        """An answer of this group is no longer kept. O(cells)."""
-
 
 # What an answer costs beyond its texts: its key, its result and its places in the dicts.
 ANSWER_OVERHEAD_BYTES = 512
@@ -72,7 +54,7 @@ class Answers:
         "unconfirmed_count",
     )
 
-    def __init__(self, limits: AnswerLimits, recorder: AnswerRecorder | None) -> None:
+    def __init__(self, limits: AnswerLimits, recorder: Recorder | None) -> None:
         self._limits = limits
         self._recorder = recorder
         self.give_way_bytes = min(limits.give_way_bytes, limits.max_bytes)
@@ -185,13 +167,3 @@ class Answers:
             self.unconfirmed_count -= 1
         if answer.group is not None and self._recorder is not None:
             self._recorder.answer_dropped(answer.group, answer.result)
-
-    def check_invariants(self) -> None:
-        """Audit the size and the groups, O(n); raises AssertionError."""
-        answers = [*self._kept.values(), *self._undelivered.values()]
-        assert sum(answer.size_bytes for answer in answers) == self.size_bytes
-        assert sum(not answer.is_confirmed for answer in answers) == self.unconfirmed_count
-        assert not self._kept.keys() & self._undelivered.keys(), "an answer is in two groups"
-        confirmed = {key for key, answer in self._kept.items() if answer.is_confirmed}
-        assert confirmed <= set(self._confirmed), "a confirmed answer would never make room"
-        assert not any(answer.is_confirmed for answer in self._undelivered.values())

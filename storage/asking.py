@@ -1,4 +1,4 @@
-"""Who asks, and an answer that comes later."""
+"""The caller of a statement, and an answer that comes later."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from storage.vocabulary import KeyRef, RequestKey, Result
 
 
 class Caller(msgspec.Struct, frozen=True, gc=False):
-    """Who asks. EXCLUSIVE items belong to a process id (commands.md §3); the rest is for people who look for an owner.
+    """The sender of a statement. EXCLUSIVE items belong to a `process_id` (commands.md §3).
 
-    `peer` is an address and a port, `connection` a number that the server gives each of its connections.
+    The other fields help people to find the owner of an item: `peer` is an address and a port, `connection` the
+    server's number of the connection.
     """
 
     process_id: bytes | None = None
@@ -25,19 +26,21 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 
 ANYBODY = Caller()
 
-# What a request ends with. Bytes are a whole message that is ready for the client that asked.
+# The end of a request. Bytes are an encoded message, sent to the client as they are. An engine gives them only for
+# requests of a WebSocket connection (the MySQL port and the pages need a result or an error), and never in place of an
+# error on which the shell acts (`NoRoomError`).
 Outcome: TypeAlias = Result | StatementError | bytes
 
 
 class Later(ABC):
-    """An answer that comes later: the one object of a request that waits, made by the engine, used by both sides.
+    """An answer that comes later: the one object of a waiting request, made by the engine, used by both sides.
 
-    The engine calls `done` exactly once, and never before `execute` has returned the object. Whoever asked gives
-    the engine a factory of its own subclass and keeps what it needs to answer in there. `timeout_ms` asks the
-    asker to call `Engine.give_up` after that long on the monotonic clock; with None the engine ends the wait itself.
+    The engine calls `done` exactly once, and never before `execute` has returned the object. The shell gives the engine
+    a factory of its own subclass, with fields for what it needs to answer. `timeout_ms` asks the shell to call
+    `Engine.give_up` after that time on the monotonic clock; if it is None, the engine ends the wait itself.
 
-    The other fields are the engine's. `waits_for` is the item that a RESULT_BLOCKING waits for, `request_key` names
-    the message that it answers; `older` and `newer` chain the requests that wait for the same item.
+    The other fields are the engine's: `waits_for` is the item of a RESULT_BLOCKING, `request_key` the key of its
+    message; `older` and `newer` chain the requests that wait for the same item.
     """
 
     __slots__ = ("newer", "older", "request_key", "timeout_ms", "waits_for")
@@ -51,7 +54,7 @@ class Later(ABC):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody is there to take the outcome."""
+        """Whether a client still waits for the outcome."""
         return True
 
     @abstractmethod

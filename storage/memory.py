@@ -1,62 +1,45 @@
-"""The in-process store: the whole state machine in memory, every answer at once (`storage.engine.Store`)."""
+"""The state machine in memory (`storage.engine.Store`): it answers at once, but for RESULT_BLOCKING."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
-from storage.answers import AnswerRecorder, Answers
+from storage import vocabulary
+from storage.answers import Answers
 from storage.asking import Caller, Later, NewLater, Outcome
-from storage.cache.entry import EntryRecorder
+from storage.cache.entry import NEVER, Entry
 from storage.cache.statements import Cache
-from storage.cache.totals import PrefixTotalsTable
 from storage.errors import InternalError, UserError
+from storage.keys import prefix_of
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.paths import prefix_of
+from storage.queue.items import Item, StoredResult
 from storage.queue.result_statements import NO_RESULT
-from storage.queue.statements import Handlers, Queue, QueueRecorder
-from storage.queue.stats import QueueFigures, QueueStatsTable
+from storage.queue.statements import Handlers, Queue
+from storage.recorder import Recorder
+from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
-from storage.table_readings import TableReading, read_table
-from storage.vocabulary import (
-    EMPTY_RESULT,
-    INFO_COLUMNS,
-    CachestoreAction,
-    Cell,
-    Effect,
-    Path,
-    QueueResult,
-    QueueResultBlocking,
-    QueueRetrieve,
-    RequestKey,
-    Result,
-    Statement,
-    SysCachestore,
-)
+from storage.vocabulary import CachestoreAction, Effect, Path, RequestKey, Result, Row, Statement
 
-# Statements that often change nothing, and then may as well be executed again: no answer is kept of those.
-_KEPT_IF_CHANGED: Final = frozenset({QueueRetrieve, QueueResult, QueueResultBlocking})
+# These statements often change nothing. Then no answer is kept: they may be executed again.
+_KEPT_IF_CHANGED: Final = frozenset({vocabulary.QueueRetrieve, vocabulary.QueueResult, vocabulary.QueueResultBlocking})
 _KEPT: Final = Effect.KEPT
 
 # Queues or waits in one slice of a reading: half a millisecond.
 _SLICE: Final = 200
+# Rows of a table in one slice, about a microsecond each.
+_SLICE_ROWS: Final = 64
 
 T = TypeVar("T")
-
-
-class Recorder(QueueRecorder, AnswerRecorder, Protocol):
-    """Is told of every change in the queue and in the kept answers; `seq` rises with each."""
-
-    seq: int
 
 
 class MemoryStore:
     """Queue, cache and kept answers of one server. Nothing outlasts the process, so no answer waits for a disk.
 
-    `first_id` is the id of the first item (`storage.ids.first_id`), `random` draws from [0, 1). `recorder` is told
-    of changes in the queue and in the kept answers, `cache_recorder` of changes in the cache; they may be one.
-    `complete` is given the requests that a statement releases, and their answer, instead of `Later.done`.
+    `first_id` is the id of the first item (`storage.keys.first_id`), `random` draws from [0, 1). `recorder` is called
+    for changes of the queue and of the kept answers, `cache_recorder` for changes of the cache; they may be one object.
+    Requests that a statement releases are passed to `complete` with their answer; without it, to `Later.done`.
     """
 
     def __init__(  # noqa: PLR0917  # each is of its own type
@@ -68,7 +51,7 @@ class MemoryStore:
         random: Callable[[], float],
         new_later: NewLater,
         recorder: Recorder | None = None,
-        cache_recorder: EntryRecorder | None = None,
+        cache_recorder: Recorder | None = None,
         complete: Callable[[Later, Outcome], None] | None = None,
     ) -> None:
         self._recorder = recorder
@@ -79,7 +62,7 @@ class MemoryStore:
         self._handlers: Handlers = {
             **self.queue.handlers,
             **self.cache.handlers,
-            SysCachestore: self._cachestore,
+            vocabulary.SysCachestore: self._cachestore,
         }
 
     # Statements.
@@ -87,7 +70,7 @@ class MemoryStore:
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
     ) -> Result | Later:
-        """Carry a statement out, or give the kept answer. O(1) on top of what the statement costs."""
+        """Execute a statement, or return the kept answer. O(1) on top of the cost of the statement."""
         handler = self._handlers.get(type(statement))
         if handler is None:
             raise InternalError(f"{type(statement).__name__} is not for the store")
@@ -122,26 +105,20 @@ class MemoryStore:
     def let_go(self, statement: Statement) -> None:
         """Nothing was written."""
 
-    def _cachestore(self, ask: SysCachestore, caller: Caller, now_ms: int) -> Result:
+    def _cachestore(self, ask: vocabulary.SysCachestore, caller: Caller, now_ms: int) -> Result:
         """`SYS CACHESTORE …` (commands.md §6)."""
         match ask.action:
             case CachestoreAction.INFO:
-                return Result(INFO_COLUMNS, self._info_rows(now_ms))
+                rows = self.cache.info(now_ms) + self.queue.items.info() + self.queue.results.table.info()
+                return Result(vocabulary.INFO_COLUMNS, rows)
             case CachestoreAction.EVICTION:
-                return Result(INFO_COLUMNS, self.cache.evict(now_ms))
+                return Result(vocabulary.INFO_COLUMNS, self.cache.evict(now_ms))
             case CachestoreAction.WIPE | CachestoreAction.TRUNCATE:
                 self.queue.clear(None, caller, now_ms)
                 self.cache.clear(now_ms)
             case CachestoreAction.COMPACTION | CachestoreAction.HEALTHCHECK | CachestoreAction.PERSIST:
-                pass  # expired rows go by themselves, nothing can be unusable, and nothing is on a disk
-        return EMPTY_RESULT
-
-    def _info_rows(self, now_ms: int) -> list[tuple[Cell, ...]]:
-        return [
-            *self.cache.table_stats(now_ms).rows("CacheItems"),
-            *self.queue.items.stats().rows("QueueItems"),
-            *self.queue.results.table.stats().rows("QueueResults"),
-        ]
+                pass  # ticks remove expired rows, no row can be damaged, and no data is on a disk
+        return vocabulary.EMPTY_RESULT
 
     # Waits.
 
@@ -156,7 +133,7 @@ class MemoryStore:
             self._complete(later, NO_RESULT)
 
     def _wake(self, released: list[Later], result: Result, now_ms: int) -> None:
-        """Answer the requests that an ACK releases; their answers are kept first, whether anybody listens or not."""
+        """Answer the requests that an ACK releases. Their answers are kept first, even if nobody listens any more."""
         owed = {later.request_key for later in released} - {None}
         for later in released:
             key = later.request_key
@@ -176,7 +153,7 @@ class MemoryStore:
         """O(1)."""
         self.answers.mark_undelivered(request_key)
 
-    # Looking after it.
+    # Background work.
 
     def tick(self, now_ms: int, max_rows: int) -> bool:
         """Background work of about `max_rows` rows; True when more is due."""
@@ -189,20 +166,63 @@ class MemoryStore:
         self.queue.expire(now_ms)
         self.answers.expire(now_ms)
 
-    # What people look at (`storage.engine.Inspectable`).
+    # `storage.engine.Inspectable`.
 
     losses = 0
 
     def settled(self, losses: int) -> Later | None:
-        """None: here everything that was applied is as durable as it will ever be."""
+        """None: there is no disk to wait for."""
         return None
 
-    def read_table(self, table: SystemTable) -> TableReading:
-        """Begin to read all rows of a table. O(rows), about ten nanoseconds each."""
-        return read_table(table, self.queue, self.cache)
+    def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
+        """Begin to read all rows of a table (commands.md §7). O(rows), about ten nanoseconds each.
+
+        The rows are those of this moment, in the order of their ids or insertion. Each is read when its slice is; a
+        row that is gone by then is left out. Values are references, not copies.
+        """
+        match table:
+            case SystemTable.QUEUE:
+                return _rows(list(self.queue.items.by_id.values()), self._item_row)
+            case SystemTable.RESULTS:
+                return _rows(list(self.queue.results.table.by_id.values()), self._result_row)
+            case SystemTable.CACHE:
+                return _rows(self.cache.entries(), self._entry_row)
+
+    def _item_row(self, item: Item) -> Row | None:
+        if self.queue.items.by_id.get(item.id) is not item:  # in the current table: CLEAR replaces it
+            return None
+        prefix, colon, key = item.path.rpartition(b":")
+        return (
+            key,
+            prefix if colon else None,
+            item.created_ms,
+            b"Active" if item.active else b"Pending",
+            item.priority,
+            item.heartbeat_ms,
+            item.orphaned_ms,
+            item.payload,
+            item.extra,
+            item.added_by.process_id,
+            item.exclusive,
+            item.external_id,
+            None if item.claimed_by is None else item.claimed_by.process_id,
+            None if item.claimed_by is None else item.claimed_by.peer.encode() or None,
+        )
+
+    def _result_row(self, result: StoredResult) -> Row | None:
+        if self.queue.results.table.by_id.get(result.id) is not result:
+            return None
+        return result.id, result.path, result.expire_ms, result.taken, result.value, result.external_id
+
+    def _entry_row(self, entry: Entry) -> Row | None:
+        if not self.cache.holds(entry):
+            return None
+        prefix, colon, key = entry.path.rpartition(b":")
+        expires_ms = None if entry.expires_ms == NEVER else entry.expires_ms
+        return key, prefix if colon else None, expires_ms, entry.value
 
     async def queue_stats(self) -> QueueStatsTable:
-        """What happened in each queue since the start; to be read only."""
+        """Totals of each queue since the start; read-only."""
         return self.queue.stats
 
     def queue_figures(self, now_ms: int) -> AsyncIterator[list[QueueFigures]]:
@@ -211,7 +231,7 @@ class MemoryStore:
         return _slices(queue.figures(now_ms) for queue in queues)
 
     def waited_prefixes(self) -> AsyncIterator[list[Path | None]]:
-        """The queue that each RESULT_BLOCKING waits for, None when that is not known."""
+        """The queue that each RESULT_BLOCKING waits for, None if it is not known."""
         return _slices(self._waited_prefixes())
 
     def _waited_prefixes(self) -> Iterator[Path | None]:
@@ -221,7 +241,7 @@ class MemoryStore:
             yield None if path is None else prefix_of(path)
 
     async def cache_totals(self) -> PrefixTotalsTable:
-        """What CACHE GET found by prefix since the start; to be read only."""
+        """Totals of CACHE GET by prefix since the start; read-only."""
         return self.cache.totals
 
     def gauges(self) -> dict[str, int]:
@@ -234,12 +254,6 @@ class MemoryStore:
             "answer_bytes": self.answers.size_bytes,
         }
 
-    def check_invariants(self) -> None:
-        """O(n)."""
-        self.queue.check_invariants()
-        self.cache.check_invariants()
-        self.answers.check_invariants()
-
 
 def _complete(later: Later, outcome: Outcome) -> None:
     later.done(outcome)
@@ -249,3 +263,9 @@ async def _slices(rows: Iterable[T]) -> AsyncIterator[list[T]]:
     iterator = iter(rows)
     while some := list(islice(iterator, _SLICE)):
         yield some
+
+
+async def _rows(found: list[T], row_of: Callable[[T], Row | None]) -> AsyncIterator[list[Row]]:
+    for start in range(0, len(found), _SLICE_ROWS):
+        rows = map(row_of, found[start : start + _SLICE_ROWS])
+        yield [row for row in rows if row is not None]

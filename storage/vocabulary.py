@@ -1,17 +1,16 @@
-"""What a client asks and what it gets: the only words that all three layers share.
+"""Statements and results: the words that all three layers share.
 
-Text is UTF-8 `bytes` throughout: a payload stays the bytes it arrived as, from the frame of the request to the
-frame of the reply, and is neither decoded nor copied on the way. A value that the client sent as *binary* is a
-`Binary`. Numbers carry their unit last in their name. Every statement is one class; `command` and `family` name
-it in metrics and logs, `effect` says what a second execution of the same message would do (wire.md §3).
+Text is UTF-8 `bytes` throughout: a payload stays the bytes of the request's frame until they are in the frame of the
+reply, neither decoded nor copied. Names of numbers end in their unit. Each statement is one class.
 
-Adding a statement: one class here, one grammar rule in `protocol`, one method of the state machine, one row in
-the tests' tables.
+Adding a statement: one class here, one grammar rule in `protocol`, one method of the state machine, one row in the
+tests' tables.
 """
 
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from typing import ClassVar, TypeAlias, final
 
@@ -19,26 +18,25 @@ import msgspec
 
 
 class Binary(bytes):
-    """A value that was sent as binary and is given back as binary (commands.md §2, wire.md §5)."""
+    """A value that the client sent as binary: it is answered as binary (commands.md §2, wire.md §5)."""
 
     __slots__ = ()
 
 
 # A path or prefix: the whole text, case-sensitive (commands.md §3).
 Path: TypeAlias = bytes
-# What addresses an item: its path, or its numeric id (commands.md §2, "keyref").
+# The address of an item: its path or its id (commands.md §2, "keyref").
 KeyRef: TypeAlias = bytes | int
-# (authenticated user, connection_id, message_id): names one message of one client for ever (wire.md §3).
+# (authenticated user, connection_id, message_id): identifies one message of one client for ever (wire.md §3).
 RequestKey: TypeAlias = tuple[bytes, bytes, int]
 # A payload, result or cache value. `Binary` is a subclass of `bytes`.
 Value: TypeAlias = bytes
-# One cell of a result: text or binary, a number, a truth value, or NULL.
 Cell: TypeAlias = bytes | int | float | bool | None
 Row: TypeAlias = tuple[Cell, ...]
 
 
 class ColumnType(enum.Enum):
-    """The types a column of a result can have (wire.md §5)."""
+    """Types of a result's columns (wire.md §5)."""
 
     STRING = "String"
     BOOLEAN = "Boolean"
@@ -49,7 +47,7 @@ class ColumnType(enum.Enum):
 
 
 class Columns:
-    """The names and types of a result's columns; one shared object a command, so encoders cache by identity."""
+    """Names and types of a result's columns. Commands share one object each, so that encoders can cache by identity."""
 
     __slots__ = ("names", "types")
 
@@ -66,7 +64,7 @@ class Columns:
 
 @final
 class Result(msgspec.Struct, eq=False, gc=False):
-    """A table: what a statement answers. `rows` is not changed after the result was handed out."""
+    """The table that answers a statement. `rows` never changes after the result was returned."""
 
     columns: Columns
     rows: Sequence[tuple[Cell, ...]]
@@ -82,7 +80,7 @@ class Result(msgspec.Struct, eq=False, gc=False):
 
 _S, _B, _I = ColumnType.STRING, ColumnType.BOOLEAN, ColumnType.INT
 
-# The column sets of commands.md §4 to §6, each named after the first command that answers with it.
+# Columns of commands.md §4 to §6, each named after the first command that has them.
 NO_COLUMNS = Columns()
 ADD_COLUMNS = Columns(("id", _S), ("added", _B), ("pending", _I))
 ADD_AND_RETRIEVE_COLUMNS = Columns(
@@ -103,38 +101,44 @@ EMPTY_RESULT = Result(NO_COLUMNS, ())
 
 
 class Effect(enum.Enum):
-    """What a statement changes, and so what a message does that arrives a second time."""
+    """What a statement changes, and so how a repeated message is treated (wire.md §3)."""
 
-    NONE = "none"  # it only reads: it is executed again
-    REPEATABLE = "repeatable"  # it may be executed again: the second time changes nothing of weight
-    KEPT = "kept"  # it gets the answer that was kept of the first time
+    NONE = "none"  # it only reads: executed again
+    REPEATABLE = "repeatable"  # executed again: the second time changes nothing that matters
+    KEPT = "kept"  # not executed again: it gets the kept answer of the first time
 
 
 class Statement(msgspec.Struct, gc=False):
-    """The base of everything the parser can produce. Made in C: two or three are made for each request."""
+    """The base of all statements that the parser produces. Structs of msgspec: two or three are made for each request.
+
+    `family` and `command` name the statement in metrics and logs. `command` is the class name without its first word:
+    `merge_extra` for QueueMergeExtra. `effect` says how a second message with the same request key is treated.
+    """
 
     family: ClassVar[str]
     command: ClassVar[str]
     effect: ClassVar[Effect] = Effect.NONE
 
-
-class QueueStatement(Statement, gc=False):
-    family: ClassVar[str] = "queue"
-
-
-class CacheStatement(Statement, gc=False):
-    family: ClassVar[str] = "cache"
+    def __init_subclass__(cls) -> None:
+        cls.command = re.sub("(?<!^)(?=[A-Z])", "_", cls.__name__).lower().partition("_")[2]
 
 
-class SysStatement(Statement, gc=False):
-    family: ClassVar[str] = "sys"
+class QueueStatement(Statement):
+    family = "queue"
 
 
-class QueueAdd(QueueStatement, gc=False):
+class CacheStatement(Statement):
+    family = "cache"
+
+
+class SysStatement(Statement):
+    family = "sys"
+
+
+class QueueAdd(QueueStatement):
     """`QUEUE ADD` (commands.md §4.1): `orphaned_s` in seconds, `external_id` at most 48 bytes."""
 
-    command: ClassVar[str] = "add"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
     path: Path
     payload: Value
     priority: int = 0
@@ -143,11 +147,10 @@ class QueueAdd(QueueStatement, gc=False):
     external_id: bytes | None = None
 
 
-class QueueAddAndRetrieve(QueueStatement, gc=False):
+class QueueAddAndRetrieve(QueueStatement):
     """`QUEUE ADD_AND_RETRIEVE` (commands.md §4.2)."""
 
-    command: ClassVar[str] = "add_and_retrieve"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
     path: Path
     payload: Value
     concurrency: int
@@ -157,177 +160,156 @@ class QueueAddAndRetrieve(QueueStatement, gc=False):
     external_id: bytes | None = None
 
 
-class QueueGet(QueueStatement, gc=False):
+class QueueGet(QueueStatement):
     """`QUEUE GET` (commands.md §4.3)."""
 
-    command: ClassVar[str] = "get"
     key: KeyRef
 
 
-class QueueList(QueueStatement, gc=False):
+class QueueList(QueueStatement):
     """`QUEUE LIST`: pending and active items (commands.md §4.4)."""
 
-    command: ClassVar[str] = "list"
     prefix: Path
     with_payload: bool = False
 
 
-class QueuePending(QueueStatement, gc=False):
+class QueuePending(QueueStatement):
     """`QUEUE PENDING` (commands.md §4.4)."""
 
-    command: ClassVar[str] = "pending"
     prefix: Path
     with_payload: bool = False
 
 
-class QueueActive(QueueStatement, gc=False):
+class QueueActive(QueueStatement):
     """`QUEUE ACTIVE` (commands.md §4.4)."""
 
-    command: ClassVar[str] = "active"
     prefix: Path
     with_payload: bool = False
 
 
-class QueueCancel(QueueStatement, gc=False):
+class QueueCancel(QueueStatement):
     """`QUEUE CANCEL` (commands.md §4.6)."""
 
-    command: ClassVar[str] = "cancel"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
     key: KeyRef
 
 
-class QueueHeartbeat(QueueStatement, gc=False):
+class QueueHeartbeat(QueueStatement):
     """`QUEUE HEARTBEAT` (commands.md §4.7)."""
 
-    command: ClassVar[str] = "heartbeat"
-    effect: ClassVar[Effect] = Effect.REPEATABLE
+    effect = Effect.REPEATABLE
     key: KeyRef
 
 
-class QueueAck(QueueStatement, gc=False):
-    """`QUEUE ACK` (commands.md §4.10); `value` None is `ACK k NULL`."""
+class QueueAck(QueueStatement):
+    """`QUEUE ACK` (commands.md §4.10); `value` is None for `ACK k NULL`."""
 
-    command: ClassVar[str] = "ack"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
     key: KeyRef
     value: Value | None
 
 
-class QueueMergeExtra(QueueStatement, gc=False):
+class QueueMergeExtra(QueueStatement):
     """`QUEUE MERGE_EXTRA` (commands.md §4.8)."""
 
-    command: ClassVar[str] = "merge_extra"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
     key: KeyRef
     extra: bytes
 
 
-class QueueStalled(QueueStatement, gc=False):
+class QueueStalled(QueueStatement):
     """`QUEUE STALLED` (commands.md §4.5)."""
 
-    command: ClassVar[str] = "stalled"
     prefix: Path
     heartbeat_timeout_ms: int
 
 
-class QueueOrphaned(QueueStatement, gc=False):
+class QueueOrphaned(QueueStatement):
     """`QUEUE ORPHANED` (commands.md §4.5)."""
 
-    command: ClassVar[str] = "orphaned"
     prefix: Path
     orphaned_timeout_ms: int
 
 
-class QueueToCancel(QueueStatement, gc=False):
+class QueueToCancel(QueueStatement):
     """`QUEUE TO_CANCEL`: STALLED and ORPHANED in one (commands.md §4.5)."""
 
-    command: ClassVar[str] = "to_cancel"
     prefix: Path
     heartbeat_timeout_ms: int
     orphaned_timeout_ms: int
 
 
-class QueueRetrieve(QueueStatement, gc=False):
+class QueueRetrieve(QueueStatement):
     """`QUEUE RETRIEVE` (commands.md §4.9)."""
 
-    command: ClassVar[str] = "retrieve"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
     path: Path
     concurrency: int = 1
     extended: bool = False
 
 
-class QueueResult(QueueStatement, gc=False):
-    """`QUEUE RESULT` (commands.md §4.11); by path it is one-shot, hence its effect."""
+class QueueResult(QueueStatement):
+    """`QUEUE RESULT` (commands.md §4.11). By path it takes the result, hence its effect."""
 
-    command: ClassVar[str] = "result"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
     key: KeyRef
     external_id: bytes | None = None
 
 
-class QueueResultBlocking(QueueStatement, gc=False):
-    """`QUEUE RESULT_BLOCKING` (commands.md §4.11): waits at most `timeout_ms`."""
+class QueueResultBlocking(QueueStatement):
+    """`QUEUE RESULT_BLOCKING` (commands.md §4.11): waits up to `timeout_ms`."""
 
-    command: ClassVar[str] = "result_blocking"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
     key: KeyRef
     timeout_ms: int
 
 
-class QueueClear(QueueStatement, gc=False):
+class QueueClear(QueueStatement):
     """`QUEUE CLEAR`, formerly `TRUNCATE` (commands.md §4.12)."""
 
-    command: ClassVar[str] = "clear"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
 
 
-class CacheSet(CacheStatement, gc=False):
-    """`CACHE SET` (commands.md §5): `ttl_s` None lives for ever, `nx` leaves a live entry alone."""
+class CacheSet(CacheStatement):
+    """`CACHE SET` (commands.md §5). Without `ttl_s` the entry never expires; `nx` does not replace a live entry."""
 
-    command: ClassVar[str] = "set"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
     path: Path
     value: Value
     ttl_s: int | None = None
     nx: bool = False
 
 
-class CacheGet(CacheStatement, gc=False):
+class CacheGet(CacheStatement):
     """`CACHE GET` (commands.md §5)."""
 
-    command: ClassVar[str] = "get"
     path: Path
 
 
-class CacheKeys(CacheStatement, gc=False):
-    """`CACHE KEYS` (commands.md §3, §5); `prefix` as sent, a trailing `:` or `:*` included."""
+class CacheKeys(CacheStatement):
+    """`CACHE KEYS` (commands.md §3, §5); `prefix` is the argument as sent, with its trailing `:` or `:*`."""
 
-    command: ClassVar[str] = "keys"
     prefix: Path
 
 
-class CacheIncr(CacheStatement, gc=False):
+class CacheIncr(CacheStatement):
     """`CACHE INCR` (commands.md §5)."""
 
-    command: ClassVar[str] = "incr"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
     path: Path
 
 
-class CacheRemove(CacheStatement, gc=False):
+class CacheRemove(CacheStatement):
     """`CACHE REMOVE` (commands.md §5)."""
 
-    command: ClassVar[str] = "remove"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
     path: Path
 
 
-class CacheClear(CacheStatement, gc=False):
+class CacheClear(CacheStatement):
     """`CACHE CLEAR`, formerly `TRUNCATE` (commands.md §5)."""
 
-    command: ClassVar[str] = "clear"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
 
 
 class CachestoreAction(enum.Enum):
@@ -342,28 +324,25 @@ class CachestoreAction(enum.Enum):
     WIPE = "wipe"
 
 
-class SysCachestore(SysStatement, gc=False):
+class SysCachestore(SysStatement):
     """`SYS CACHESTORE …` (commands.md §6)."""
 
-    command: ClassVar[str] = "cachestore"
-    effect: ClassVar[Effect] = Effect.KEPT
+    effect = Effect.KEPT
     action: CachestoreAction
 
 
-class SysForeign(SysStatement, gc=False):
+class SysForeign(SysStatement):
     """A SYS statement of CubeStore's pre-aggregation engine: METASTORE, DROP, KILL, REPARTITION, PANIC.
 
-    `text` is its normal form in upper case, e.g. `METASTORE COMPACTION`: what answers it says so in words.
+    `text` is its normal form in upper case, e.g. `METASTORE COMPACTION`, for the text of the answer.
     """
 
-    command: ClassVar[str] = "foreign"
     text: str
 
 
-class OtherSql(Statement, gc=False):
+class OtherSql(Statement):
     """SQL outside QUEUE, CACHE and SYS: start-up statements, refresh keys, DDL (commands.md §9)."""
 
-    family: ClassVar[str] = "sql"
-    command: ClassVar[str] = "sql"
+    family = "sql"
     text: bytes
     parameters: tuple[Cell, ...] = ()

@@ -15,7 +15,7 @@ from cubequeue_server.observe.logs import flush_logs
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.settings.resolve import Settings
 from storage.engine import Store
-from storage.ids import first_id
+from storage.keys import first_id
 from storage.memory import MemoryStore
 
 # Beside whatever else is in the data directory, such as what CubeStore left there.

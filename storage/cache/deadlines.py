@@ -140,17 +140,3 @@ class DeadlineIndex(Generic[K]):
         if len(self._heap) > 2 * len(self._near) + _GARBAGE_FLOOR:
             self._heap = [(deadline_ms, key) for key, deadline_ms in self._near.items()]
             heapq.heapify(self._heap)
-
-    def check(self) -> dict[K, int]:
-        """Audit the structure, O(n); returns the deadlines of all keys."""
-        deadlines = dict(self._near)
-        for number, bucket in self._buckets.items():
-            assert bucket, "an empty bucket was left behind"
-            for key, deadline_ms in bucket.items():
-                assert key not in deadlines, "a key has two deadlines"
-                assert deadline_ms >> _BUCKET_BITS == number, "a key is in the wrong bucket"
-                deadlines[key] = deadline_ms
-        assert {(deadline_ms, key) for key, deadline_ms in self._near.items()} <= set(self._heap)
-        assert all(self._heap[(i - 1) // 2] <= self._heap[i] for i in range(1, len(self._heap)))
-        assert len(self._heap) <= 2 * len(self._near) + _GARBAGE_FLOOR, "garbage on the heap"
-        return deadlines

@@ -1,63 +1,73 @@
-"""One row of the cache, and how large it counts."""
+"""One row of the cache: its size, and the arithmetic of CACHE INCR on its value (commands.md §5)."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass, field
 
-from storage.cache.totals import PrefixTotals
-from storage.vocabulary import Value
+from storage.errors import InternalError, UserError
+from storage.stats import PrefixTotals
+from storage.vocabulary import Binary, Path, Value
 
-# The deadline of what never expires: later than any wall clock, and still a signed 64-bit number.
+# The deadline of an entry that never expires: later than any wall clock, and still a signed 64-bit number.
 NEVER = (1 << 63) - 1
 
-# What a row counts beside its texts, as upstream does after a rescan (commands.md §5).
+# What a row counts besides its texts, as in CubeStore after a rescan.
 ROW_OVERHEAD_BYTES = 160
 
+_I64_MAX = (1 << 63) - 1
 
+# More digits than any 64-bit number has, without leading zeros.
+_MAX_DIGITS = 19
+
+_EMPTY = "cannot parse integer from empty string"
+_INVALID = "invalid digit found in string"
+_TOO_LARGE = "number too large to fit in target type"
+_TOO_SMALL = "number too small to fit in target type"
+
+
+@dataclass(slots=True, eq=False)
 class Entry:
-    """A cached value.
+    """A cached value. It is live while `expires_ms`, on the wall clock, is later than now; NEVER without a TTL.
 
-    `expires_ms`   wall clock; it is live while this is later than now; NEVER without a TTL
-    `used_ms`      the last GET, INCR or SET    } kept by the eviction policies
-    `uses`         the counter of LFU           } that need them (storage.cache.eviction)
-    `slot`         the place among the sampled  }
-    `totals`       where its uses are counted, of all entries of its prefix
+    `used_ms` (time of the last GET, INCR or SET), `uses` (the counter of LFU) and `slot` (the place in the list that
+    is sampled) are kept by the eviction policies that need them. `totals` counts the uses of all entries of the prefix.
 
     Entries refer to bytes and numbers only, never to each other or to an index: removing one frees it at once.
     """
 
-    __slots__ = ("expires_ms", "path", "slot", "totals", "used_ms", "uses", "value")
-
-    totals: PrefixTotals
-
-    def __init__(self, path: bytes, value: bytes, expires_ms: int) -> None:
-        self.path = path
-        self.value = value
-        self.expires_ms = expires_ms
-        self.used_ms = 0
-        self.uses = 0
-        self.slot = 0
-
-    def __repr__(self) -> str:
-        return f"Entry({self.path!r}, {len(self.value)} bytes, expires_ms={self.expires_ms})"
+    path: Path
+    value: Value
+    expires_ms: int
+    used_ms: int = 0
+    uses: int = 0
+    slot: int = 0
+    totals: PrefixTotals = field(init=False, repr=False)  # set by the index of prefixes
 
 
-def row_bytes(path: bytes, value: bytes) -> int:
+def row_bytes(path: Path, value: Value) -> int:
     """What a row counts against the limits, in bytes."""
     return len(path) + len(value) + ROW_OVERHEAD_BYTES
 
 
-class EntryRecorder(Protocol):
-    """Is told of every change of an entry, after it happened, where that is to outlast the process. O(1) each."""
+def incremented(path: Path, value: Value) -> bytes:
+    """The text of `value` plus one. O(length): a long run of digits is never converted.
 
-    def entry_put(self, entry: Entry, old: Value | None) -> None:
-        """A new entry, or one with a new value in place of `old`."""
-
-    def entry_removed(self, entry: Entry) -> None:
-        """It is gone."""
-
-    def cache_cleared(self) -> None:
-        """All entries are gone; `entry_freed` follows for each, some time."""
-
-    def entry_freed(self, entry: Entry) -> None:
-        """One that CLEAR took lets go of its value."""
+    Raises `UserError` for a binary value, and `InternalError` with CubeStore's text unless the value is `[+-]?[0-9]+`
+    and both numbers are 64-bit.
+    """
+    if isinstance(value, Binary):
+        raise UserError(f'Unable to increment cache item "{path.decode(errors="replace")}": value is binary')
+    if not value:
+        raise InternalError(_EMPTY)
+    negative = value.startswith(b"-")
+    digits = value[1:] if negative or value.startswith(b"+") else value
+    if not digits.isdigit():
+        raise InternalError(_INVALID)
+    digits = digits.lstrip(b"0") or b"0"
+    number = int(digits) if len(digits) <= _MAX_DIGITS else _I64_MAX + 2
+    number = -number if negative else number
+    if number >= _I64_MAX:
+        raise InternalError(_TOO_LARGE)
+    if number < -_I64_MAX - 1:
+        raise InternalError(_TOO_SMALL)
+    return b"%d" % (number + 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from storage.cache.entry import Entry
-from storage.cache.totals import PrefixTotals, PrefixTotalsTable
-from storage.paths import prefix_of
+from storage.keys import prefix_of
+from storage.stats import PrefixTotals, PrefixTotalsTable
+from storage.vocabulary import Path
 
 # A group that has seen so many removals per row it still holds is copied, which gives its memory back: a dict
 # that only ever loses keys stays as large as it once was.
@@ -71,13 +72,7 @@ class PrefixIndex:
         """The dicts that hold the entries, for one who frees a dropped index in slices. O(prefixes)."""
         return [group.entries for group in self._groups.values()]
 
-    def check(self) -> dict[bytes, Entry]:
-        """Audit the structure, O(n); returns all entries by path."""
-        entries: dict[bytes, Entry] = {}
-        for prefix, group in self._groups.items():
-            assert group.entries, "an empty group was left behind"
-            for path, entry in group.entries.items():
-                assert path == entry.path
-                assert prefix_of(path) == prefix
-                entries[path] = entry
-        return entries
+
+def prefix_of_argument(argument: bytes) -> Path:
+    """The prefix that the argument of CACHE KEYS names: without one trailing `:*` or `:`."""
+    return argument[:-2] if argument.endswith(b":*") else argument.removesuffix(b":")

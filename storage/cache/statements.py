@@ -9,55 +9,35 @@
         |  `tick`, or SET, INCR         v
         +---------------------------- expired: invisible to GET, KEYS, SET NX and INCR
 
-Rows come and go in `_insert`, `_replace`, `_remove` and `clear` only; all indexes follow there.
+Only `insert`, `_replace`, `_remove` and `clear` change rows, together with all indexes.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
+from storage import vocabulary
 from storage.asking import Caller
 from storage.cache.deadlines import DeadlineIndex
-from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, EntryRecorder, row_bytes
+from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, incremented, row_bytes
 from storage.cache.eviction import EvictionRun, eviction_order, hard_limit
-from storage.cache.prefixes import PrefixIndex
-from storage.cache.totals import PrefixTotalsTable
-from storage.cache.values import incremented
+from storage.cache.prefixes import PrefixIndex, prefix_of_argument
 from storage.errors import UserError
-from storage.graveyard import Graveyard
+from storage.keys import key_of, prefix_of
 from storage.limits import SECOND_MS, CacheLimits
-from storage.paths import key_of, prefix_of, prefix_of_argument
-from storage.queue.listings import key_listing
-from storage.sizes import human_size
-from storage.table_stats import TableStats
-from storage.vocabulary import (
-    EMPTY_RESULT,
-    KEY_COLUMNS,
-    SUCCESS_COLUMNS,
-    VALUE_COLUMNS,
-    CacheClear,
-    CacheGet,
-    CacheIncr,
-    CacheKeys,
-    CacheRemove,
-    CacheSet,
-    Cell,
-    Path,
-    Result,
-    Statement,
-    Value,
-)
-
-Handler: TypeAlias = Callable[[Any, Caller, int], Result]
+from storage.listings import listing
+from storage.reclaim import Reclaimer
+from storage.recorder import Recorder
+from storage.stats import PrefixTotalsTable, human_size, info_rows
+from storage.vocabulary import EMPTY_RESULT, VALUE_COLUMNS, Path, Result, Row, Statement, Value
 
 # One object each, so that encoders can keep the bytes of these answers.
-SET = Result(SUCCESS_COLUMNS, ((True,),))
-NOT_SET = Result(SUCCESS_COLUMNS, ((False,),))
+SET = Result(vocabulary.SUCCESS_COLUMNS, ((True,),))
+NOT_SET = Result(vocabulary.SUCCESS_COLUMNS, ((False,),))
 ABSENT = Result(VALUE_COLUMNS, ((None,),))
 
-# How many expired rows an insert that found the cache full looks at before it evicts live ones.
+# An insert into a full cache removes up to this many expired rows before it evicts live ones.
 _EXPIRED_SLICE = 64
 
 
@@ -65,19 +45,19 @@ class Cache:
     """Values by path, within limits. `random` draws from [0, 1); only LFU and the sampled policies use it.
 
     Costs: GET, SET, INCR and REMOVE O(1), or O(log n) with a TTL; KEYS O(1) plus one pass over the prefix's rows;
-    CLEAR O(prefixes), what it drops is freed by `tick`. A SET at the hard limit evicts what its own bytes need:
-    each victim gives back 160 bytes or more, so there are at most a 160th of the value's length of them, plus one.
+    CLEAR O(prefixes), then `tick` frees the rows. A SET at the hard limit evicts as many bytes as it needs: each victim
+    gives back 160 bytes or more, so there is at most one victim for every 160 bytes of the value, plus one.
 
     After every statement the cache is within its hard limits, or holds a single entry larger than the limit.
     """
 
-    def __init__(self, limits: CacheLimits, random: Callable[[], float], recorder: EntryRecorder | None = None) -> None:
+    def __init__(self, limits: CacheLimits, random: Callable[[], float], recorder: Recorder | None = None) -> None:
         self._limits = limits
         self._random = random
         self._recorder = recorder
         self._hard_keys = hard_limit(limits.max_keys)
         self._hard_bytes = hard_limit(limits.max_bytes)
-        self._graveyard = Graveyard()
+        self._reclaimer = Reclaimer()
         self._run = EvictionRun(limits)
         self._seen_ms = 0
         self._last_pass_ms: int | None = None
@@ -85,18 +65,18 @@ class Cache:
         self._evicted_keys = self._evicted_bytes = 0
         self._expired_keys = self._expired_bytes = 0
         self._begin_empty()
-        self.handlers: dict[type[Statement], Handler] = {
-            CacheSet: self._on_set,
-            CacheGet: self._on_get,
-            CacheKeys: self._on_keys,
-            CacheIncr: self._on_incr,
-            CacheRemove: self._on_remove,
-            CacheClear: self._on_clear,
+        self.handlers: dict[type[Statement], Callable[[Any, Caller, int], Result]] = {
+            vocabulary.CacheSet: self._on_set,
+            vocabulary.CacheGet: self._on_get,
+            vocabulary.CacheKeys: self._on_keys,
+            vocabulary.CacheIncr: self._on_incr,
+            vocabulary.CacheRemove: self._on_remove,
+            vocabulary.CacheClear: self._on_clear,
         }
 
-    # --- statements -----------------------------------------------------------------------------------------------
+    # Statements. The two most frequent, SET and GET, have the test of `see` inline.
 
-    def _on_set(self, statement: CacheSet, caller: Caller, now_ms: int) -> Result:
+    def _on_set(self, statement: vocabulary.CacheSet, caller: Caller, now_ms: int) -> Result:
         if now_ms < self._seen_ms:
             self.see(now_ms)
         self._seen_ms = now_ms
@@ -110,17 +90,17 @@ class Cache:
         expires_ms = NEVER if ttl_s is None else min(now_ms + ttl_s * SECOND_MS, NEVER)
         entry = self._entries.get(path)
         if entry is not None and entry.expires_ms <= now_ms:
-            self._remove_expired(entry)  # what is written now is a new row
+            self._remove_expired(entry)
             entry = None
         if entry is None:
-            self._insert(path, value, expires_ms, now_ms)
+            self.insert(path, value, expires_ms, now_ms)
         elif statement.nx:
             return NOT_SET
         else:
             self._replace(entry, value, expires_ms, now_ms)
         return SET
 
-    def _on_get(self, statement: CacheGet, caller: Caller, now_ms: int) -> Result:
+    def _on_get(self, statement: vocabulary.CacheGet, caller: Caller, now_ms: int) -> Result:
         if now_ms < self._seen_ms:
             self.see(now_ms)
         self._seen_ms = now_ms
@@ -132,19 +112,14 @@ class Cache:
         self._use(entry, now_ms)
         return Result(VALUE_COLUMNS, ((entry.value,),))
 
-    def _on_keys(self, statement: CacheKeys, caller: Caller, now_ms: int) -> Result:
-        if now_ms < self._seen_ms:
-            self.see(now_ms)
-        self._seen_ms = now_ms
-        prefix = prefix_of_argument(statement.prefix)
-        if self._deadlines.may_be_due(now_ms):
-            return Result(KEY_COLUMNS, key_listing(self._prefixes.live_paths(prefix, now_ms)))
-        return Result(KEY_COLUMNS, key_listing(self._prefixes.paths(prefix)))
+    def _on_keys(self, statement: vocabulary.CacheKeys, caller: Caller, now_ms: int) -> Result:
+        self.see(now_ms)
+        prefix, index = prefix_of_argument(statement.prefix), self._prefixes
+        paths = index.live_paths(prefix, now_ms) if self._deadlines.may_be_due(now_ms) else index.paths(prefix)
+        return Result(vocabulary.KEY_COLUMNS, listing(len(paths), lambda part: [(path,) for path in paths[part]]))
 
-    def _on_incr(self, statement: CacheIncr, caller: Caller, now_ms: int) -> Result:
-        if now_ms < self._seen_ms:
-            self.see(now_ms)
-        self._seen_ms = now_ms
+    def _on_incr(self, statement: vocabulary.CacheIncr, caller: Caller, now_ms: int) -> Result:
+        self.see(now_ms)
         path = statement.path
         entry = self._entries.get(path)
         if entry is not None and entry.expires_ms <= now_ms:
@@ -152,39 +127,38 @@ class Cache:
             entry = None
         if entry is None:
             value = b"1"
-            self._insert(path, value, NEVER, now_ms)
+            self.insert(path, value, NEVER, now_ms)
         else:
             value = incremented(path, entry.value)
             self._replace(entry, value, entry.expires_ms, now_ms)
         return Result(VALUE_COLUMNS, ((value,),))
 
-    def _on_remove(self, statement: CacheRemove, caller: Caller, now_ms: int) -> Result:
-        if now_ms < self._seen_ms:
-            self.see(now_ms)
-        self._seen_ms = now_ms
+    def _on_remove(self, statement: vocabulary.CacheRemove, caller: Caller, now_ms: int) -> Result:
+        self.see(now_ms)
         entry = self._entries.get(statement.path)
         if entry is not None:
             self._remove(entry)
         return EMPTY_RESULT
 
-    def _on_clear(self, statement: CacheClear, caller: Caller, now_ms: int) -> Result:
+    def _on_clear(self, statement: vocabulary.CacheClear, caller: Caller, now_ms: int) -> Result:
         self.clear(now_ms)
         return EMPTY_RESULT
 
-    # --- the rows -------------------------------------------------------------------------------------------------
+    # Rows.
 
     def _begin_empty(self) -> None:
         self._entries: dict[bytes, Entry] = {}
         self._prefixes = PrefixIndex(self.totals)
         self._deadlines: DeadlineIndex[bytes] = DeadlineIndex()
-        # Of the large values only: those the proactive rule drops shortly before their time.
+        # Deadlines of large values only: the proactive rule evicts these values shortly before they expire.
         self._large_deadlines: DeadlineIndex[bytes] = DeadlineIndex()
         self._order = eviction_order(self._limits, self._random, self._entries, self._deadlines)
         self._use = self._order.use
         self._bytes = 0
         self._row_sizes: dict[int, int] = {}  # how many rows have a size
 
-    def _insert(self, path: Path, value: Value, expires_ms: int, now_ms: int) -> None:
+    def insert(self, path: Path, value: Value, expires_ms: int, now_ms: int) -> None:
+        """Put a new entry, last used at `now_ms`; evicts others to keep the hard limits."""
         size = len(path) + len(value) + ROW_OVERHEAD_BYTES
         if len(self._entries) >= self._hard_keys or self._bytes + size > self._hard_bytes:
             self._make_room(1, size, now_ms)
@@ -195,12 +169,8 @@ class Cache:
         if self._recorder is not None:
             self._recorder.entry_put(entry, None)
 
-    def restore(self, path: Path, value: Value, expires_ms: int, used_ms: int) -> None:
-        """Put an entry back that an earlier process held, as if it was used at `used_ms`. As SET, within the limits."""
-        self._insert(path, value, expires_ms, used_ms)
-
     def _replace(self, entry: Entry, value: Value, expires_ms: int, now_ms: int) -> None:
-        """Give an entry a new value. While room is made for it, it stands outside the order: no victim of itself."""
+        """Give an entry a new value. It leaves the order of eviction while room is made: it must not be a victim."""
         self._leave(entry)
         size = len(entry.path) + len(value) + ROW_OVERHEAD_BYTES
         if len(self._entries) > self._hard_keys or self._bytes + size > self._hard_bytes:
@@ -222,16 +192,16 @@ class Cache:
     def clear(self, now_ms: int) -> None:
         """Drop every row. O(prefixes + buckets of deadlines); `tick` frees the rows in slices."""
         recorder = self._recorder
-        self._graveyard.bury([self._entries], None if recorder is None else lambda row: recorder.entry_freed(row[1]))
-        self._graveyard.bury([*self._prefixes.containers(), *self._order.containers()])
-        self._graveyard.bury([*self._deadlines.containers(), *self._large_deadlines.containers()])
+        self._reclaimer.defer([self._entries], None if recorder is None else lambda row: recorder.entry_freed(row[1]))
+        self._reclaimer.defer([*self._prefixes.containers(), *self._order.containers()])
+        self._reclaimer.defer([*self._deadlines.containers(), *self._large_deadlines.containers()])
         self._begin_empty()
         self._run.abandon()
         if recorder is not None:
             recorder.cache_cleared()
 
     def _enter(self, entry: Entry, size: int, now_ms: int) -> None:
-        """Enter an entry's size, deadline and place in the order of eviction."""
+        """Add an entry to the sizes, the deadlines and the order of eviction."""
         self._bytes += size
         sizes = self._row_sizes
         sizes[size] = sizes.get(size, 0) + 1
@@ -256,30 +226,26 @@ class Cache:
                 self._large_deadlines.discard(entry.path, entry.expires_ms)
         self._order.remove(entry)
 
-    # --- expiry and eviction --------------------------------------------------------------------------------------
+    # Expiry and eviction.
 
     def tick(self, now_ms: int, max_rows: int) -> bool:
-        """Free what CLEAR left, drop expired rows, go on with eviction; about `max_rows` rows at most.
+        """Free the rows of CLEAR, remove expired rows, continue eviction; about `max_rows` rows at most.
 
-        True when more is due already. The soft limits are looked at every `eviction_interval_ms`; the first pass
-        after a start only drops what expired.
+        True when more is due already. The soft limits are checked every `eviction_interval_ms`; the first pass after a
+        start only removes expired rows.
         """
         self.see(now_ms)
-        budget = max_rows - self._graveyard.free(max_rows)
+        budget = max_rows - self._reclaimer.free(max_rows)
         budget -= self._drop_expired(now_ms, budget)
         if self._is_pass_due(now_ms):
             self._run.begin(len(self._entries), self._bytes)
         self._go_on(now_ms, budget)
-        return bool(self._graveyard) or self._run.active or self._deadlines.may_be_due(now_ms)
+        return bool(self._reclaimer) or self._run.active or self._deadlines.may_be_due(now_ms)
 
-    def evict(self, now_ms: int) -> list[tuple[Cell, ...]]:
-        """One whole eviction pass at once, and its figures: the rows of SYS CACHESTORE EVICTION (commands.md §6).
-
-        Costs as much as it removes.
-        """
+    def evict(self, now_ms: int) -> list[Row]:
+        """Do a whole eviction pass at once; returns the rows of SYS CACHESTORE EVICTION (§6). O(removed rows)."""
         keys, size = len(self._entries), self._bytes
-        while self._deadlines.may_be_due(now_ms):
-            self._drop_expired(now_ms, len(self._entries) + 1)
+        self._drop_all_expired(now_ms)
         self._run.begin(len(self._entries), self._bytes)
         while self._run.active:
             self._go_on(now_ms, len(self._entries) + 1)
@@ -293,16 +259,18 @@ class Cache:
         ]
 
     def see(self, now_ms: int) -> None:
-        """The clock shows `now_ms`. When it has stepped back, what expired before stays gone: it is removed first,
-        so that nobody sees a row again that was dead. O(1) unless the clock stepped back."""
+        """Note the time. If the clock stepped back, rows that had expired before are removed: they must not come back.
+
+        O(1) unless the clock stepped back.
+        """
         if now_ms < self._seen_ms:
             self._drop_all_expired(self._seen_ms)
         self._seen_ms = now_ms
 
     def _make_room(self, keys: int, size: int, now_ms: int) -> None:
-        """Evict until this much more fits under the hard limits, or nothing is left, and have `tick` go on to the soft.
+        """Evict until `keys` rows with `size` bytes more fit under the hard limits, or the cache is empty.
 
-        Expired entries go first, as far as a slice of them shows. To be called when it does not fit.
+        A slice of expired entries goes first. Call it only if they do not fit; `tick` continues to the soft limits.
         """
         self._run.begin(len(self._entries) + keys, self._bytes + size)
         if self._deadlines.may_be_due(now_ms):
@@ -321,7 +289,7 @@ class Cache:
         return last_ms is not None
 
     def _go_on(self, now_ms: int, max_rows: int) -> None:
-        """Carry a run on by up to `max_rows` victims: first large values about to expire, then by policy."""
+        """Continue a run with up to `max_rows` victims: first large values about to expire, then by policy."""
         if max_rows <= 0 or not self._run.active:
             return
         about_to_expire = self._large_deadlines.pop_expired(now_ms + self._limits.proactive_ttl_ms, max_rows)
@@ -360,21 +328,18 @@ class Cache:
         self._evicted_bytes += row_bytes(entry.path, entry.value)
         self._remove(entry)
 
-    # --- reading all of it ----------------------------------------------------------------------------------------
+    # Readings.
 
     def entries(self) -> list[Entry]:
-        """Every row that is held, expired ones included, in order of insertion. O(rows), ten nanoseconds each."""
+        """All rows, expired ones included, in order of insertion. O(rows), ten nanoseconds each."""
         return list(self._entries.values())
 
     def holds(self, entry: Entry) -> bool:
         """Whether a row is still there. O(1)."""
         return self._entries.get(entry.path) is entry
 
-    # --- figures --------------------------------------------------------------------------------------------------
-
     def gauges(self) -> dict[str, int]:
-        """Counts and bytes by name, O(named prefixes). Hits and misses are those of GET; a row that expired before its
-        turn to be evicted counts as expired."""
+        """Counts and bytes by name, O(named prefixes). An evicted row that had expired counts as expired."""
         return {
             "cache_keys": len(self._entries),
             "cache_bytes": self._bytes,
@@ -386,31 +351,8 @@ class Cache:
             "cache_expired_bytes": self._expired_bytes,
         }
 
-    def table_stats(self, now_ms: int) -> TableStats:
-        """The figures of `CacheItems` in SYS CACHESTORE INFO. O(distinct row sizes + rows expired and still held)."""
+    def info(self, now_ms: int) -> list[Row]:
+        """The rows of SYS CACHESTORE INFO. O(distinct row sizes + expired rows that are still held)."""
         self.see(now_ms)
-        expired = [self._entries[path] for path in self._deadlines.expired(now_ms)]
-        return TableStats(
-            keys=len(self._entries),
-            size_bytes=self._bytes,
-            expired_keys=len(expired),
-            expired_size_bytes=sum(row_bytes(entry.path, entry.value) for entry in expired),
-            min_row_bytes=min(self._row_sizes, default=0),
-            max_row_bytes=max(self._row_sizes, default=0),
-        )
-
-    def check_invariants(self) -> None:
-        """Audit every index against the entries, O(n log n); raises AssertionError."""
-        entries = self._entries
-        sizes = {path: row_bytes(path, entry.value) for path, entry in entries.items()}
-        deadlines = {path: entry.expires_ms for path, entry in entries.items() if entry.expires_ms != NEVER}
-        large = {path for path, entry in entries.items() if len(entry.value) > self._limits.proactive_size_bytes}
-        assert all(path == entry.path for path, entry in entries.items())
-        assert self._bytes == sum(sizes.values())
-        assert self._row_sizes == Counter(sizes.values())
-        assert self._prefixes.check() == entries
-        assert self._deadlines.check() == deadlines
-        assert self._large_deadlines.check() == {path: at for path, at in deadlines.items() if path in large}
-        self._order.check(entries)
-        assert len(entries) <= self._hard_keys
-        assert self._bytes <= self._hard_bytes or len(entries) == 1
+        expired = [row_bytes(path, self._entries[path].value) for path in self._deadlines.expired(now_ms)]
+        return info_rows("CacheItems", len(self._entries), self._bytes, self._row_sizes, expired)

@@ -94,13 +94,6 @@ class Blobs:
         """Have the next group delete what nothing has named since `restore`."""
         self.unnamed += [blob for blob in restored.blobs() if not blob.references]
 
-    def check_invariants(self) -> None:
-        """Audit, O(n); raises AssertionError."""
-        for identity, blob in self._by_identity.items():
-            assert id(blob.value) == identity
-            assert blob.references >= 0
-            assert blob.references or blob in self.unnamed, "nothing would ever delete it"
-
 
 class RestoredBlobs:
     """Texts of an earlier process by their number, while the rows that name them are read."""

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from storage.answers import AnswerGroup
 from storage.cache.entry import Entry
 from storage.journal import rows
 from storage.journal.blobs import Blob, Blobs
-from storage.queue.items import Item
-from storage.queue.results import StoredResult
+from storage.queue.items import Item, StoredResult
+from storage.recorder import AnswerGroup
 from storage.vocabulary import RequestKey, Result, Value
 
 
@@ -39,7 +38,7 @@ class Group(msgspec.Struct):
 class Recorder:
     """Remembers by row what changed: a row that changes often in one group is written once.
 
-    It is told by the tables (`ItemRecorder`, `ResultRecorder`, `EntryRecorder`, `AnswerRecorder`). `on_change` is
+    It is told by the tables (`storage.recorder.Recorder`). `on_change` is
     called with the first change after each `take`, `is_clean` until then. Costs: a few dictionary entries a change;
     `take` is O(rows changed).
     """

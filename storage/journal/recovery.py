@@ -15,8 +15,7 @@ from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.recorder import Recorder
 from storage.memory import MemoryStore
-from storage.queue.items import Item
-from storage.queue.results import StoredResult
+from storage.queue.items import Item, StoredResult
 from storage.vocabulary import RequestKey
 
 # A server is known to be up for so long when it gives an answer: a start takes longer.
@@ -121,7 +120,7 @@ def _recover_cache(
     entries = [(key[1:], rows.decode_entry(value)) for key, value in database.rows(rows.ENTRY)]
     entries.sort(key=lambda entry: entry[1].written)
     for path, row in entries:
-        store.cache.restore(path, rows.loaded(row.value, texts.get), row.expires_ms, now_ms)
+        store.cache.insert(path, rows.loaded(row.value, texts.get), row.expires_ms, now_ms)
     store.cache.see(now_ms)  # a clock that steps back from here brings nothing back that has expired by now
     recorder.writes_restored(entries[-1][1].written if entries else 0)
 

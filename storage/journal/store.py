@@ -19,9 +19,7 @@ from typing import Final
 import msgspec
 
 from storage.asking import Caller, Later, Outcome
-from storage.cache.totals import PrefixTotalsTable
 from storage.errors import SEEN_WAS_LOST, StatementError, UserError
-from storage.ids import first_id
 from storage.journal import rows
 from storage.journal.absences import Absence, Moved, decode_absences, encode_absences, with_new
 from storage.journal.aside import Aside
@@ -33,11 +31,11 @@ from storage.journal.recovery import recover, stored_next_id
 from storage.journal.schema import bring_up_to_date
 from storage.journal.syncs import Syncs
 from storage.journal.writer import JournalFigures, Writer
+from storage.keys import first_id
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.queue.stats import QueueFigures, QueueStatsTable
+from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
-from storage.table_readings import TableReading
 from storage.vocabulary import (
     EMPTY_RESULT,
     CachestoreAction,
@@ -45,6 +43,7 @@ from storage.vocabulary import (
     Path,
     RequestKey,
     Result,
+    Row,
     Statement,
     SysCachestore,
 )
@@ -368,7 +367,7 @@ class JournaledStore:
         self._gate.append((self._recorder.seq, later, EMPTY_RESULT))
         return later
 
-    def read_table(self, table: SystemTable) -> TableReading:
+    def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
         return self._memory.read_table(table)
 
     async def queue_stats(self) -> QueueStatsTable:
@@ -393,9 +392,3 @@ class JournaledStore:
             "journal_failures": figures.failures,
             "journal_lag": self._recorder.seq - self._durable_seq,
         }
-
-    def check_invariants(self) -> None:
-        self._memory.check_invariants()
-        self._recorder.blobs.check_invariants()
-        numbers = [seq for seq, _, _ in self._gate]
-        assert numbers == sorted(numbers)

@@ -81,14 +81,6 @@ class IdIndex(Generic[RowT]):
         """What holds the rows, for one who frees a dropped index in slices."""
         return [self._rows]
 
-    def check_invariants(self) -> None:
-        """Audit the order, O(n); raises AssertionError."""
-        ids = list(self._rows)
-        assert all(row.id == id_ for id_, row in self._rows.items())
-        assert not self._is_sorted or ids == sorted(ids)
-        assert max(ids, default=-1) <= self._highest_id
-        assert self._holes <= len(ids) + _FREE_HOLES
-
 
 class TimeIndex(Generic[RowT]):
     """Rows in the order of a time, in whole milliseconds.
@@ -189,13 +181,3 @@ class TimeIndex(Generic[RowT]):
         if self._late is not None:
             containers.append(self._late)  # type: ignore[arg-type]  # a dict, which its stub does not say
         return containers
-
-    def check_invariants(self) -> None:
-        """Audit the order, O(n); raises AssertionError."""
-        times = [self._time_of(row) for row in self._list.values()]
-        assert times == sorted(times)
-        assert self._newest_ms is None if not times else self._newest_ms is not None and times[-1] <= self._newest_ms
-        assert all(row.id == id_ for id_, row in self._list.items())
-        for (time_ms, id_), row in (self._late or {}).items():
-            assert (self._time_of(row), row.id) == (time_ms, id_)
-            assert id_ not in self._list

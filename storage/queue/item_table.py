@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from operator import attrgetter
 
 from storage.asking import Caller
-from storage.graveyard import Graveyard
 from storage.limits import QueueLimits
-from storage.paths import prefix_of
 from storage.queue.indexes import NEVER_MS, TimeIndex
-from storage.queue.items import Item, ItemRecorder, PrefixQueue, expiry_ms
-from storage.queue.stats import QueueStatsTable
-from storage.table_stats import TableStats
-from storage.vocabulary import KeyRef, Path, Value
+from storage.queue.items import Item, PrefixQueue, expiry_ms
+from storage.reclaim import Reclaimer
+from storage.recorder import Recorder
+from storage.stats import QueueStatsTable, info_rows
+from storage.vocabulary import KeyRef, Path, Row, Value
 
 
 class ItemTable:
@@ -38,7 +37,7 @@ class ItemTable:
         "size_bytes",
     )
 
-    def __init__(self, limits: QueueLimits, recorder: ItemRecorder | None, stats: QueueStatsTable) -> None:
+    def __init__(self, limits: QueueLimits, recorder: Recorder | None, stats: QueueStatsTable) -> None:
         self._limits = limits
         self._recorder = recorder
         self._stats = stats
@@ -169,41 +168,23 @@ class ItemTable:
         first_ms = self._schedule.first_ms()
         self.due_ms = NEVER_MS if first_ms is None else first_ms
 
-    def bury(self, graveyard: Graveyard) -> None:
+    def reclaim(self, reclaimer: Reclaimer) -> None:
         """Have a table that nobody reads any more freed in slices. O(1).
 
         Items and queues refer to each other: emptied one by one, what holds them leaves no cycle for a collector.
         """
         recorder, stats = self._recorder, self._stats  # not the table: its memory is to go piece by piece
 
-        def bury_queue(row: tuple[Path, PrefixQueue]) -> None:
+        def reclaim_queue(row: tuple[Path, PrefixQueue]) -> None:
             prefix, queue = row
             stats.release(prefix, queue.stats)
-            graveyard.bury(queue.give_away())
+            reclaimer.defer(queue.give_away())
 
-        graveyard.bury([self.by_id], None if recorder is None else lambda row: recorder.item_freed(row[1]))
-        graveyard.bury([self.by_path, *self._schedule.containers(), self._idle])
-        graveyard.bury([self.queues], bury_queue)
+        reclaimer.defer([self.by_id], None if recorder is None else lambda row: recorder.item_freed(row[1]))
+        reclaimer.defer([self.by_path, *self._schedule.containers(), self._idle])
+        reclaimer.defer([self.queues], reclaim_queue)
 
-    def stats(self) -> TableStats:
-        """The figures of SYS CACHESTORE INFO. O(n), 50 ns an item: an administrator's question, not a client's."""
+    def info(self) -> list[Row]:
+        """The rows of SYS CACHESTORE INFO. O(n), 50 ns an item: administrators ask, clients do not."""
         sizes = [len(item.payload) if item.extra is None else item.size_bytes for item in self.by_id.values()]
-        return TableStats(len(sizes), self.size_bytes, 0, 0, min(sizes, default=0), max(sizes, default=0))
-
-    def check_invariants(self) -> None:
-        """Audit every index against every other, O(n); raises AssertionError."""
-        assert all(item.id == id_ for id_, item in self.by_id.items())
-        assert {item.path: item for item in self.by_id.values()} == self.by_path
-        assert sum(len(queue) for queue in self.queues.values()) == len(self.by_id)
-        assert sum(queue.active_count for queue in self.queues.values()) == self.active_count
-        assert sum(item.size_bytes for item in self.by_id.values()) == self.size_bytes
-        for prefix, queue in self.queues.items():
-            assert queue.prefix == prefix
-            assert queue or queue.is_idle, "an empty queue would never be dropped"
-            queue.check_invariants(self._limits)
-        assert all(self.queues.get(prefix_of(item.path)) is item.queue for item in self.by_id.values())
-        self._schedule.check_invariants()
-        scheduled = [queue for queue in self.queues.values() if queue.due_ms != NEVER_MS]
-        assert len(self._schedule) == len(scheduled)
-        assert self.due_ms == min((queue.due_ms for queue in scheduled), default=NEVER_MS)
-        assert sorted(queue.id for queue in self._idle) == sorted(q.id for q in self.queues.values() if q.is_idle)
+        return info_rows("QueueItems", len(sizes), self.size_bytes, sizes)

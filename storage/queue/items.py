@@ -6,111 +6,72 @@ Two classes, one thought: an item refers to its queue and the queue's indexes fo
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from storage.asking import Caller
 from storage.limits import QueueLimits
-from storage.paths import key_of
 from storage.queue.indexes import NEVER_MS, IdIndex, TimeIndex
-from storage.queue.stats import QueueFigures, QueueStats
+from storage.stats import QueueFigures, QueueStats
 from storage.vocabulary import Path, Value
 
 _id_of = attrgetter("id")
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Item:
     """One queue item: pending until it is claimed, then active until it is acknowledged or cancelled.
 
-    Times are wall clock in whole milliseconds. `heartbeat_ms` is None before the first claim or HEARTBEAT.
-    `key` is the part of `path` behind its last colon, once the item is active: RETRIEVE names all active ones.
-    `orphaned_ms` is when a pending item counts as orphaned by its own ORPHANED, None without one. `claimed_by` is None
-    while it is pending. Only the `ItemTable` that holds an item changes it, because the indexes of `queue` follow
-    these fields.
+    Times are wall clock in whole milliseconds. `orphaned_ms` is the time from which a pending item counts as orphaned
+    by its own ORPHANED, None without one. Only the `ItemTable` that holds an item changes it: the indexes of `queue`
+    follow these fields.
     """
 
-    __slots__ = (
-        "active",
-        "added_by",
-        "claimed_by",
-        "created_ms",
-        "exclusive",
-        "external_id",
-        "extra",
-        "heartbeat_ms",
-        "id",
-        "key",
-        "orphaned_ms",
-        "path",
-        "payload",
-        "priority",
-        "queue",
-    )
-
-    def __init__(  # noqa: PLR0917  # by position: it is made once an ADD, and keywords cost a fifth more
-        self,
-        id_: int,
-        path: Path,
-        queue: PrefixQueue,
-        payload: Value,
-        priority: int,
-        created_ms: int,
-        orphaned_ms: int | None,
-        added_by: Caller,
-        exclusive: bool,
-        external_id: bytes | None,
-    ) -> None:
-        self.id = id_
-        self.path = path
-        self.queue = queue
-        self.payload = payload
-        self.extra: Value | None = None
-        self.active = False
-        self.key = b""
-        self.priority = priority
-        self.created_ms = created_ms
-        self.heartbeat_ms: int | None = None
-        self.orphaned_ms = orphaned_ms
-        self.added_by = added_by
-        self.claimed_by: Caller | None = None
-        self.exclusive = exclusive
-        self.external_id = external_id
+    id: int
+    path: Path
+    queue: PrefixQueue
+    payload: Value
+    priority: int
+    created_ms: int
+    orphaned_ms: int | None
+    added_by: Caller
+    exclusive: bool
+    external_id: bytes | None
+    extra: Value | None = None
+    active: bool = False
+    key: bytes = b""  # the key of `path`, once the item is active: RETRIEVE lists all active items
+    heartbeat_ms: int | None = None  # None before the first claim or HEARTBEAT
+    claimed_by: Caller | None = None  # None while it is pending
 
     @property
     def owner(self) -> bytes | None:
-        """The process that alone may see and claim the item; None when everybody may (commands.md §4.4)."""
+        """The process that alone may see and claim the item; None if every process may (commands.md §4.4)."""
         return self.added_by.process_id if self.exclusive else None
 
     @property
     def size_bytes(self) -> int:
-        """What the item counts towards the size of the queue: payload and extra."""
+        """The bytes that the item counts towards the size of the queue: payload and extra."""
         return len(self.payload) + (0 if self.extra is None else len(self.extra))
 
     def __repr__(self) -> str:
         return f"Item({self.id}, {self.path!r}, {'active' if self.active else 'pending'})"
 
 
-class ItemRecorder(Protocol):
-    """Is told of every change of an item, after it happened, where that is to outlast the process. O(1) each."""
+@dataclass(slots=True, eq=False, repr=False)
+class StoredResult:
+    """The result of an acknowledged item. `taken` hides it from readers by path; `older` and `newer` chain the results
+    of one path."""
 
-    def item_put(self, item: Item) -> None:
-        """A new item."""
-
-    def item_touched(self, item: Item) -> None:
-        """It was claimed, or its heartbeat set."""
-
-    def extra_set(self, item: Item, old: Value | None) -> None:
-        """Its extra was replaced."""
-
-    def item_removed(self, item: Item) -> None:
-        """It is gone."""
-
-    def queue_cleared(self) -> None:
-        """All items and results are gone; `item_freed` and `result_freed` follow for each, some time."""
-
-    def item_freed(self, item: Item) -> None:
-        """One that CLEAR took lets go of its texts."""
+    id: int
+    path: Path
+    value: Value
+    external_id: bytes | None
+    expire_ms: int
+    taken: bool = False
+    older: StoredResult | None = None
+    newer: StoredResult | None = None
 
 
 # Items by priority, and within one priority by rising id.
@@ -347,31 +308,6 @@ class PrefixQueue:
         self._orphanable = TimeIndex(attrgetter("orphaned_ms"))
         self._active = TimeIndex(attrgetter("heartbeat_ms"))
         return containers
-
-    def check_invariants(self, limits: QueueLimits) -> None:
-        """Audit every index against every other, O(n); raises AssertionError."""
-        items: list[Item] = []
-        for owner, lane in [(None, self._shared), *self._owned.items()]:
-            assert lane or owner is None, "an owner's lane outlived its items"
-            for priority, level in lane.pending.items():
-                level.check_invariants()
-                assert level
-                assert all(item.priority == priority and not item.active for item in level.rows())
-            lane.active.check_invariants()
-            assert all(item.active and item.heartbeat_ms is not None for item in lane.active.rows())
-            assert all(item.key == key_of(item.path) for item in lane.active.rows())
-            mine = [*chain.from_iterable(level.rows() for level in lane.pending.values()), *lane.active.rows()]
-            assert all(item.owner == owner for item in mine)
-            items += mine
-        for index in (self._waiting, self._orphanable, self._active):
-            index.check_invariants()
-        assert all(item.queue is self and expiry_ms(item, limits) >= self.due_ms for item in items)
-        assert _ids(self._active.before(NEVER_MS)) == _ids(item for item in items if item.active)
-        pending = [item for item in items if not item.active]
-        assert _ids(self._waiting.before(NEVER_MS)) == _ids(item for item in pending if item.orphaned_ms is None)
-        assert _ids(self._orphanable.before(NEVER_MS)) == _ids(i for i in pending if i.orphaned_ms is not None)
-        assert len(pending) == self.pending_count
-        assert len(items) == self.pending_count + self.active_count
 
 
 def expiry_ms(item: Item, limits: QueueLimits) -> int:

@@ -8,9 +8,10 @@ from typing import TypeAlias
 from storage.asking import Caller, Later, NewLater
 from storage.errors import UserError
 from storage.limits import QueueLimits
-from storage.queue.items import Item
-from storage.queue.results import ResultRecorder, ResultTable, StoredResult
+from storage.queue.items import Item, StoredResult
+from storage.queue.results import ResultTable
 from storage.queue.waiters import Waiters
+from storage.recorder import Recorder
 from storage.vocabulary import RESULT_COLUMNS, Path, QueueResult, QueueResultBlocking, Result, Value
 
 NO_RESULT = Result(RESULT_COLUMNS, ())
@@ -27,7 +28,7 @@ class Results:
 
     __slots__ = ("_limits", "_new_later", "_recorder", "_wake", "table", "takes", "waiters")
 
-    def __init__(self, limits: QueueLimits, recorder: ResultRecorder | None, new_later: NewLater, wake: Wake) -> None:
+    def __init__(self, limits: QueueLimits, recorder: Recorder | None, new_later: NewLater, wake: Wake) -> None:
         self._limits = limits
         self._recorder = recorder
         self._new_later = new_later

@@ -3,46 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from operator import attrgetter
-from typing import Protocol
 
-from storage.graveyard import Graveyard
 from storage.queue.indexes import NEVER_MS, TimeIndex
-from storage.table_stats import TableStats
-from storage.vocabulary import Path, Value
-
-
-class StoredResult:
-    """One result. `taken` hides it from readers by path; `older` and `newer` chain the results of one path."""
-
-    __slots__ = ("expire_ms", "external_id", "id", "newer", "older", "path", "taken", "value")
-
-    def __init__(self, id_: int, path: Path, value: Value, external_id: bytes | None, expire_ms: int) -> None:
-        self.id = id_
-        self.path = path
-        self.value = value
-        self.external_id = external_id
-        self.expire_ms = expire_ms
-        self.taken = False
-        self.older: StoredResult | None = None
-        self.newer: StoredResult | None = None
-
-
-class ResultRecorder(Protocol):
-    """Is told of every change of a result, after it happened, where that is to outlast the process. O(1) each."""
-
-    def result_put(self, result: StoredResult) -> None:
-        """A new result."""
-
-    def result_taken(self, result: StoredResult) -> None:
-        """It was read by path."""
-
-    def result_removed(self, result: StoredResult) -> None:
-        """It is gone."""
-
-    def result_freed(self, result: StoredResult) -> None:
-        """One that CLEAR took lets go of its value."""
+from storage.queue.items import StoredResult
+from storage.reclaim import Reclaimer
+from storage.recorder import Recorder
+from storage.stats import info_rows
+from storage.vocabulary import Path, Row
 
 
 class ResultTable:
@@ -54,7 +22,7 @@ class ResultTable:
 
     __slots__ = ("_by_end", "_by_external_id", "_recorder", "by_id", "due_ms", "newest", "size_bytes")
 
-    def __init__(self, recorder: ResultRecorder | None) -> None:
+    def __init__(self, recorder: Recorder | None) -> None:
         self._recorder = recorder
         self.by_id: dict[int, StoredResult] = {}
         self.newest: dict[Path, StoredResult] = {}  # the result of a path with the highest id, taken or not
@@ -143,7 +111,7 @@ class ResultTable:
         first_ms = self._by_end.first_ms()
         self.due_ms = NEVER_MS if first_ms is None else first_ms
 
-    def bury(self, graveyard: Graveyard) -> None:
+    def reclaim(self, reclaimer: Reclaimer) -> None:
         """Have a table that nobody reads any more freed in slices. O(1)."""
         recorder = self._recorder
 
@@ -152,36 +120,13 @@ class ResultTable:
             if recorder is not None:
                 recorder.result_freed(row[1])
 
-        graveyard.bury([self.by_id], let_go)
-        graveyard.bury([self.newest, self._by_external_id, *self._by_end.containers()])
+        reclaimer.defer([self.by_id], let_go)
+        reclaimer.defer([self.newest, self._by_external_id, *self._by_end.containers()])
 
-    def stats(self) -> TableStats:
-        """The figures of SYS CACHESTORE INFO. O(n): an administrator's question, not a client's."""
+    def info(self) -> list[Row]:
+        """The rows of SYS CACHESTORE INFO. O(n): administrators ask, clients do not."""
         sizes = [len(result.value) for result in self.by_id.values()]
-        return TableStats(len(sizes), self.size_bytes, 0, 0, min(sizes, default=0), max(sizes, default=0))
-
-    def check_invariants(self) -> None:
-        """Audit every index against every other, O(n); raises AssertionError."""
-        chained = []
-        for path, newest in self.newest.items():
-            assert newest.newer is None
-            chain = [newest, *_older_than(newest)]
-            assert all(result.path == path for result in chain)
-            assert all(older.newer is newer for newer, older in pairwise(chain))
-            assert [result.id for result in chain] == sorted((result.id for result in chain), reverse=True)
-            chained += chain
-        assert {result.id: result for result in chained} == self.by_id
-        assert len(chained) == len(self.by_id)
-        named = {(r.path, r.external_id): r for r in reversed(chained) if r.external_id is not None}
-        newest_named: dict[tuple[Path, bytes], StoredResult] = {}
-        for (path, external_id), result in named.items():
-            assert external_id is not None
-            newest_named[path, external_id] = result
-        assert newest_named == self._by_external_id
-        self._by_end.check_invariants()
-        assert len(self._by_end) == len(self.by_id)
-        assert all(result.expire_ms >= self.due_ms for result in chained)
-        assert sum(len(result.value) for result in chained) == self.size_bytes
+        return info_rows("QueueResults", len(sizes), self.size_bytes, sizes)
 
 
 def _older_than(result: StoredResult) -> Iterator[StoredResult]:

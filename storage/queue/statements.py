@@ -1,75 +1,46 @@
 """The QUEUE statements (commands.md §4).
 
-Each handler takes the statement, its caller and the time, and answers with a table or, for RESULT_BLOCKING, with
-a wait. A handler that raises has changed nothing. `expire` runs ahead of every one of them.
+A handler takes the statement, its caller and the time. It returns a table or, for RESULT_BLOCKING, a wait. A handler
+that raises has changed nothing. `expire` runs before every handler.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
+from storage import vocabulary
 from storage.asking import Caller, Later, NewLater
 from storage.errors import NoRoomError, UserError
-from storage.graveyard import Graveyard
+from storage.keys import key_of, prefix_of
 from storage.limits import SECOND_MS, QueueLimits
-from storage.paths import prefix_of
+from storage.listings import listing
 from storage.queue.item_table import ItemTable
-from storage.queue.items import Item, ItemRecorder, PrefixQueue
-from storage.queue.listings import cancel_listing, listing
+from storage.queue.items import Item
 from storage.queue.merge import merge_extra
 from storage.queue.result_statements import Results, Wake
-from storage.queue.results import ResultRecorder
-from storage.queue.stats import QueueStatsTable
-from storage.vocabulary import (
-    ADD_AND_RETRIEVE_COLUMNS,
-    ADD_COLUMNS,
-    EMPTY_RESULT,
-    LIST_COLUMNS,
-    LIST_WITH_PAYLOAD_COLUMNS,
-    PAYLOAD_COLUMNS,
-    RETRIEVE_COLUMNS,
-    SUCCESS_COLUMNS,
-    TO_CANCEL_COLUMNS,
-    Path,
-    QueueAck,
-    QueueActive,
-    QueueAdd,
-    QueueAddAndRetrieve,
-    QueueCancel,
-    QueueClear,
-    QueueGet,
-    QueueHeartbeat,
-    QueueList,
-    QueueMergeExtra,
-    QueueOrphaned,
-    QueuePending,
-    QueueResult,
-    QueueResultBlocking,
-    QueueRetrieve,
-    QueueStalled,
-    QueueToCancel,
-    Result,
-    Statement,
-)
+from storage.reclaim import Reclaimer
+from storage.recorder import Recorder
+from storage.stats import QueueStatsTable
+from storage.vocabulary import ADD_COLUMNS, EMPTY_RESULT, RETRIEVE_COLUMNS, Path, Result, Row, Statement, Value
 
 Handler: TypeAlias = Callable[[Any, Caller, int], Result | Later]
 Handlers: TypeAlias = dict[type[Statement], Handler]
 
-# What a kept result costs beyond its value. ADD counts it: without it, results of a few bytes would be free.
+# A kept result costs this beyond its value. ADD counts it: without it, results of a few bytes would be free.
 RESULT_OVERHEAD_BYTES = 512
 
-# A result that is so little larger than its item always fits: an error that ends an item must.
+# A result that exceeds its item by no more than this always fits: an error that ends an item must fit.
 _ALWAYS_ROOM_BYTES = 512
 
 _id_of = attrgetter("id")
 
 _NOT_CLAIMED = Result(RETRIEVE_COLUMNS, ())
-_ACKNOWLEDGED = Result(SUCCESS_COLUMNS, ((True,),))
-_NOT_ACKNOWLEDGED = Result(SUCCESS_COLUMNS, ((False,),))
-_NO_ITEM = Result(PAYLOAD_COLUMNS, ())
-_NOTHING_TO_CANCEL = Result(TO_CANCEL_COLUMNS, ())
+_ACKNOWLEDGED = Result(vocabulary.SUCCESS_COLUMNS, ((True,),))
+_NOT_ACKNOWLEDGED = Result(vocabulary.SUCCESS_COLUMNS, ((False,),))
+_NO_ITEM = Result(vocabulary.PAYLOAD_COLUMNS, ())
+_NOTHING_TO_CANCEL = Result(vocabulary.TO_CANCEL_COLUMNS, ())
 
 _OWNER_NEEDED_TO_ADD = "QUEUE {} EXCLUSIVE requires a process_id in the connection context (x-process-id header)"
 _OWNER_NEEDED_TO_CLAIM = (
@@ -77,109 +48,88 @@ _OWNER_NEEDED_TO_CLAIM = (
 )
 
 
-class QueueRecorder(ItemRecorder, ResultRecorder, Protocol):
-    """Is told of every change in the queue that is to outlast the process."""
-
-
 class Queue:
     """All queue items, their results, and the requests that wait for them. `claims` counts claimed items.
 
-    Before `grace_until_ms` nothing counts as stalled: after a start, workers need a moment to come back.
+    Before `grace_until_ms` no item counts as stalled: after a start, workers need a moment to reconnect.
     """
 
-    __slots__ = (
-        "_cleared",
-        "_next_id",
-        "_recorder",
-        "claims",
-        "grace_until_ms",
-        "handlers",
-        "items",
-        "limits",
-        "results",
-        "stats",
-    )
-
     def __init__(
-        self, limits: QueueLimits, first_id: int, recorder: QueueRecorder | None, new_later: NewLater, wake: Wake
+        self, limits: QueueLimits, first_id: int, recorder: Recorder | None, new_later: NewLater, wake: Wake
     ) -> None:
         self.limits = limits
-        self._next_id = first_id
+        self.next_id = first_id
         self._recorder = recorder
-        self._cleared = Graveyard()
+        self._reclaimer = Reclaimer()
         self.claims = 0
-        self.grace_until_ms = 0  # nothing counts as stalled before
+        self.grace_until_ms = 0
         self.stats = QueueStatsTable()
         self.items = ItemTable(limits, recorder, self.stats)
         self.results = Results(limits, recorder, new_later, wake)
         self.handlers: Handlers = {
-            QueueAdd: self.add,
-            QueueAddAndRetrieve: self.add_and_retrieve,
-            QueueGet: self.get,
-            QueueList: self.list_,
-            QueuePending: self.pending,
-            QueueActive: self.active,
-            QueueCancel: self.cancel,
-            QueueHeartbeat: self.heartbeat,
-            QueueAck: self.ack,
-            QueueMergeExtra: self.merge_extra,
-            QueueStalled: self.stalled,
-            QueueOrphaned: self.orphaned,
-            QueueToCancel: self.to_cancel,
-            QueueRetrieve: self.retrieve,
-            QueueResult: self.results.result,
-            QueueResultBlocking: self.results.result_blocking,
-            QueueClear: self.clear,
+            vocabulary.QueueAdd: self.add,
+            vocabulary.QueueAddAndRetrieve: self.add_and_retrieve,
+            vocabulary.QueueGet: self.get,
+            vocabulary.QueueList: self.list_,
+            vocabulary.QueuePending: self.pending,
+            vocabulary.QueueActive: self.active,
+            vocabulary.QueueCancel: self.cancel,
+            vocabulary.QueueHeartbeat: self.heartbeat,
+            vocabulary.QueueAck: self.ack,
+            vocabulary.QueueMergeExtra: self.merge_extra,
+            vocabulary.QueueStalled: self.stalled,
+            vocabulary.QueueOrphaned: self.orphaned,
+            vocabulary.QueueToCancel: self.to_cancel,
+            vocabulary.QueueRetrieve: self.retrieve,
+            vocabulary.QueueResult: self.results.result,
+            vocabulary.QueueResultBlocking: self.results.result_blocking,
+            vocabulary.QueueClear: self.clear,
         }
-
-    @property
-    def next_id(self) -> int:
-        """The id that the next item gets."""
-        return self._next_id
 
     # Adding and claiming.
 
-    def add(self, ask: QueueAdd, caller: Caller, now_ms: int) -> Result:
+    def add(self, statement: vocabulary.QueueAdd, caller: Caller, now_ms: int) -> Result:
         """`QUEUE ADD` (§4.1). O(1); O(log n) with ORPHANED."""
-        if ask.exclusive and caller.process_id is None:
+        if statement.exclusive and caller.process_id is None:
             raise UserError(_OWNER_NEEDED_TO_ADD.format("ADD"))
-        item = self.items.by_path.get(ask.path)
+        item = self.items.by_path.get(statement.path)
         added = item is None
         if item is None:
-            item = self._insert(ask, caller, now_ms)
+            item = self._insert(statement, caller, now_ms)
         return Result(ADD_COLUMNS, ((b"%d" % item.id, added, item.queue.pending_count),))
 
-    def add_and_retrieve(self, ask: QueueAddAndRetrieve, caller: Caller, now_ms: int) -> Result:
+    def add_and_retrieve(self, statement: vocabulary.QueueAddAndRetrieve, caller: Caller, now_ms: int) -> Result:
         """`QUEUE ADD_AND_RETRIEVE` (§4.2). As ADD, and O(active items of the prefix)."""
-        if ask.exclusive and caller.process_id is None:
+        if statement.exclusive and caller.process_id is None:
             raise UserError(_OWNER_NEEDED_TO_ADD.format("ADD_AND_RETRIEVE"))
-        item = self.items.by_path.get(ask.path)
+        item = self.items.by_path.get(statement.path)
         added = item is None
         if item is None:
-            item = self._insert(ask, caller, now_ms)
+            item = self._insert(statement, caller, now_ms)
         queue = item.queue
-        claims = not item.active and len(queue) - 1 < ask.concurrency and _may_claim(item, caller)
+        claims = not item.active and len(queue) - 1 < statement.concurrency and _may_claim(item, caller)
         active = _keys(queue.all_active(), item if claims else None)
         if claims:
             self._claim(item, caller, now_ms)
         payload, extra = (item.payload, item.extra) if claims else (None, None)
         row = (b"%d" % item.id, added, queue.pending_count, active, payload, extra)
-        return Result(ADD_AND_RETRIEVE_COLUMNS, (row,))
+        return Result(vocabulary.ADD_AND_RETRIEVE_COLUMNS, (row,))
 
-    def retrieve(self, ask: QueueRetrieve, caller: Caller, now_ms: int) -> Result:
+    def retrieve(self, statement: vocabulary.QueueRetrieve, caller: Caller, now_ms: int) -> Result:
         """`QUEUE RETRIEVE` (§4.9). O(active items of the prefix)."""
-        item = self.items.by_path.get(ask.path)
+        item = self.items.by_path.get(statement.path)
         if (
             item is None
             or item.active
-            or item.queue.active_count >= ask.concurrency
+            or item.queue.active_count >= statement.concurrency
             or (item.exclusive and not _may_claim(item, caller))
         ):
-            return self._refuse_claim(ask.path) if ask.extended else _NOT_CLAIMED
+            return self._refuse_claim(statement.path) if statement.extended else _NOT_CLAIMED
         queue = item.queue
         active = _keys(queue.all_active(), item) if queue.active_count else item.path.rpartition(b":")[2]
         self._claim(item, caller, now_ms)
-        return Result(RETRIEVE_COLUMNS, ((item.payload, item.extra, queue.pending_count, active, b"%d" % item.id),))
+        row = (item.payload, item.extra, queue.pending_count, active, b"%d" % item.id)
+        return Result(RETRIEVE_COLUMNS, (row,))
 
     def _claim(self, item: Item, caller: Caller, now_ms: int) -> None:
         self.claims += 1
@@ -190,72 +140,85 @@ class Queue:
         self.items.claim(item, caller, now_ms)
 
     def _refuse_claim(self, path: Path) -> Result:
-        """What EXTENDED tells of a claim that failed."""
+        """The answer of EXTENDED to a claim that failed."""
         queue = self.items.queues.get(prefix_of(path))
         pending, active = (0, None) if queue is None else (queue.pending_count, _keys(queue.all_active()))
         return Result(RETRIEVE_COLUMNS, ((None, None, pending, active, None),))
 
-    def _insert(self, ask: QueueAdd | QueueAddAndRetrieve, caller: Caller, now_ms: int) -> Item:
+    def _insert(
+        self, statement: vocabulary.QueueAdd | vocabulary.QueueAddAndRetrieve, caller: Caller, now_ms: int
+    ) -> Item:
         """Put a new pending item."""
         items, results, limits = self.items, self.results.table, self.limits
+        if len(items.by_id) >= limits.max_items:
+            raise UserError(
+                f"QUEUE {statement.command.upper()} refused: the queues hold {len(items.by_id)} items, which is as many"
+                " as CUBEQUEUE_QUEUE_MAX_ITEMS allows"
+            )
         size_bytes = items.size_bytes + results.size_bytes + len(results.by_id) * RESULT_OVERHEAD_BYTES
-        if len(items.by_id) >= limits.max_items or size_bytes + len(ask.payload) > limits.max_bytes:
-            raise self._no_room_for(ask)
+        if size_bytes + len(statement.payload) > limits.max_bytes:
+            raise UserError(self._too_large(statement.command.upper(), len(statement.payload)))
         item = Item(
-            self._next_id,
-            ask.path,
-            items.queue_for(ask.path),
-            ask.payload,
-            ask.priority,
+            self.next_id,
+            statement.path,
+            items.queue_for(statement.path),
+            statement.payload,
+            statement.priority,
             now_ms,
-            None if ask.orphaned_s is None else now_ms + ask.orphaned_s * SECOND_MS,
+            None if statement.orphaned_s is None else now_ms + statement.orphaned_s * SECOND_MS,
             caller,
-            ask.exclusive,
-            ask.external_id,
+            statement.exclusive,
+            statement.external_id,
         )
-        self._next_id += 1
+        self.next_id += 1
         item.queue.stats.added += 1
         items.insert(item)
         return item
 
     # One item.
 
-    def get(self, ask: QueueGet, caller: Caller, now_ms: int) -> Result:
+    def get(self, statement: vocabulary.QueueGet, caller: Caller, now_ms: int) -> Result:
         """`QUEUE GET` (§4.3). O(1)."""
-        item = self.items.find(ask.key)
-        return _NO_ITEM if item is None else Result(PAYLOAD_COLUMNS, ((item.payload, item.extra),))
+        item = self.items.find(statement.key)
+        return _NO_ITEM if item is None else Result(vocabulary.PAYLOAD_COLUMNS, ((item.payload, item.extra),))
 
-    def heartbeat(self, ask: QueueHeartbeat, caller: Caller, now_ms: int) -> Result:
+    def heartbeat(self, statement: vocabulary.QueueHeartbeat, caller: Caller, now_ms: int) -> Result:
         """`QUEUE HEARTBEAT` (§4.7). O(1)."""
-        items, key = self.items, ask.key
+        items, key = self.items, statement.key
         item = items.by_id.get(key) if isinstance(key, int) else items.by_path.get(key)
         if item is not None:
             items.beat(item, now_ms)
         return EMPTY_RESULT
 
-    def merge_extra(self, ask: QueueMergeExtra, caller: Caller, now_ms: int) -> Result:
+    def merge_extra(self, statement: vocabulary.QueueMergeExtra, caller: Caller, now_ms: int) -> Result:
         """`QUEUE MERGE_EXTRA` (§4.8). O(bytes of both extras)."""
-        item = self.items.find(ask.key)
+        item = self.items.find(statement.key)
         if item is not None:
-            extra = merge_extra(item.extra, ask.extra)
+            extra = merge_extra(item.extra, statement.extra)
             growth = len(extra or b"") - len(item.extra or b"")
             if growth > 0 and self._size_bytes() + growth > self.limits.max_bytes:
-                raise self._too_large("MERGE_EXTRA", growth)
+                raise UserError(self._too_large("MERGE_EXTRA", growth))
             self.items.set_extra(item, extra)
         return EMPTY_RESULT
 
-    def cancel(self, ask: QueueCancel, caller: Caller, now_ms: int) -> Result:
+    def cancel(self, statement: vocabulary.QueueCancel, caller: Caller, now_ms: int) -> Result:
         """`QUEUE CANCEL` (§4.6). O(1), amortised."""
-        item = self.items.find(ask.key)
+        item = self.items.find(statement.key)
         if item is None:
             return _NO_ITEM
-        _count_cancelled(item, now_ms)
+        queue = item.queue  # a client cancels an item that STALLED, ORPHANED or TO_CANCEL listed, or any other
+        if queue.is_stalled(item, now_ms):
+            queue.stats.stalled += 1
+        elif queue.is_orphaned(item, now_ms):
+            queue.stats.orphaned += 1
+        else:
+            queue.stats.manual += 1
         self.items.remove(item)
-        return Result(PAYLOAD_COLUMNS, ((item.payload, item.extra),))
+        return Result(vocabulary.PAYLOAD_COLUMNS, ((item.payload, item.extra),))
 
-    def ack(self, ask: QueueAck, caller: Caller, now_ms: int) -> Result:
+    def ack(self, statement: vocabulary.QueueAck, caller: Caller, now_ms: int) -> Result:
         """`QUEUE ACK` (§4.10). O(1), amortised, and O(waiters released)."""
-        items, key, value = self.items, ask.key, ask.value
+        items, key, value = self.items, statement.key, statement.value
         item = items.by_id.get(key) if isinstance(key, int) else items.by_path.get(key)
         if item is None:
             return _NOT_ACKNOWLEDGED
@@ -264,7 +227,7 @@ class Queue:
             if item.extra is not None:
                 growth -= len(item.extra)
             if growth > _ALWAYS_ROOM_BYTES and self._size_bytes() + growth > self.limits.max_bytes:
-                raise NoRoomError(self._too_large("ACK", growth).text, key, growth, self.limits.max_bytes)
+                raise NoRoomError(self._too_large("ACK", growth), key, growth, self.limits.max_bytes)
         item.queue.stats.acknowledged += 1
         items.remove(item)
         self.results.hand_over(item, value, now_ms)
@@ -272,70 +235,75 @@ class Queue:
 
     # Lists.
 
-    def list_(self, ask: QueueList, caller: Caller, now_ms: int) -> Result:
+    def list_(self, statement: vocabulary.QueueList, caller: Caller, now_ms: int) -> Result:
         """`QUEUE LIST` (§4.4). O(rows), 0.1 µs each in long ones, and a sort of the priorities among them."""
-        queue = self.items.queues.get(ask.prefix)
-        return _listing(queue.listed(caller.process_id) if queue else [], ask.with_payload)
+        queue = self.items.queues.get(statement.prefix)
+        return _listed(queue.listed(caller.process_id) if queue else [], statement.with_payload)
 
-    def pending(self, ask: QueuePending, caller: Caller, now_ms: int) -> Result:
+    def pending(self, statement: vocabulary.QueuePending, caller: Caller, now_ms: int) -> Result:
         """`QUEUE PENDING` (§4.4). O(rows), and a sort of the priorities among them."""
-        queue = self.items.queues.get(ask.prefix)
-        return _listing(queue.pending(caller.process_id) if queue else [], ask.with_payload)
+        queue = self.items.queues.get(statement.prefix)
+        return _listed(queue.pending(caller.process_id) if queue else [], statement.with_payload)
 
-    def active(self, ask: QueueActive, caller: Caller, now_ms: int) -> Result:
+    def active(self, statement: vocabulary.QueueActive, caller: Caller, now_ms: int) -> Result:
         """`QUEUE ACTIVE` (§4.4). O(rows)."""
-        queue = self.items.queues.get(ask.prefix)
-        return _listing(queue.active(caller.process_id) if queue else [], ask.with_payload)
+        queue = self.items.queues.get(statement.prefix)
+        return _listed(queue.active(caller.process_id) if queue else [], statement.with_payload)
 
-    def stalled(self, ask: QueueStalled, caller: Caller, now_ms: int) -> Result:
+    def stalled(self, statement: vocabulary.QueueStalled, caller: Caller, now_ms: int) -> Result:
         """`QUEUE STALLED` (§4.5). O(rows), and their sort."""
-        queue = self.items.queues.get(ask.prefix)
-        if not queue:
-            return _NOTHING_TO_CANCEL
-        queue.stalled_after_ms = ask.heartbeat_timeout_ms
-        return _to_cancel(self._stalled(queue, ask.heartbeat_timeout_ms, now_ms))
+        return self._to_cancel(statement.prefix, statement.heartbeat_timeout_ms, None, now_ms)
 
-    def orphaned(self, ask: QueueOrphaned, caller: Caller, now_ms: int) -> Result:
+    def orphaned(self, statement: vocabulary.QueueOrphaned, caller: Caller, now_ms: int) -> Result:
         """`QUEUE ORPHANED` (§4.5). O(rows), and their sort."""
-        queue = self.items.queues.get(ask.prefix)
-        if not queue:
-            return _NOTHING_TO_CANCEL
-        queue.orphaned_after_ms = ask.orphaned_timeout_ms
-        return _to_cancel(queue.orphaned(now_ms, ask.orphaned_timeout_ms))
+        return self._to_cancel(statement.prefix, None, statement.orphaned_timeout_ms, now_ms)
 
-    def to_cancel(self, ask: QueueToCancel, caller: Caller, now_ms: int) -> Result:
+    def to_cancel(self, statement: vocabulary.QueueToCancel, caller: Caller, now_ms: int) -> Result:
         """`QUEUE TO_CANCEL` (§4.5). O(rows), and their sort."""
-        queue = self.items.queues.get(ask.prefix)
+        return self._to_cancel(statement.prefix, statement.heartbeat_timeout_ms, statement.orphaned_timeout_ms, now_ms)
+
+    def _to_cancel(
+        self, prefix: Path, stalled_after_ms: int | None, orphaned_after_ms: int | None, now_ms: int
+    ) -> Result:
+        queue = self.items.queues.get(prefix)
         if not queue:
             return _NOTHING_TO_CANCEL
-        queue.stalled_after_ms, queue.orphaned_after_ms = ask.heartbeat_timeout_ms, ask.orphaned_timeout_ms
-        stalled = self._stalled(queue, ask.heartbeat_timeout_ms, now_ms)
-        return _to_cancel(stalled + queue.orphaned(now_ms, ask.orphaned_timeout_ms))
+        items: list[Item] = []
+        if stalled_after_ms is not None:
+            queue.stalled_after_ms = stalled_after_ms
+            if now_ms >= self.grace_until_ms:
+                items += queue.stalled(now_ms, stalled_after_ms)
+        if orphaned_after_ms is not None:
+            queue.orphaned_after_ms = orphaned_after_ms
+            items += queue.orphaned(now_ms, orphaned_after_ms)
+        items.sort(key=_id_of)
 
-    def _stalled(self, queue: PrefixQueue, timeout_ms: int, now_ms: int) -> list[Item]:
-        return [] if now_ms < self.grace_until_ms else queue.stalled(now_ms, timeout_ms)
+        def rows(part: slice) -> list[Row]:
+            return [(key_of(item.path), b"%d" % item.id) for item in items[part]]
 
-    # Everything.
+        return Result(vocabulary.TO_CANCEL_COLUMNS, listing(len(items), rows))
 
-    def clear(self, ask: QueueClear | None, caller: Caller, now_ms: int) -> Result:
-        """`QUEUE CLEAR` (§4.12): ids go on, waiters wait on. O(1); the memory is freed in ticks."""
+    # All items.
+
+    def clear(self, statement: vocabulary.QueueClear | None, caller: Caller, now_ms: int) -> Result:
+        """`QUEUE CLEAR` (§4.12): ids continue, waiters keep waiting. O(1); ticks free the memory."""
         if self._recorder is not None:
             self._recorder.queue_cleared()
-        self.items.bury(self._cleared)
-        self.results.clear().bury(self._cleared)
+        self.items.reclaim(self._reclaimer)
+        self.results.clear().reclaim(self._reclaimer)
         self.items = ItemTable(self.limits, self._recorder, self.stats)
         return EMPTY_RESULT
 
     def expire(self, now_ms: int) -> None:
-        """Delete what has expired by now. O(1) when nothing has."""
+        """Delete all that has expired by now. O(1) when nothing has."""
         self.items.expire(now_ms)
         self.results.table.expire(now_ms)
 
     def tick(self, max_rows: int) -> bool:
-        """Free what CLEAR left and drop queues that stayed empty; True when there is more to do."""
-        budget = max_rows - self._cleared.free(max_rows)
+        """Free the memory of CLEAR and drop queues that stayed empty; True when there is more to do."""
+        budget = max_rows - self._reclaimer.free(max_rows)
         budget -= self.items.drop_idle(budget)
-        return budget <= 0 or bool(self._cleared)
+        return budget <= 0 or bool(self._reclaimer)
 
     def gauges(self) -> dict[str, int]:
         """Counts and bytes. O(1)."""
@@ -351,53 +319,23 @@ class Queue:
             "waiters": self.results.waiters.count,
         }
 
-    def check_invariants(self) -> None:
-        """Audit everything, O(n); raises AssertionError."""
-        self.items.check_invariants()
-        self.results.table.check_invariants()
-        self.results.waiters.check_invariants()
-        self.stats.check_invariants()
-        assert all(id_ < self._next_id < 1 << 53 for id_ in self.items.by_id)
-        assert not self.items.by_id.keys() & self.results.table.by_id.keys(), "an item and its result both live"
-
-    # Bounds.
-
     def _size_bytes(self) -> int:
         return self.items.size_bytes + self.results.table.size_bytes
 
-    def _no_room_for(self, ask: QueueAdd | QueueAddAndRetrieve) -> UserError:
-        if len(self.items) >= self.limits.max_items:
-            return UserError(
-                f"QUEUE {ask.command.upper()} refused: the queues hold {len(self.items)} items, which is as many as"
-                " CUBEQUEUE_QUEUE_MAX_ITEMS allows"
-            )
-        return self._too_large(ask.command.upper(), len(ask.payload))
-
-    def _too_large(self, command: str, growth: int) -> UserError:
-        return UserError(
+    def _too_large(self, command: str, growth: int) -> str:
+        return (
             f"QUEUE {command} refused: {growth} bytes more would exceed the {self.limits.max_bytes} bytes that"
             f" CUBEQUEUE_QUEUE_MAX_SIZE allows, {self._size_bytes()} are in use"
         )
 
 
 def _may_claim(item: Item, caller: Caller) -> bool:
-    """Whether the caller is the one that an EXCLUSIVE item demands (§4.9, step 4)."""
+    """Whether the caller may claim the item: an EXCLUSIVE item is for its own process (§4.9, step 4)."""
     if not item.exclusive or item.added_by.process_id == caller.process_id:
         return True
     if caller.process_id is None:
         raise UserError(_OWNER_NEEDED_TO_CLAIM)
     return False
-
-
-def _count_cancelled(item: Item, now_ms: int) -> None:
-    """Count a CANCEL by its reason: clients cancel what STALLED, ORPHANED or TO_CANCEL named, or by choice."""
-    queue = item.queue
-    if queue.is_stalled(item, now_ms):
-        queue.stats.stalled += 1
-    elif queue.is_orphaned(item, now_ms):
-        queue.stats.orphaned += 1
-    else:
-        queue.stats.manual += 1
 
 
 def _keys(active: Iterable[Item], claimed: Item | None = None) -> bytes | None:
@@ -408,11 +346,22 @@ def _keys(active: Iterable[Item], claimed: Item | None = None) -> bytes | None:
     return b",".join(keys) if keys else None
 
 
-def _listing(items: list[Item], with_payload: bool) -> Result:
-    columns = LIST_WITH_PAYLOAD_COLUMNS if with_payload else LIST_COLUMNS
-    return Result(columns, listing(items, with_payload=with_payload))
+def _listed(items: list[Item], with_payload: bool) -> Result:
+    """The answer of LIST, PENDING and ACTIVE. Id, path and payload of an item never change."""
+    active = [item.active for item in items]
+    extras = [item.extra for item in items]
+    columns = vocabulary.LIST_WITH_PAYLOAD_COLUMNS if with_payload else vocabulary.LIST_COLUMNS
+    rows = listing(len(items), lambda part: _item_rows(items[part], active[part], extras[part], with_payload))
+    return Result(columns, rows)
 
 
-def _to_cancel(items: list[Item]) -> Result:
-    items.sort(key=_id_of)
-    return Result(TO_CANCEL_COLUMNS, cancel_listing(items))
+def _item_rows(items: list[Item], active: list[bool], extras: list[Value | None], with_payload: bool) -> list[Row]:
+    if with_payload:
+        return [
+            (key_of(item.path), b"%d" % item.id, b"active" if is_active else b"pending", extra, item.payload)
+            for item, is_active, extra in zip(items, active, extras, strict=True)
+        ]
+    return [
+        (key_of(item.path), b"%d" % item.id, b"active" if is_active else b"pending", extra)
+        for item, is_active, extra in zip(items, active, extras, strict=True)
+    ]

@@ -74,17 +74,6 @@ class Waiters:
         later.waits_for = later.older = later.newer = None
         self.count -= 1
 
-    def check_invariants(self) -> None:
-        """Audit the count and the chains, O(n); raises AssertionError."""
-        count = 0
-        for key, newest in self._newest.items():
-            assert newest.newer is None
-            for later in _chain(newest):
-                assert later.waits_for == key
-                assert later.older is None or later.older.newer is later
-                count += 1
-        assert count == self.count
-
 
 def _chain(newest: Later) -> Iterator[Later]:
     later: Later | None = newest

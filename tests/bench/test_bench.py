@@ -24,7 +24,7 @@ from protocol.decode import decode_request
 from protocol.encode import encode_result
 from protocol.messages import ResponseFormat
 from storage.asking import ANYBODY
-from storage.ids import first_id
+from storage.keys import first_id
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import CacheSet, Result

@@ -23,11 +23,10 @@ from msgspec.structs import replace
 
 from protocol.encode import encode_error, encode_result
 from storage.asking import Caller, Later, NewLater, Outcome
-from storage.cache.totals import PrefixTotalsTable
 from storage.errors import NoRoomError, StatementError, UserError
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.queue.stats import QueueFigures, QueueStatsTable
+from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import (
     EMPTY_RESULT,
@@ -41,6 +40,7 @@ from storage.vocabulary import (
     Statement,
 )
 from tests.asking import run
+from tests.audit import audit
 
 T = TypeVar("T")
 CallSoon: TypeAlias = Callable[[Callable[[], None]], object]
@@ -75,7 +75,7 @@ class Remote:
 
     def run(self, link: Link, number: int, script: Script) -> None:
         """Run a script; its answer goes back over the link, unless it waits."""
-        self.store.queue._next_id += self._random.randrange(9)  # ids that are made of a clock and a shard have gaps
+        self.store.queue.next_id += self._random.randrange(9)  # ids that are made of a clock and a shard have gaps
         try:
             outcome = script(self)
         except StatementError as error:
@@ -319,7 +319,7 @@ class ExampleEngine:
         self._gauges = gauges
 
     def check_invariants(self) -> None:
-        self._remote.store.check_invariants()
+        audit(self._remote.store)
         assert all(self._requests[number].waits for number in self._waits.values())
 
     # What people look at.

@@ -19,6 +19,7 @@ from storage.asking import Caller
 from storage.errors import StatementError
 from storage.vocabulary import Binary, Cell, RequestKey, Result, Row, Statement
 from tests.asking import Told
+from tests.audit import audit
 from tests.conformance.client import Asked, Client
 from tests.conformance.engines import FIRST_ID, Candidate, Limits
 
@@ -137,7 +138,7 @@ class Session:
             with _blaming(number, step):
                 self._check(step, asked)
         self._unread.clear()
-        self.store.check_invariants()
+        audit(self.store)
 
     def _check(self, step: Do, asked: Asked) -> None:
         if isinstance(step.expected, StatementError):

@@ -7,6 +7,7 @@ import pytest
 from storage.errors import InternalError, UserError
 from storage.limits import AnswerLimits, QueueLimits
 from storage.vocabulary import CachestoreAction, QueueClear, RequestKey, Statement, SysCachestore
+from tests.audit import audit
 from tests.conformance.conftest import Opener
 from tests.conformance.engines import Limits
 from tests.conformance.script import MINUTE_MS, Do, Later, Script, Session, Tick, Wait, Woken, id_of, nth
@@ -185,14 +186,14 @@ def test_unconfirmed_answers_are_never_dropped(open_session: Opener) -> None:
     assert "CUBEQUEUE_ANSWERS_MAX_SIZE" in refusal.text
     refused = len(answered)
     assert refused in range(4, 7)
-    session.store.check_invariants()
+    audit(session.store)
     assert session.rows(get(f"p:{refused}")) == [(b"x" * 2_000, None)]
     assert session.rows(cancel(f"p:{refused}")) == [(b"x" * 2_000, None)]
     for number, key in enumerate(answered):
         assert session.rows(cancel(f"p:{number}"), key=key) == [(b"x" * 2_000, None)]
     session.store.confirm_delivered(answered)
     assert session.rows(cancel("p:19"), key=(b"", b"connection", 99)) == [(b"x" * 2_000, None)]
-    session.store.check_invariants()
+    audit(session.store)
 
 
 @pytest.mark.usefixtures("exact_limits")

@@ -7,6 +7,7 @@ import pytest
 from storage.errors import InternalError, StatementError, UserError
 from storage.limits import CacheLimits
 from storage.vocabulary import Binary, CacheClear, QueueClear
+from tests.audit import audit
 from tests.conformance.conftest import Opener
 from tests.conformance.engines import Limits
 from tests.conformance.script import Do, Later, Script, Session, Tick, nth
@@ -258,5 +259,5 @@ def test_background_work_frees_what_expired(session: Session) -> None:
         session.rows(cache_set(f"p:{number}", "1", ttl_s=1 + number % 2))
     session.now_ms += 1_000
     session.tick(max_rows=1)
-    session.store.check_invariants()
+    audit(session.store)
     assert len(session.rows(cache_keys("p"))) == 25

@@ -6,6 +6,7 @@ import pytest
 
 from storage.limits import CacheLimits, EvictionPolicy
 from storage.vocabulary import CachestoreAction, SysCachestore
+from tests.audit import audit
 from tests.conformance.conftest import Opener
 from tests.conformance.engines import Limits
 from tests.conformance.script import MINUTE_MS, Session, nth
@@ -57,7 +58,7 @@ def test_no_policy_exceeds_the_hard_limit_or_refuses_a_set(open_session: Opener,
         assert session.rows(cache_set(f"c:{number}", "1", ttl_s=None if number % 3 else 600)) == [(True,)]
         assert session.rows(cache_get(f"c:{number}")) == [(b"1",)]
         assert len(keys(session)) <= HARD_KEYS
-        session.store.check_invariants()
+        audit(session.store)
     passes(session, 2)
     assert SOFT_KEYS - 2 <= len(keys(session)) <= SOFT_KEYS
 
@@ -69,7 +70,7 @@ def test_no_policy_exceeds_the_hard_limit_of_bytes(open_session: Opener, policy:
         session.now_ms += 1
         assert session.rows(cache_set(f"c:{number % 37}", "x" * (100 * (1 + number % 29)))) == [(True,)]
         assert value_bytes(session) <= 50_000
-        session.store.check_invariants()
+        audit(session.store)
     passes(session, 2)
     assert 20_000 < value_bytes(session) <= 40_000
 

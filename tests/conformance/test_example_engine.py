@@ -29,6 +29,7 @@ from storage.vocabulary import (
     Statement,
 )
 from tests.asking import Told, rows_of, run
+from tests.audit import audit
 from tests.conformance.example_engine import UNKNOWN, ExampleEngine, Remote
 from tests.storage.journal.restarting import Turns
 
@@ -209,7 +210,7 @@ def test_a_wait_that_is_given_up_ends_once_and_leaves_nothing_behind() -> None:
         world.turns.all()
         assert len(waiting.outcomes) == 1, (seed, lost_after)
         assert world.remote.store.gauges()["waiters"] == 0
-        world.engine.check_invariants()
+        audit(world.engine)
 
 
 def test_a_result_that_overtakes_the_end_of_a_wait_is_its_answer() -> None:
@@ -264,7 +265,7 @@ def test_each_request_is_answered_once_whatever_happens_to_links(seed: int, step
     least = len(keyed) + len(bare) - unknown
     assert least <= world.counted <= least + unknown
     assert world.remote.store.gauges()["waiters"] == 0
-    world.engine.check_invariants()
+    audit(world.engine)
 
 
 # What people look at.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage.vocabulary import Statement
+from tests.audit import audit
 from tests.conformance.script import HOUR_MS, SECOND_MS, Do, Later, Script, Session, Tick, id_of, nth
 from tests.conformance.words import (
     ack,
@@ -173,7 +174,7 @@ def test_background_work_frees_what_expired(session: Session) -> None:
         session.rows(add(f"p{number % 7}:{number}"))
     session.now_ms += LIFE_MS
     session.tick(max_rows=1)
-    session.store.check_invariants()
+    audit(session.store)
     assert all(session.rows(list_all(f"p{number}")) == [] for number in range(7))
 
 

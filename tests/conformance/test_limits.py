@@ -7,6 +7,7 @@ import pytest
 from storage.errors import UserError
 from storage.limits import QueueLimits
 from storage.vocabulary import QueueClear, Statement
+from tests.audit import audit
 from tests.conformance.conftest import Opener
 from tests.conformance.engines import Limits
 from tests.conformance.script import HOUR_MS, MINUTE_MS, Session, id_of, nth
@@ -29,7 +30,7 @@ def refuse(session: Session, statement: Statement, setting: str) -> None:
     error = session.refusal(statement)
     assert isinstance(error, UserError)
     assert setting in error.text
-    session.store.check_invariants()
+    audit(session.store)
 
 
 def test_items(open_session: Opener) -> None:

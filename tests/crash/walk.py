@@ -32,6 +32,7 @@ from storage.vocabulary import (
     Result,
 )
 from tests.asking import Told
+from tests.audit import audit
 from tests.drawing import Drawer, Weights
 from tests.storage.journal.restarting import Turns, everything, opened
 
@@ -100,7 +101,7 @@ def state_in(directory: Path) -> State:
         turns = Turns()
         database = Database(directory)
         store = opened(database, turns)  # type: ignore[arg-type]  # the real one
-        store.check_invariants()
+        audit(store)
         states.append(State(store))
         turns.all()
         database.close()
@@ -193,7 +194,7 @@ def walk(directory: Path, seed: int, statements: int, monkeypatch: pytest.Monkey
         if random.random() < 0.6:
             turns.one() if random.random() < 0.5 else turns.all()
     turns.all()
-    store.check_invariants()
+    audit(store)
     assert all(isinstance(each.outcome, Result) for each in told)
     copy = directory.with_name(directory.name + "-copy")
     shutil.copytree(directory, copy)

@@ -9,6 +9,7 @@ from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import CacheClear, CacheGet, CacheIncr, CacheRemove, CacheSet, Cell, Result, Statement
 from tests.asking import Told
+from tests.audit import audit
 from tests.storage.cache_transitions import CACHE_TRANSITIONS, CacheEvent, CacheState
 
 PATH, OTHER = b"p:k", b"p:other"
@@ -56,4 +57,4 @@ def test_entry(state: CacheState, event: CacheEvent) -> None:
     stated = {(before, what): then for before, what, then in CACHE_TRANSITIONS}
     cache.happen(event)
     assert cache.state is stated.get((state, event), state)
-    cache.store.check_invariants()
+    audit(cache.store)

@@ -32,6 +32,7 @@ from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.vocabulary import Binary, Cell, ColumnType, Result
 from tests.asking import Told
+from tests.audit import audit
 from tests.sql.running import at_once
 
 START_MS = 1_764_000_000_000  # 2025-11-24T16:00:00Z
@@ -124,7 +125,7 @@ class Conversation:
                 self.store.give_up(each.later, self.now_ms)
         while self.store.tick(self.now_ms, 1_000):
             pass
-        self.store.check_invariants()
+        audit(self.store)
 
     # What the server does.
 

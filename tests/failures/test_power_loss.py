@@ -21,6 +21,7 @@ from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.store import JournaledStore
 from storage.vocabulary import QueueAdd
+from tests.audit import audit
 from tests.cli.running import run, serving
 from tests.failures.faults import sync_helper_of
 from tests.failures.history import History
@@ -73,7 +74,7 @@ def items_after_start(directory: Path) -> set[int]:
     database = Database(directory, look_first=True)
     try:
         store = opened(database, Turns())  # type: ignore[arg-type]  # the real one
-        store.check_invariants()
+        audit(store)
         return {int(item.path[2:]) for item in store._memory.queue.items.by_id.values()}
     finally:
         database.close()

@@ -16,7 +16,7 @@ from cubequeue_server.observe.counters import Counters
 from cubequeue_server.observe.metrics import families
 from cubequeue_server.observe.metrics.exposition import Exposition
 from cubequeue_server.observe.metrics.sources import MAX_DEEPEST_QUEUES, Deepest, Sources, label
-from storage.queue.stats import MAX_NAMED_QUEUES, QueueFigures
+from storage.stats import MAX_NAMED, QueueFigures
 from storage.vocabulary import QueueAdd
 from tests.cli.running import serving
 from tests.docs.blocks import ROOT
@@ -126,7 +126,7 @@ def test_labels_are_bounded_and_nothing_is_lost_beyond() -> None:
     text = expose(scene.sources)
     for name, most in (
         ("cubequeue_queue_items", MAX_DEEPEST_QUEUES),
-        ("cubequeue_queue_added_total", MAX_NAMED_QUEUES),
+        ("cubequeue_queue_added_total", MAX_NAMED),
     ):
         samples = parse(text)[name].samples
         assert len({sample.labels["queue"] for sample in samples}) == most + 1

@@ -194,7 +194,7 @@ def _ids_restart_with_clear(patch: pytest.MonkeyPatch) -> None:
     clear = storage.queue.statements.Queue.clear
 
     def restarting(self: storage.queue.statements.Queue, ask: QueueClear | None, caller: Caller, now_ms: int) -> Result:
-        self._next_id = FIRST_ID
+        self.next_id = FIRST_ID
         return clear(self, ask, caller, now_ms)
 
     patch.setattr(storage.queue.statements.Queue, "clear", restarting)

@@ -31,6 +31,7 @@ from storage.vocabulary import (
     SysCachestore,
 )
 from tests.asking import Told
+from tests.audit import audit
 from tests.conformance.client import Asked, Client
 from tests.conformance.engines import FIRST_ID, Candidate, Limits
 from tests.model.comparison import assert_allowed_victims, assert_same
@@ -268,8 +269,8 @@ class Twins:
     # What is compared after each step.
 
     def assert_alike(self) -> None:
-        self.store.check_invariants()
-        self.model.check_invariants()
+        audit(self.store)
+        audit(self.model)
         self.shows_the_same()
         self.counts_the_same()
         self.waiters_were_told_the_same()

@@ -96,7 +96,7 @@ ERRORS = {
     "QUEUE FOO": 'ParserError("Unknown queue command: foo")',
     "QUEUE ADD EXCLUSIVE 'e:a' 'x'": "QUEUE ADD EXCLUSIVE requires a process_id",
     "CACHE GET ?": 'ParserError("Empty parameters, please send parameters within query")',
-    "SELECT nothing FROM system.queue": "Column nothing was not found",
+    "SELECT nothing FROM system.queue": "Column 'nothing' could not be resolved",
     "CREATE TABLE a.b (c int)": "CREATE TABLE is not supported",
     "LOAD DATA INFILE 'x' INTO TABLE t": "Unsupported SQL: 'LOAD DATA",
     "SELECT 1; SELECT 2": "more than one statement in one text is not supported",

@@ -24,6 +24,7 @@ from storage.errors import StatementError
 from storage.journal.database import Database
 from storage.vocabulary import OtherSql, RequestKey, Result, Statement
 from tests.asking import Told
+from tests.audit import audit
 from tests.conformance.client import Client
 from tests.conformance.engines import ENGINES, Candidate, Limits, Opened
 from tests.recorded.files import Step, cubestore_answers
@@ -125,7 +126,7 @@ class Played:
                 place = f"sequence {step.sequence}, step {step.number}"
                 self.unwanted.append(f"{place}: {sql}\n  theirs: {theirs}\n  ours:   {ours}")
                 return
-        client.store.check_invariants()
+        audit(client.store)
 
     def _is_same(self, theirs: Answer, ours: Answer) -> bool:
         if theirs == ours:

@@ -16,13 +16,12 @@ from cubequeue_server.requests.ask import Ask
 from cubequeue_server.router import Router
 from cubequeue_server.server import Server, ServerOptions
 from storage.asking import Caller, Later
-from storage.engine import Engine, Store
+from storage.engine import Engine, Stateless, Store
 from storage.journal import rows
 from storage.journal.host import Host
 from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.stateless import Stateless
 from storage.vocabulary import Columns, ColumnType, RequestKey, Result, Statement
 from tests.storage.journal.restarting import RowsEngine
 

@@ -125,7 +125,7 @@ def cleared(store: WatchedStore, statement: bytes) -> Callable[[Client], object]
 
     def ask(client: Client) -> object:
         rows = client.ask(statement)
-        while store.queue._cleared or store.cache._graveyard:
+        while store.queue._reclaimer or store.cache._reclaimer:
             time.sleep(0.001)
         return rows
 

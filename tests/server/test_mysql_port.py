@@ -422,7 +422,7 @@ class HeldStore(SlowDurableStore):
         self.reading = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:  # type: ignore[override]  # of its protocol
+    def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
         return self._held(super().read_table(table))
 
     async def _held(self, slices: AsyncIterator[list[Row]]) -> AsyncIterator[list[Row]]:

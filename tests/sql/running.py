@@ -16,10 +16,10 @@ from cubequeue_server.observe.counters import Counters
 from cubequeue_server.requests.ask import Ask
 from protocol.commands import parse_statement
 from storage.asking import ANYBODY, Caller, Outcome
+from storage.engine import Stateless
 from storage.errors import StatementError
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
-from storage.stateless import Stateless
 from storage.vocabulary import Cell, OtherSql, RequestKey, Result, Statement
 
 NOW_MS = 1_700_000_001_234  # 2023-11-14T22:13:21.234Z

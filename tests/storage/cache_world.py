@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable
 
 from storage.asking import ANYBODY
-from storage.cache.entry import EntryRecorder
 from storage.cache.statements import Cache
 from storage.limits import CacheLimits
+from storage.recorder import Recorder
 from storage.vocabulary import (
     EMPTY_RESULT,
     CacheClear,
@@ -32,7 +32,7 @@ class World:
         self,
         limits: CacheLimits | None = None,
         draw: Callable[[], float] | None = None,
-        recorder: EntryRecorder | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.now_ms = START_MS
         self.cache = Cache(limits or CacheLimits(), draw or random.Random(7).random, recorder)
@@ -70,6 +70,15 @@ class World:
 
     def gauge(self, name: str) -> int:
         return self.cache.gauges()[f"cache_{name}"]
+
+    def info(self) -> dict[str, int]:
+        """The figures of SYS CACHESTORE INFO by their names, without that of the table."""
+        figures = {}
+        for name, value, _ in self.cache.info(self.now_ms):
+            assert isinstance(name, bytes)
+            assert isinstance(value, bytes)
+            figures[name.decode().removeprefix("CacheItems.")] = int(value)
+        return figures
 
     def _cell(self, statement: Statement, column: str) -> Cell:
         result = self.run(statement)

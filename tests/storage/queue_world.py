@@ -8,7 +8,8 @@ import msgspec
 
 from storage.asking import ANYBODY, Caller
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.memory import MemoryStore, Recorder
+from storage.memory import MemoryStore
+from storage.recorder import Recorder
 from storage.vocabulary import (
     Cell,
     KeyRef,
@@ -26,6 +27,7 @@ from storage.vocabulary import (
     Statement,
 )
 from tests.asking import Told
+from tests.audit import audit
 
 START_MS = 1_700_000_000_123
 SECOND_MS, HOUR_MS = 1_000, 3_600_000
@@ -101,7 +103,7 @@ class World:
             pass
 
     def check(self) -> None:
-        self.store.check_invariants()
+        audit(self.store)
 
 
 def request(number: int) -> RequestKey:

@@ -22,6 +22,7 @@ from storage.vocabulary import (
     QueueStalled,
     Statement,
 )
+from tests.audit import audit
 from tests.storage.queue_world import SECOND_MS, World, request
 
 PATH = b"p:k"
@@ -197,7 +198,7 @@ def test_one_result_that_wakes_many_counts_once() -> None:
     world.ack(PATH, b"x" * 1_000)
     assert 4 * ANSWER_OVERHEAD_BYTES + 900 < world.store.gauges()["answer_bytes"] < 4 * ANSWER_OVERHEAD_BYTES + 1_100
     assert world.run(CacheIncr(b"c:n"), key=request(9)) == [(b"1",)]
-    world.store.check_invariants()
+    audit(world.store)
 
 
 def test_confirmed_answers_give_way_early_and_unconfirmed_ones_have_more_room() -> None:

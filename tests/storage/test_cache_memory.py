@@ -9,10 +9,11 @@ import pytest
 
 from storage.cache.entry import NEVER, Entry
 from storage.cache.prefixes import PrefixIndex
-from storage.cache.totals import PrefixTotalsTable
-from storage.graveyard import Graveyard
 from storage.journal.recorder import Recorder
 from storage.limits import CacheLimits, EvictionPolicy
+from storage.reclaim import Reclaimer
+from storage.stats import PrefixTotalsTable
+from tests.audit import audit, audited_entries
 from tests.storage.cache_world import World
 
 POLICIES = [pytest.param(policy, id=policy.value) for policy in EvictionPolicy]
@@ -62,17 +63,17 @@ def test_clear_frees_in_slices(policy: EvictionPolicy) -> None:
     while world.cache.tick(world.now_ms, 500):
         ticks += 1
         world.set(b"new:%d" % ticks, b"v")
-        world.cache.check_invariants()
+        audit(world.cache)
     assert ticks >= 3_000 // 500
     assert count_entries() - before == len(world.keys(b"new")) == ticks
 
 
-def test_a_graveyard_frees_what_it_is_told_and_no_more() -> None:
-    graveyard = Graveyard()
-    graveyard.bury([{1: 1, 2: 2, 3: 3}, [], [4, 5], {}])
-    assert bool(graveyard)
-    assert [graveyard.free(2) for _ in range(4)] == [2, 2, 1, 0]
-    assert not graveyard
+def test_a_reclaimer_frees_what_it_is_told_and_no_more() -> None:
+    reclaimer = Reclaimer()
+    reclaimer.defer([{1: 1, 2: 2, 3: 3}, [], [4, 5], {}])
+    assert bool(reclaimer)
+    assert [reclaimer.free(2) for _ in range(4)] == [2, 2, 1, 0]
+    assert not reclaimer
 
 
 def test_endless_overwrites_leave_one_row_and_one_deadline() -> None:
@@ -97,7 +98,7 @@ def test_a_group_that_shrank_gives_its_memory_back() -> None:
         index.remove(entry.path)
     assert index._groups[b"p"].entries.__sizeof__() < large / 10
     assert index.paths(b"p") == [entry.path for entry in entries[-5:]]
-    index.check()
+    audited_entries(index)
 
 
 def test_every_change_is_recorded_and_nothing_else_is() -> None:

@@ -16,6 +16,7 @@ from storage.cache.statements import Cache
 from storage.errors import StatementError
 from storage.limits import CacheLimits, EvictionPolicy
 from storage.vocabulary import Binary
+from tests.audit import audit
 from tests.storage.cache_world import World
 
 PATHS = st.sampled_from([b"a", b":a", b"p:", b"p:a", b"p:b", b"p:c", b"p:q:a", b"p:q:b", b"q:a"])
@@ -119,7 +120,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def holds_together(self) -> None:
-        self.world.cache.check_invariants()
+        audit(self.world.cache)
 
 
 class WithoutPressure(CacheMachine):
@@ -140,10 +141,11 @@ class WithoutPressure(CacheMachine):
 
     @rule()
     def info(self) -> None:
-        stats = self.world.cache.table_stats(self.world.now_ms)
+        figures = self.world.info()
         self.model.strike(self.world.now_ms)
         self.world.keys(b"")
-        assert stats.keys - stats.expired_keys <= len(self.model.entries) <= stats.keys
+        keys = figures["keys_total"]
+        assert keys - figures["expired_keys_total"] <= len(self.model.entries) <= keys
 
 
 class UnderPressure(CacheMachine):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from storage.cache.entry import incremented
+from storage.cache.prefixes import prefix_of_argument
 from storage.cache.statements import ABSENT, NOT_SET, SET
-from storage.cache.values import incremented
 from storage.errors import InternalError, StatementError, UserError
+from storage.keys import key_of, prefix_of
 from storage.limits import CacheLimits
-from storage.paths import key_of, prefix_of, prefix_of_argument
 from storage.vocabulary import (
     EMPTY_RESULT,
     KEY_COLUMNS,
@@ -24,6 +25,7 @@ from storage.vocabulary import (
     Result,
     Statement,
 )
+from tests.audit import audit
 from tests.storage.cache_world import World
 
 U32_MAX = (1 << 32) - 1
@@ -332,17 +334,17 @@ class TestRemoveAndClear:
         assert world.get(b"p:k") is None
         assert world.keys(b"p") == []
         assert world.set(b"p:k", b"w", nx=True) is True
-        world.cache.check_invariants()
+        audit(world.cache)
 
     def test_clear_drops_everything_and_the_cache_goes_on(self) -> None:
         world = World()
         for number in range(100):
             world.set(b"p%d:k" % (number % 7), b"v" * number, number or None)
         world.clear()
-        world.cache.check_invariants()
+        audit(world.cache)
         assert world.gauge("keys") == world.gauge("bytes") == 0
         assert world.keys(b"p1") == []
         world.set(b"p1:k", b"new", 1)
         world.settle()
         assert world.get(b"p1:k") == b"new"
-        world.cache.check_invariants()
+        audit(world.cache)

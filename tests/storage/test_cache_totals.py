@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 
 from storage.asking import ANYBODY
-from storage.cache.totals import PrefixTotalsTable
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
+from storage.stats import PrefixTotalsTable
 from storage.vocabulary import CacheClear, CacheGet, CacheSet, QueueAdd, QueueResultBlocking, Statement
 from tests.asking import Told, rows_of, run
+from tests.audit import audit
 
 
 def ask(store: MemoryStore, *statements: Statement) -> None:
@@ -28,7 +29,7 @@ def test_hits_and_misses_by_prefix_outlive_the_entries() -> None:
     totals = run(store.cache_totals())
     assert {prefix: (each.hits, each.misses) for prefix, each in totals.named.items()} == {b"p": (3, 2), b"": (0, 1)}
     assert (store.gauges()["cache_hits"], store.gauges()["cache_misses"]) == (3, 3)
-    store.check_invariants()
+    audit(store)
 
 
 def test_names_are_bounded() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from storage.cache.deadlines import DeadlineIndex
+from tests.audit import audited_deadlines
 
 KEYS = st.integers(0, 30)
 # Close together, so that buckets are shared, and far apart.
@@ -78,7 +79,7 @@ class AgainstDict(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        assert self.index.check() == self.model
+        assert audited_deadlines(self.index) == self.model
 
 
 TestAgainstDict = AgainstDict.TestCase
@@ -96,7 +97,7 @@ def test_endless_overwrites_of_near_deadlines_leave_no_garbage(writes: list[tupl
         index.add(key, deadline_ms)
         current[key] = deadline_ms
         index.soonest()
-        index.check()
+        audited_deadlines(index)
     assert len(index._heap) <= 2 * len(current) + 64
 
 
@@ -110,7 +111,7 @@ def test_a_million_overwrites_far_ahead_keep_one_key_and_one_bucket() -> None:
         index.add(b"k", deadline_ms)
     assert len(index._buckets) == 1
     assert not index._heap
-    assert index.check() == {b"k": deadline_ms}
+    assert audited_deadlines(index) == {b"k": deadline_ms}
 
 
 def test_a_pop_touches_no_more_than_it_may() -> None:
@@ -129,7 +130,7 @@ def test_a_clock_that_steps_back_finds_every_key_where_it_was() -> None:
     for key, deadline_ms in deadlines.items():
         index.add(key, deadline_ms)
     assert index.pop_expired(5 * 10**8, 1) != []  # the clock was far ahead for a moment
-    left = index.check()
+    left = audited_deadlines(index)
     assert set(index.pop_expired(10**6, 10_000)) == {key for key, at in left.items() if at <= 10**6}
     assert set(index.pop_expired(10**9, 10_000)) == {key for key, at in left.items() if at > 10**6}
 

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from storage.cache.deadlines import DeadlineIndex
 from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, row_bytes
 from storage.cache.eviction import (
+    INITIAL_USES,
+    MAX_USES,
     EvictionRun,
+    FrequencyCounter,
     LfuOrder,
     LruOrder,
     SampledOrder,
@@ -20,9 +23,9 @@ from storage.cache.eviction import (
     hard_limit,
     level_after_run,
 )
-from storage.cache.frequency import INITIAL_USES, MAX_USES, FrequencyCounter
 from storage.limits import CacheLimits, EvictionPolicy
-from storage.sizes import human_size
+from storage.stats import human_size
+from tests.audit import audit, audit_order, audited_deadlines
 from tests.storage.cache_world import START_MS, World
 
 POLICIES = list(EvictionPolicy)
@@ -209,8 +212,8 @@ class TestOrder:
                     weights = [naive_weight(policy, other, now_ms, sequence) for other in entries.values()]
                     assert naive_weight(policy, victim, now_ms, sequence) == min(weights)
                     drop(victim)
-            order.check(entries)
-            deadlines.check()
+            audit_order(order, entries)
+            audited_deadlines(deadlines)
 
     def test_a_sample_is_six_draws_and_the_lowest_goes(self) -> None:
         draws = iter([0.95, 0.5, 0.25, 0.99, 0.0, 0.75])
@@ -341,7 +344,7 @@ class TestLimits:
         assert world.cache.tick(world.now_ms, 1_000) is False
         assert world.gauge("keys") == level_after_run(1_251, 1_000) == 963
         assert world.gauge("evicted_keys") == 288
-        world.cache.check_invariants()
+        audit(world.cache)
 
     @by_policy
     def test_a_large_value_evicts_as_many_bytes_as_it_needs(self, policy: EvictionPolicy) -> None:
@@ -356,7 +359,7 @@ class TestLimits:
         world.settle()
         assert world.gauge("bytes") <= 100_000
         assert world.gauge("evicted_bytes") + world.gauge("bytes") == full * row + row_bytes(b"p:big", b"x" * 40_000)
-        world.cache.check_invariants()
+        audit(world.cache)
 
     @by_policy
     def test_a_value_that_grows_makes_room_but_is_no_victim_of_itself(self, policy: EvictionPolicy) -> None:
@@ -368,7 +371,7 @@ class TestLimits:
         assert world.get(b"p:0") == b"y" * 8_000
         assert world.keys(b"p")[0] == b"p:0"
         assert world.gauge("bytes") <= 12_500
-        world.cache.check_invariants()
+        audit(world.cache)
 
     @by_policy
     def test_a_value_larger_than_the_limit_stands_alone(self, policy: EvictionPolicy) -> None:
@@ -377,7 +380,7 @@ class TestLimits:
             world.set(path, b"x" * 5_000)
             assert world.get(path) == b"x" * 5_000
             assert world.gauge("keys") == 1
-            world.cache.check_invariants()
+            audit(world.cache)
 
     @by_policy
     def test_no_keys_at_all_means_one(self, policy: EvictionPolicy) -> None:
@@ -385,7 +388,7 @@ class TestLimits:
         world.set(b"a", b"")
         world.set(b"b", b"")
         assert world.keys(b"") == [b"b"]
-        world.cache.check_invariants()
+        audit(world.cache)
 
     def test_what_expired_goes_before_what_lives(self) -> None:
         world = World(CacheLimits(max_keys=80))
@@ -477,7 +480,7 @@ class TestLoop:
         world.settle()
         assert (world.keys(b"q") == []) is goes
         assert world.gauge("keys") == 99
-        world.cache.check_invariants()
+        audit(world.cache)
 
     def test_each_tick_touches_about_as_many_rows_as_it_may(self) -> None:
         world = World(CacheLimits(max_keys=10_000))
@@ -511,7 +514,7 @@ class TestSysEviction:
         ]
         assert [bool(description) for _, _, description in rows] == [False, False, False, False, True]
         assert world.cache.tick(world.now_ms, 1_000) is False
-        world.cache.check_invariants()
+        audit(world.cache)
 
     def test_finishes_a_run_that_is_under_way(self) -> None:
         world = World(CacheLimits(max_keys=1_000))
@@ -532,7 +535,7 @@ class TestInfo:
             world.set(b"p:%d" % number, b"x" * size, 1 if size == 100 else 10)
         world.pass_ms(1_000)
         overhead = 3 + ROW_OVERHEAD_BYTES
-        rows = world.cache.table_stats(world.now_ms).rows("CacheItems")
+        rows = world.cache.info(world.now_ms)
         total = 1_210 + 4 * overhead
         assert rows == [
             (b"CacheItems.keys_total", b"4", None),
@@ -544,12 +547,12 @@ class TestInfo:
             (b"CacheItems.avg_row_size", b"%d" % (total // 4), None),
         ]
         world.settle()
-        assert world.cache.table_stats(world.now_ms).expired_keys == 0
+        assert world.info()["expired_keys_total"] == 0
         world.remove(b"p:1")
-        assert world.cache.table_stats(world.now_ms).max_row_bytes == 10 + overhead
+        assert world.info()["max_row_size"] == 10 + overhead
 
     def test_of_an_empty_cache(self) -> None:
-        rows = World().cache.table_stats(START_MS).rows("CacheItems")
+        rows = World().cache.info(START_MS)
         assert {value for _, value, _ in rows} == {b"0"}
 
 

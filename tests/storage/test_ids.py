@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storage.ids import MAX_ID, first_id
+from storage.keys import MAX_ID, first_id
 
 NOW_MS = 1_764_000_000_000
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.queue.indexes import IdIndex, TimeIndex
+from tests.audit import audit
 
 
 @dataclass
@@ -28,7 +29,7 @@ def test_ids_are_read_in_order_whatever_order_they_came_in() -> None:
     assert [row.id for row in index.rows()] == [1, 2, 5, 9]
     index.add(Row(7))
     assert [row.id for row in index.rows()] == [1, 2, 5, 7, 9]
-    index.check_invariants()
+    audit(index)
 
 
 def test_a_consumed_front_is_not_walked_over_again() -> None:
@@ -69,7 +70,7 @@ def test_a_step_back_is_kept_in_order_beside() -> None:
     index = by_time()
     for row in (Row(1, 1_000), Row(2, 400), Row(3, 1_200), Row(4, 700)):
         index.add(row, row.at_ms)
-    index.check_invariants()
+    audit(index)
     assert index.first_ms() == 400
     assert {row.id for row in index.before(1_000)} == {2, 4}
     assert {row.id for row in index.before(1_001)} == {1, 2, 4}
@@ -110,7 +111,7 @@ def test_time_index_against_a_scan(steps: list[tuple[str, int, int]]) -> None:
             rows[id_].at_ms = at_ms
         elif step == "remove" and id_ in rows:
             index.remove(rows.pop(id_))
-        index.check_invariants()
+        audit(index)
         assert len(index) == len(rows)
         assert index.first_ms() == min((row.at_ms for row in rows.values()), default=None)
         found = sorted(row.id for row in index.before(at_ms))
@@ -128,4 +129,4 @@ def test_id_index_against_a_scan(steps: list[tuple[bool, int]]) -> None:
         elif not adds and id_ in rows:
             assert index.remove(rows.pop(id_)) == len(rows)
         assert [row.id for row in index.rows()] == sorted(rows)
-        index.check_invariants()
+        audit(index)

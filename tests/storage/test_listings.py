@@ -9,8 +9,8 @@ import pytest
 
 from storage.asking import ANYBODY, Caller
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.listings import SHORT, Listing
 from storage.memory import MemoryStore
-from storage.queue.listings import SHORT, Listing
 from storage.vocabulary import (
     CacheClear,
     CacheKeys,

@@ -148,8 +148,8 @@ def test_clear_is_at_once_and_frees_in_slices() -> None:
     world.clear()
     world.check()
     assert [world.gauge(name) for name in ("queue_items", "queue_results", "queue_bytes", "queues")] == [0] * 4
-    cleared = world.store.queue._cleared
-    assert len(cleared) > 600
+    cleared = world.store.queue._reclaimer
+    assert sum(len(container) for container, _ in cleared._containers) > 600
     slices = 1
     while world.store.tick(world.now_ms, 10):
         slices += 1

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from storage.queue.stats import QueueStats, QueueStatsTable
+from storage.stats import QueueStats, QueueStatsTable
 from storage.vocabulary import (
     QueueAck,
     QueueAdd,
@@ -21,6 +21,7 @@ from storage.vocabulary import (
     Statement,
 )
 from tests.asking import rows_of, run
+from tests.audit import audit
 from tests.storage.queue_world import HOUR_MS, World
 
 STALLED = QueueStalled(b"q", 1_000)
@@ -104,7 +105,7 @@ def test_expiry_is_counted_and_totals_outlive_items_queues_and_clear() -> None:
     while world.store.tick(world.now_ms, 10):
         pass
     world.run(QueueAdd(b"q:c", b""))
-    world.store.check_invariants()
+    audit(world.store)
     assert stats(world) == QueueStats(added=3, expired=1, tables=1)
 
 
@@ -118,7 +119,7 @@ def test_an_empty_queue_gives_its_name_to_a_newcomer() -> None:
     assert table.other.added == 5
     assert list(table.named) == [b"2", b"4"]
     assert table.acquire(b"2") is second
-    table.check_invariants()
+    audit(table)
 
 
 def test_names_stay_bounded_and_no_total_is_lost() -> None:
@@ -134,5 +135,5 @@ def test_names_stay_bounded_and_no_total_is_lost() -> None:
         live.append((prefix, queue_stats))
         if len(live) > 6:
             table.release(*live.pop(0))
-        table.check_invariants()
+        audit(table)
         assert table.other.added + sum(each.added for each in table.named.values()) == number + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,10 +13,10 @@ from storage.journal.recorder import Recorder
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
 from storage.system_tables import SYSTEM_COLUMNS, SystemTable
-from storage.table_readings import TableReading
 from storage.vocabulary import CacheSet, Result, Row
 from tests.asking import Told, rows_of
 from tests.asking import run as finish
+from tests.audit import audit
 
 NOW_MS = 1_700_000_000_000
 FIRST_ID = 100
@@ -33,12 +34,16 @@ def run(store: MemoryStore, *texts: str, caller: Caller = Caller(), now_ms: int 
         assert isinstance(store.execute(parse_statement(text.encode(), ()), caller, None, now_ms), Result)
 
 
-def rest(reading: TableReading) -> list[Row]:
+def rest(reading: AsyncIterator[list[Row]]) -> list[Row]:
     return finish(rows_of(reading))
 
 
-def first_slice(reading: TableReading) -> list[Row]:
-    return finish(anext(reading))
+async def _next(reading: AsyncIterator[list[Row]]) -> list[Row]:
+    return await anext(reading)
+
+
+def first_slice(reading: AsyncIterator[list[Row]]) -> list[Row]:
+    return finish(_next(reading))
 
 
 @pytest.mark.parametrize("table", SystemTable)
@@ -135,4 +140,4 @@ def test_a_reading_changes_nothing() -> None:
     for table in SystemTable:
         rest(store.read_table(table))
     assert (recorder.seq, store.gauges()) == before
-    store.check_invariants()
+    audit(store)

@@ -14,9 +14,8 @@ from cubequeue_server.engines.sql.evaluator import Evaluator
 from cubequeue_server.engines.sql.fixed import answer_by_words, answer_foreign, answer_known, first_words
 from cubequeue_server.observe.counters import Counters
 from storage.asking import Caller, Later, NewLater, Outcome
-from storage.engine import Inspectable
+from storage.engine import Inspectable, Stateless
 from storage.errors import InternalError, StatementError, UserError
-from storage.stateless import Stateless
 from storage.vocabulary import OtherSql, RequestKey, Result, Statement, SysForeign
 
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from cubequeue_server.observe.counters import Histogram, count, cumulative, sum_
 from cubequeue_server.observe.metrics import families
 from cubequeue_server.observe.metrics.sources import Sources
 from cubequeue_server.version import __version__
-from storage.queue.stats import QueueFigures, QueueStats
+from storage.stats import QueueFigures, QueueStats
 from storage.vocabulary import Statement
 
 # Powers of two of nanoseconds: 1 µs to 17 s for work, 1 ms to 73 min for waits and the lag of the loop.

@@ -11,7 +11,7 @@ from typing import Final
 from cubequeue_server.observe.counters import Counters, Histogram
 from cubequeue_server.observe.logs import dropped_lines
 from storage.engine import Store
-from storage.queue.stats import QueueFigures, QueueStats
+from storage.stats import QueueFigures, QueueStats
 from storage.vocabulary import Path
 
 MAX_DEEPEST_QUEUES: Final = 100  # named queues, those with the most items; all others are summed

@@ -7,7 +7,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any, Final
 
 from cubequeue_server.observe.metrics.sources import OTHER, label
-from storage.queue.stats import QueueFigures, QueueStats
+from storage.stats import QueueFigures, QueueStats
 from storage.vocabulary import Path, Row
 
 _MAX_ID_BYTES: Final = 2_048

@@ -28,9 +28,8 @@ from cubequeue_server.server import Server
 from cubequeue_server.version import __version__
 from storage.asking import Caller, Outcome
 from storage.cache.entry import row_bytes
-from storage.cache.totals import PrefixTotals
 from storage.errors import StatementError
-from storage.queue.stats import QueueFigures
+from storage.stats import PrefixTotals, QueueFigures
 from storage.system_tables import SystemTable
 from storage.vocabulary import QueueCancel, Result, Row
 

@@ -10,7 +10,6 @@ from random import Random
 from sortedcontainers import SortedDict
 
 from storage.asking import Caller, Later
-from storage.cache.totals import PrefixTotalsTable
 from storage.journal import rows
 from storage.journal.aside import InThread
 from storage.journal.errors import BusyError, JournalError
@@ -18,14 +17,13 @@ from storage.journal.host import Host
 from storage.journal.recorder import Group
 from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.queue.items import Item
-from storage.queue.results import StoredResult
-from storage.queue.stats import QueueFigures, QueueStatsTable
+from storage.queue.items import Item, StoredResult
+from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
-from storage.table_readings import TableReading
-from storage.vocabulary import CacheIncr, CacheSet, Effect, RequestKey, Result, Statement
+from storage.vocabulary import CacheIncr, CacheSet, Effect, RequestKey, Result, Row, Statement
 from storage.vocabulary import Path as QueuePath
 from tests.asking import Told
+from tests.audit import audit
 
 WRITES_A_LOG = 50
 
@@ -281,7 +279,7 @@ class RestartingStore:
     def gauges(self) -> dict[str, int]:
         return self._store.gauges()
 
-    def read_table(self, table: SystemTable) -> TableReading:
+    def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
         return self._store.read_table(table)
 
     losses = 0
@@ -302,7 +300,7 @@ class RestartingStore:
         return await self._store.cache_totals()
 
     def check_invariants(self) -> None:
-        self._store.check_invariants()
+        audit(self._store)
 
 
 def everything(store: JournaledStore) -> dict[str, object]:

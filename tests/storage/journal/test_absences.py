@@ -27,6 +27,7 @@ from storage.vocabulary import (
     Statement,
 )
 from tests.asking import Told
+from tests.audit import audit
 from tests.storage.journal.restarting import RowsEngine, Turns, opened
 
 START_MS = 1_764_000_000_000
@@ -104,7 +105,7 @@ def test_times_of_items_move_by_the_absence() -> None:
     assert server.item == (2_000, 2_000, -58_000)
     server.up(5 * SECOND_MS)
     assert server.item == (7_000, 7_000, -53_000)
-    server.store.check_invariants()
+    audit(server.store)
 
 
 def test_several_absences_add_up() -> None:

@@ -27,6 +27,7 @@ from storage.vocabulary import (
     SysCachestore,
 )
 from tests.asking import Told
+from tests.audit import audit
 from tests.storage.journal.restarting import RowsEngine, Turns, opened
 from tests.storage.journal.test_store import NOW_MS, World, add, key
 
@@ -367,7 +368,7 @@ def test_what_an_answer_tells_is_durable_and_each_count_that_was_told_is_there_o
     counting = Counting(durability)
     for step in steps:
         counting.steps[step]()
-        counting.world.store.check_invariants()
+        audit(counting.world.store)
     counting.mend()
     while counting.world.turns:
         counting.turn()

@@ -10,6 +10,7 @@ from storage.asking import ANYBODY, Caller
 from storage.limits import AnswerLimits
 from storage.vocabulary import CacheIncr, QueueHeartbeat, QueueMergeExtra, QueueRetrieve, Result
 from tests.asking import Told
+from tests.audit import audit
 from tests.conformance.engines import FIRST_ID, Candidate, Opened
 from tests.model.machine import StoreMachine
 from tests.storage.journal.restarting import RestartingStore, RowsEngine, Turns, opened
@@ -54,7 +55,7 @@ def test_who_added_and_who_claimed_an_item_outlives_the_process() -> None:
         assert [item.added_by for item in items] == [adder] * 3
         assert [item.claimed_by for item in items] == [claimer, Caller(None, "10.0.0.3:7", 9), None]
         assert len({id(item.added_by) for item in items}) == 1, "one object for all items of a client"
-        world.store.check_invariants()
+        audit(world.store)
 
 
 MINUTE_MS, START_MS = 60_000, 1_764_000_000_000

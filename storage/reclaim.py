@@ -1,26 +1,25 @@
-"""Dropping a million rows at once without a pause: they are unlinked at once and freed in slices."""
+"""Deferred reclamation: a million rows are unlinked at once and freed in slices, so that no step takes long."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-_Container: TypeAlias = "dict[Any, Any] | list[Any]"
-_OnRow: TypeAlias = Callable[[Any], None]
+Container: TypeAlias = "dict[Any, Any] | list[Any]"
 
 
-class Graveyard:
-    """Containers that nobody reads any more. They are emptied row by row, so that no single step frees them all."""
+class Reclaimer:
+    """Containers that are no longer read. They are emptied row by row."""
 
     __slots__ = ("_containers",)
 
     def __init__(self) -> None:
-        self._containers: list[tuple[_Container, _OnRow | None]] = []
+        self._containers: list[tuple[Container, Callable[[Any], None] | None]] = []
 
-    def bury(self, containers: Iterable[_Container], on_row: _OnRow | None = None) -> None:
+    def defer(self, containers: Iterable[Container], on_row: Callable[[Any], None] | None = None) -> None:
         """Take over containers whose only other reference is the caller's. O(1) each.
 
-        `on_row` is called with what each row was when it is freed.
+        `on_row` is called with each row when it is freed: an element of a list, or a key and a value of a dict.
         """
         self._containers.extend((container, on_row) for container in containers if container)
 
@@ -38,13 +37,10 @@ class Graveyard:
             for _ in range(count):
                 row = take()
                 if on_row is not None:
-                    on_row(row)  # which may bury more, on top
+                    on_row(row)  # this may defer more containers, on top
         while self._containers and not self._containers[-1][0]:
             self._containers.pop()
         return max_rows - budget
-
-    def __len__(self) -> int:
-        return sum(len(container) for container, _ in self._containers)
 
     def __bool__(self) -> bool:
         return bool(self._containers)
