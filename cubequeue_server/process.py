@@ -22,6 +22,7 @@ from cubequeue_server.access.reloading import Access, AccessError
 from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.stores import CannotOpenError, JournalFailedError, OpenStore, open_store
 from cubequeue_server.garbage_collection import GarbageCollection
+from cubequeue_server.memory_return import MemoryReturn
 from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.observe.counters import Counters
@@ -51,6 +52,9 @@ EXIT_INTERRUPTED = 130
 STOP_TIMEOUT_S = 5.0
 _SERVER_STOP_TIMEOUT_S = 4.0
 _LAST_WORDS_S = 0.2
+
+# What the store holds.
+_BYTE_GAUGES = ("queue_bytes", "queue_result_bytes", "cache_bytes", "answer_bytes")
 
 _READ_AHEAD_BYTES = 1024 * 1024  # beyond a message, of those that follow
 
@@ -154,6 +158,7 @@ class _Process:
         self._status = self._status_server()
         self._mysql = self._mysql_listener()
         self._garbage_collection = GarbageCollection(self._store.gauges)
+        self._memory_return = MemoryReturn(self._held_bytes)
         self._stop_asked = asyncio.Event()
 
     def _status_server(self) -> StatusServer | None:
@@ -161,6 +166,10 @@ class _Process:
             return None
         probes = {"/livez": probe(lambda: _answers_sql(self._sql)), "/readyz": probe(self._check_store)}
         return StatusServer(self._settings.status, probes, self._access.credentials, self._access.tls, more_follow=True)
+
+    def _held_bytes(self) -> int:
+        gauges, counters = self._store.gauges(), self._server.counters
+        return sum(gauges.get(name, 0) for name in _BYTE_GAUGES) + counters.unfinished_bytes + counters.unread_bytes
 
     def _may_cancel(self) -> bool:
         """Whether people who look at the page may cancel items: never those whom nobody asked who they are."""
@@ -175,6 +184,7 @@ class _Process:
 
     async def run(self) -> int:
         self._handle_signals()
+        self._memory_return.start()
         try:
             await self._listen()
         except CannotListenError as error:
@@ -236,6 +246,7 @@ class _Process:
     async def _stop(self) -> bool:
         """Whether everything that was answered is where the mode has it."""
         self._garbage_collection.stop()
+        self._memory_return.stop()
         if self._pages is not None:
             self._pages.stop()
         self._access.credentials.close()
