@@ -12,8 +12,7 @@ import pytest
 
 from storage.journal import rows
 from storage.journal.errors import JournalError
-from storage.journal.log_files import DamageError, crc32c, end_of_log, prepare_logs
-from storage.journal.unsynced import _highest_mark
+from storage.journal.log_files import DamageError, crc32c, end_of_log, highest_mark, prepare
 
 BLOCK = 32 * 1024
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
@@ -149,7 +148,7 @@ def test_regression_a_text_that_looks_like_a_mark_where_a_block_begins_is_none(t
     for payload, highest in ((mark + b"rest", (4, 99)), (bytes(BLOCK - 7) + mark + b"rest", None)):
         log, _ = a_log([payload])
         (tmp_path / "000004.log").write_bytes(log)
-        assert _highest_mark([tmp_path / "000004.log"]) == highest
+        assert highest_mark([tmp_path / "000004.log"]) == highest
 
 
 def test_regression_the_log_of_a_running_process_is_left_alone(tmp_path: Path) -> None:
@@ -166,8 +165,8 @@ def test_regression_the_log_of_a_running_process_is_left_alone(tmp_path: Path) -
         assert holder.stdout is not None
         holder.stdout.readline()
         with pytest.raises(JournalError, match="another process has it open"):
-            prepare_logs(tmp_path)
+            prepare(tmp_path)
         assert (tmp_path / "000004.log").read_bytes() == torn
         holder.kill()
-    prepare_logs(tmp_path)
+    prepare(tmp_path)
     assert (tmp_path / "000004.log").read_bytes() == log[: ends[-2]]
