@@ -22,10 +22,9 @@ from storage.asking import Caller, Later, Outcome
 from storage.errors import SEEN_WAS_LOST, StatementError, UserError
 from storage.journal import rows
 from storage.journal.absences import Absence, Moved, decode_absences, encode_absences, with_new
-from storage.journal.aside import Aside
 from storage.journal.database import Database
 from storage.journal.errors import JournalError
-from storage.journal.host import Host
+from storage.journal.host import BackgroundJob, Host
 from storage.journal.recorder import Recorder
 from storage.journal.recovery import recover, stored_next_id
 from storage.journal.schema import bring_up_to_date
@@ -98,8 +97,8 @@ class JournaledStore:
         self._written_seq = self._durable_seq = 0
         self._gate: deque[tuple[int, Later, Outcome]] = deque()  # by rising commit sequence numbers
         self._is_closing = False
-        self._compaction = Aside(host.in_thread, database.compact, self._on_compacted)
-        self._reopening = Aside(host.in_thread, self._reopen, self._on_reopened)
+        self._compaction = BackgroundJob(host.in_thread, database.compact, self._on_compacted)
+        self._reopening = BackgroundJob(host.in_thread, self._reopen, self._on_reopened)
         self._syncs = Syncs(sync)
         self._writer = Writer(database, host, self._on_written, self._fail)
         bring_up_to_date(database)
@@ -208,7 +207,7 @@ class JournaledStore:
                 self._sync_if_due(0)
                 return later
             case CachestoreAction.COMPACTION:
-                self._compaction.begin()
+                self._compaction.start()
         return None
 
     def _on_compacted(self, failure: str | None) -> None:
@@ -321,7 +320,7 @@ class JournaledStore:
     def tick(self, now_ms: int, max_rows: int) -> bool:
         """As the memory's; a sync once a second, and another try when the journal could not be written."""
         if self.failure is not None and now_ms >= self._retry_at_ms and not self._compaction.is_running:
-            self._reopening.begin()  # it closes the database, which nobody else may be in
+            self._reopening.start()  # it closes the database, which nobody else may be in
         self._sync_if_due(now_ms)
         self._writer.write_mark()
         if now_ms >= self._next_alive_ms or now_ms < self._next_alive_ms - 2 * _ALIVE_INTERVAL_MS:

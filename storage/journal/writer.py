@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from storage.journal.aside import Aside
 from storage.journal.database import Database
 from storage.journal.errors import BusyError, JournalError
-from storage.journal.host import Host
+from storage.journal.host import BackgroundJob, Host
 from storage.journal.recorder import Group, Recorder
 from storage.journal.rows import SYNCED_KEY
 
@@ -62,7 +61,7 @@ class Writer:
         self._group: Group | None = None  # the one that is being written
         self._chunks: Iterator[tuple[bytes, bytes]] = iter(())  # of its large texts
         self._chunk: tuple[bytes, bytes] | None = None
-        self._new_log = Aside(host.in_thread, database.begin_log, self._on_log_begun)
+        self._new_log = BackgroundJob(host.in_thread, database.begin_log, self._on_log_begun)
 
     def begin(self, recorder: Recorder) -> None:
         """Write what this recorder has noted, and go on with it. A group that was not written is forgotten."""
@@ -81,7 +80,7 @@ class Writer:
             if self.is_stopped or self._new_log.is_running:
                 return
             if self._database.is_log_due:
-                self._new_log.begin()
+                self._new_log.start()
                 return
         try:
             group = self._group

@@ -1,4 +1,4 @@
-"""What the journal does beside the loop: it holds nothing up but what must wait for it, and a stop comes through."""
+"""Background jobs of the journal: they hold up nothing but the commits that must wait, and a stop comes through."""
 
 from __future__ import annotations
 
