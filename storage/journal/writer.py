@@ -56,7 +56,7 @@ class Writer:
         self.mark = b""
         self.is_stopped = True
         self._is_closing = False
-        self._is_scheduled = False
+        self.is_scheduled = False
         self._recorder: Recorder
         self._group: Group | None = None  # the one that is being written
         self._chunks: Iterator[tuple[bytes, bytes]] = iter(())  # of its large texts
@@ -70,12 +70,12 @@ class Writer:
 
     def schedule(self) -> None:
         """Write in the next turn of the loop what was noted by then."""
-        if not self._is_scheduled and not self.is_stopped:
-            self._is_scheduled = True
+        if not self.is_scheduled and not self.is_stopped:
+            self.is_scheduled = True
             self._host.call_soon(self._commit)
 
     def _commit(self) -> None:
-        self._is_scheduled = False
+        self.is_scheduled = False
         if not self._is_closing:
             if self.is_stopped or self._new_log.is_running:
                 return
@@ -96,7 +96,7 @@ class Writer:
                 return
             self._database.write(group)
         except BusyError:
-            self._is_scheduled = True
+            self.is_scheduled = True
             self._host.call_later(_BUSY_DELAY_MS, self._commit)
             return
         except JournalError as error:

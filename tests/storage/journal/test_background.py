@@ -77,7 +77,7 @@ def test_no_mark_is_written_while_a_log_is_begun() -> None:
     store._writer._commit()
     assert beside.waiting
     writes = len(database.writes)
-    store.synced(store._durable_seq, b"p" * 16)
+    store.synced(store._gate.seq, b"p" * 16)
     store.tick(NOW_MS + 10_000, 100)
     turns.all()
     assert len(database.writes) == writes
