@@ -128,8 +128,8 @@ def _mapped(path: Path) -> Iterator[LogData]:
 def end_of_log(data: LogData, expected: int | None, *, verify: bool = False) -> LogEnd:
     """Find the end of a log. `expected` is the sequence number of its first record, if that is known.
 
-    Raises `DamageError` when whole records follow something that is none, and when sequence numbers leave a gap; with
-    `verify` also when a CRC is wrong.
+    Raises `DamageError` when whole records follow something that is none, when anything but zeros follows a header of
+    zeros, and when sequence numbers leave a gap; with `verify` also when a CRC is wrong.
     """
     zeros = _start_of_zeros(data)
     position = keep_bytes = 0
@@ -137,6 +137,8 @@ def end_of_log(data: LogData, expected: int | None, *, verify: bool = False) -> 
     has_zeros = False
     for kind, start, end in _fragments(data, 0):
         position = start
+        if start == end and start + _HEADER.size < zeros:
+            raise DamageError(start, keep_bytes, start + 1, ": zeros, and more behind them")
         if start == end or (end > zeros and not _is_whole(data, start, end)):
             has_zeros = True
             break

@@ -121,6 +121,16 @@ def test_regression_a_block_of_zeros_between_others_is_no_end() -> None:
             end_of_log(hole, 1)
 
 
+@pytest.mark.parametrize("start", [100, 138], ids=["within a record", "between two"])
+def test_regression_a_hole_with_no_whole_record_behind_it_is_damage(start: int) -> None:
+    log, ends = a_log(SMALL[:4])
+    assert ends[1] == 138
+    hole = log[:start] + bytes(len(log) - 20 - start) + log[-20:]
+    with pytest.raises(DamageError) as damage:
+        end_of_log(hole, 1, verify=True)
+    assert damage.value.keep_bytes == max(end for end in ends if end <= start)
+
+
 @pytest.mark.parametrize("kind", [5, 7, 11, 131])
 def test_regression_a_fragment_of_no_known_kind_is_refused_ahead_of_rocksdb_which_hangs_on_it(kind: int) -> None:
     log, _ = a_log(LARGE)
