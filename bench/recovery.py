@@ -39,7 +39,7 @@ def make_journal(directory: Path, items: int) -> None:
             puts.append((rows.chunk_key(id_, 0), payload))
             stored = rows.stored(payload, lambda _, id_=id_: id_)  # type: ignore[misc]
             item = rows.ItemRow(b"q%d:%d" % (id_ % 50, id_), stored, id_ % 5, now_ms, None, b"process", False, None)
-            puts.append((rows.numbered(rows.ITEM, id_), rows.encode(item)))
+            puts.append((rows.ITEM + id_.to_bytes(8, "big"), rows.encode(item)))
         database.write(Group(first, [], [], puts, []))
     database.close()
 

@@ -46,7 +46,7 @@ def audit(part: object) -> None:
 def _(store: JournaledStore) -> None:
     audit(store._memory)
     audit(store._recorder.blobs)
-    numbers = [seq for seq, _, _ in store._gate]
+    numbers = [seq for seq, _, _ in store._gate.waiting]
     assert numbers == sorted(numbers)
 
 

@@ -22,9 +22,9 @@ from rocksdict import (
 )
 
 from storage.journal.errors import BusyError, JournalError
+from storage.journal.log_files import prepare
 from storage.journal.recorder import Group
 from storage.journal.rows import SYNCED_KEY
-from storage.journal.unsynced import cut_unsynced, prepare
 
 _MIB: Final = 1 << 20
 # RocksDB gathers so much in memory and in one log before it begins a new one. `begin_log` is due somewhat earlier: what
@@ -96,11 +96,10 @@ class Database:
         try:
             self._db = self._open(self._is_read_only)
         except JournalError:
-            # It checks every record; what it complains of may never have been synced.
-            cut = None if read_only else cut_unsynced(directory)
-            if cut is None:
+            # RocksDB checks every record; what it complains of may never have been synced.
+            self.cut = None if read_only else prepare(directory, verify=True)
+            if self.cut is None:
                 raise
-            self.cut = cut
             self._db = self._open(self._is_read_only)
 
     def _refuse_families(self) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
+from storage.asking import ANYBODY
 from storage.cache.entry import Entry
 from storage.journal import rows
-from storage.journal.blobs import Blob, Blobs
+from storage.journal.blobs import Blobs
 from storage.queue.items import Item, StoredResult
 from storage.recorder import AnswerGroup
 from storage.vocabulary import RequestKey, Result, Value
+
+# Longer texts are written ahead of their group, chunk by chunk.
+_LARGE_BYTES: Final = rows.CHUNK_BYTES // 4
 
 
 class Group(msgspec.Struct):
@@ -36,38 +41,14 @@ class Group(msgspec.Struct):
 
 
 class Recorder:
-    """Remembers by row what changed: a row that changes often in one group is written once.
+    """Remembers which rows changed: a row that changes often between two groups is written once.
 
-    It is told by the tables (`storage.recorder.Recorder`). `on_change` is
-    called with the first change after each `take`, `is_clean` until then. Costs: a few dictionary entries a change;
-    `take` is O(rows changed).
+    It implements `storage.recorder.Recorder`. Costs a few dictionary entries a change; `take` is O(rows changed).
     """
 
-    __slots__ = (
-        "_answer_groups",
-        "_answers",
-        "_entries",
-        "_group",
-        "_items",
-        "_next_group",
-        "_next_id",
-        "_next_write",
-        "_notes",
-        "_ranges",
-        "_results",
-        "_states",
-        "_stored_next_id",
-        "blobs",
-        "is_clean",
-        "moved_until_ms",
-        "on_change",
-        "seq",
-    )
-
-    def __init__(self, on_change: Callable[[], None] | None = None) -> None:
+    def __init__(self) -> None:
         self.seq = 0
         self.blobs = Blobs()
-        self.on_change = on_change
         self.moved_until_ms = 0  # by absences up to here times were moved when rows were read
         self._next_id = 0  # the id that the next item will get
         self._stored_next_id = 0
@@ -76,7 +57,7 @@ class Recorder:
         self._begin()
 
     def _begin(self) -> None:
-        self.is_clean = True
+        self.is_clean = True  # nothing for a group
         self._ranges: list[bytes] = []
         self._notes: list[tuple[bytes, bytes]] = []
         # What a row is now; None when it is gone.
@@ -88,17 +69,10 @@ class Recorder:
         self._group: AnswerGroup | None = None
         self._answer_groups: list[int] = []  # whose last answer was dropped
 
-    def _wake(self) -> None:
-        """Have a group taken some time."""
-        self.is_clean = False
-        if self.on_change is not None:
-            self.on_change()
-
     def note(self, key: bytes, value: bytes) -> None:
         """Have the next group write a row that is no change of state."""
         self._notes.append((key, value))
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     # What the tables tell. A change counts in `seq`, for which answers wait; texts that are let go of do not.
 
@@ -108,22 +82,19 @@ class Recorder:
         if len(item.payload) > rows.INLINE_BYTES:
             self.blobs.acquire(item.payload)
         self.seq += 1
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     def item_touched(self, item: Item) -> None:
         self._states[item.id] = item
         self.seq += 1
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     def extra_set(self, item: Item, old: Value | None) -> None:
         self._states[item.id] = item
         self.blobs.acquire(item.extra)
         self.blobs.release(old)
         self.seq += 1
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     def item_removed(self, item: Item) -> None:
         self._items[item.id] = None
@@ -136,8 +107,7 @@ class Recorder:
             self.blobs.release(item.payload)
         if item.extra is not None:
             self.blobs.release(item.extra)
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     def queue_cleared(self) -> None:
         self._ranges += (rows.ITEM, rows.STATE, rows.RESULT)
@@ -145,22 +115,19 @@ class Recorder:
         self._states.clear()
         self._results.clear()
         self.seq += 1
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     def result_put(self, result: StoredResult) -> None:
         self._results[result.id] = result
         if len(result.value) > rows.INLINE_BYTES:
             self.blobs.acquire(result.value)
         self.seq += 1
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     def result_taken(self, result: StoredResult) -> None:
         self._results[result.id] = result
         self.seq += 1
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     def result_removed(self, result: StoredResult) -> None:
         self._results[result.id] = None
@@ -170,8 +137,7 @@ class Recorder:
     def result_freed(self, result: StoredResult) -> None:
         if len(result.value) > rows.INLINE_BYTES:
             self.blobs.release(result.value)
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     def entry_put(self, entry: Entry, old: Value | None) -> None:
         self._entries[entry.path] = (entry, self._next_write)
@@ -181,8 +147,7 @@ class Recorder:
         if old is not None:
             self.blobs.release(old)
         self.seq += 1
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     def entry_removed(self, entry: Entry) -> None:
         self._entries[entry.path] = None
@@ -193,14 +158,12 @@ class Recorder:
         self._ranges.append(rows.ENTRY)
         self._entries.clear()
         self.seq += 1
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     def entry_freed(self, entry: Entry) -> None:
         if len(entry.value) > rows.INLINE_BYTES:
             self.blobs.release(entry.value)
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
         group = self._group
@@ -213,8 +176,7 @@ class Recorder:
             for cell in _long_texts(result):
                 self.blobs.acquire(cell)
         self.seq += 1
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
         return group
 
     def answer_dropped(self, group: AnswerGroup, result: Result) -> None:
@@ -224,25 +186,16 @@ class Recorder:
         group.remaining -= 1
         if not group.remaining and group is not self._group:
             self._answer_groups.append(group.number)
-        if self.is_clean:
-            self._wake()
+        self.is_clean = False
 
     # Groups.
 
     def take(self, mark: bytes = b"") -> Group:
-        """All that changed since the last one."""
+        """All that changed since the last one. O(rows changed)."""
         group = Group(self.seq, self._ranges, [], [], [], mark)
         deletes, puts = group.deletes, group.puts
-        blobs = self.blobs
-        if blobs.unnamed:
-            for blob in blobs.take_unnamed():
-                if len(blob.value) <= rows.CHUNK_BYTES:
-                    deletes.append(rows.BLOB + blob.number.to_bytes(8, "big") + rows.FIRST_CHUNK)
-                else:
-                    deletes += rows.chunk_keys(blob.number, len(blob.value))
-        if blobs.new:
-            for blob in blobs.take_new():
-                _put_blob(blob, puts, group.large)
+        if self.blobs.unnamed or self.blobs.new:
+            self._take_blobs(group)
         if self._items:
             self._take_items(deletes, puts)
         if self._states:
@@ -260,70 +213,79 @@ class Recorder:
         self._begin()
         return group
 
-    def _take_items(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
-        number = self.blobs.number
-        for id_, item in self._items.items():
-            end = id_.to_bytes(8, "big")
-            if item is None:
-                deletes += (rows.ITEM + end, rows.STATE + end)
+    def _take_blobs(self, group: Group) -> None:
+        for blob in self.blobs.take_unnamed():
+            if len(blob.value) <= rows.CHUNK_BYTES:
+                group.deletes.append(rows.BLOB + blob.number.to_bytes(8, "big") + rows.FIRST_CHUNK)
             else:
-                added_by = item.added_by
-                row = rows.ItemRow(
-                    item.path,
-                    rows.stored(item.payload, number),
-                    item.priority,
-                    item.created_ms,
-                    item.orphaned_ms,
-                    added_by.process_id,
-                    item.exclusive,
-                    item.external_id,
-                    added_by.peer,
-                    added_by.connection,
-                )
-                puts.append((rows.ITEM + end, rows.encode(row)))
+                group.deletes += rows.chunk_keys(blob.number, len(blob.value))
+        for blob in self.blobs.take_new():
+            if len(blob.value) <= _LARGE_BYTES:
+                key = rows.BLOB + blob.number.to_bytes(8, "big") + rows.FIRST_CHUNK
+                group.puts.append((key, bytes(blob.value)))
+            else:
+                group.large.append((blob.number, blob.value))
+
+    def _take_items(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
+        for id_, item in self._items.items():
+            number = id_.to_bytes(8, "big")
+            if item is None:
+                deletes += (rows.ITEM + number, rows.STATE + number)
+                continue
+            added_by = item.added_by
+            row = rows.ItemRow(
+                item.path,
+                rows.stored(item.payload, self.blobs.number),
+                item.priority,
+                item.created_ms,
+                item.orphaned_ms,
+                added_by.process_id,
+                item.exclusive,
+                item.external_id,
+                added_by.peer,
+                added_by.connection,
+            )
+            puts.append((rows.ITEM + number, rows.encode(row)))
 
     def _take_states(self, puts: list[tuple[bytes, bytes]]) -> None:
         for id_, item in self._states.items():
             extra = None if item.extra is None else rows.stored(item.extra, self.blobs.number)
-            claimed_by = item.claimed_by
-            if claimed_by is None:
-                state = rows.StateRow(item.active, item.heartbeat_ms, extra, None, "", 0, self.moved_until_ms)
-            else:
-                state = rows.StateRow(
-                    item.active,
-                    item.heartbeat_ms,
-                    extra,
-                    claimed_by.process_id,
-                    claimed_by.peer,
-                    claimed_by.connection,
-                    self.moved_until_ms,
-                )
-            puts.append((rows.STATE + id_.to_bytes(8, "big"), rows.encode(state)))
+            claimed_by = item.claimed_by or ANYBODY
+            row = rows.StateRow(
+                item.active,
+                item.heartbeat_ms,
+                extra,
+                claimed_by.process_id,
+                claimed_by.peer,
+                claimed_by.connection,
+                self.moved_until_ms,
+            )
+            puts.append((rows.STATE + id_.to_bytes(8, "big"), rows.encode(row)))
 
     def _take_results(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
         for id_, result in self._results.items():
             key = rows.RESULT + id_.to_bytes(8, "big")
             if result is None:
                 deletes.append(key)
-            else:
-                value = rows.stored(result.value, self.blobs.number)
-                row = rows.ResultRow(
-                    result.path, value, result.external_id, result.expire_ms, result.taken, self.moved_until_ms
-                )
-                puts.append((key, rows.encode(row)))
+                continue
+            value = rows.stored(result.value, self.blobs.number)
+            row = rows.ResultRow(
+                result.path, value, result.external_id, result.expire_ms, result.taken, self.moved_until_ms
+            )
+            puts.append((key, rows.encode(row)))
 
     def _take_entries(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
         for path, written in self._entries.items():
             if written is None:
                 deletes.append(rows.ENTRY + path)
-            else:
-                entry, number = written
-                row = rows.EntryRow(rows.stored(entry.value, self.blobs.number), entry.expires_ms, number)
-                puts.append((rows.ENTRY + path, rows.encode(row)))
+                continue
+            entry, number = written
+            row = rows.EntryRow(rows.stored(entry.value, self.blobs.number), entry.expires_ms, number)
+            puts.append((rows.ENTRY + path, rows.encode(row)))
 
     def _take_answers(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
         if self._answer_groups:
-            deletes.extend(rows.ANSWERS + number.to_bytes(8, "big") for number in self._answer_groups)
+            deletes += [rows.ANSWERS + number.to_bytes(8, "big") for number in self._answer_groups]
         group = self._group
         if group is None or not group.remaining:
             return
@@ -332,7 +294,7 @@ class Recorder:
             try:
                 cells = result.rows if result.columns in rows.WITHOUT_TEXTS else self._cells(result)
             except KeyError:
-                continue  # kept for so short a time that it was dropped, texts and all, within this group
+                continue  # kept for so short a time that it was dropped within this group, and its texts with it
             answers.append((*key, answered_ms, rows.COLUMNS_NUMBERS[result.columns], cells))
         puts.append((rows.ANSWERS + group.number.to_bytes(8, "big"), rows.encode(answers)))
 
@@ -386,10 +348,3 @@ def _long_texts(result: Result) -> list[bytes]:
             if isinstance(cell, bytes) and len(cell) > rows.INLINE_BYTES:
                 found.append(cell)  # noqa: PERF401  # a comprehension is a call more for each request
     return found
-
-
-def _put_blob(blob: Blob, puts: list[tuple[bytes, bytes]], large: list[tuple[int, bytes]]) -> None:
-    if len(blob.value) <= rows.CHUNK_BYTES // 4:
-        puts.append((rows.BLOB + blob.number.to_bytes(8, "big") + rows.FIRST_CHUNK, bytes(blob.value)))
-    else:
-        large.append((blob.number, blob.value))

@@ -40,7 +40,7 @@ NEXT_ID_KEY: Final = META + b"next_id"
 # When the server was last known to be up, and when none was (`storage.journal.absences`).
 ALIVE_KEY: Final = META + b"alive"
 ABSENCES_KEY: Final = META + b"absences"
-# Up to where the log was synced when a group was written (`storage.journal.unsynced`).
+# Up to where the log was synced when a group was written (`storage.journal.log_files`).
 SYNCED_KEY: Final = META + b"synced"
 
 # Longer texts are rows of their own, so that a changed row does not write them again.

@@ -2,8 +2,8 @@
 
 execute ---> MemoryStore ---> Recorder ---> Writer: a group of rows a turn of the loop   `relaxed`: durable now
    |                                          |
-   | Result                                   +---> Syncs: once a second, or for each     `strict`: durable now
-   v                                                group
+   | Result                                   +---> Syncer: once a second, or after       `strict`: durable now
+   v                                                each group
 the gate: each answer waits here until everything that it may have seen is durable
 """
 
@@ -12,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -22,14 +22,13 @@ from storage.asking import Caller, Later, Outcome
 from storage.errors import SEEN_WAS_LOST, StatementError, UserError
 from storage.journal import rows
 from storage.journal.absences import Absence, Moved, decode_absences, encode_absences, with_new
-from storage.journal.aside import Aside
 from storage.journal.database import Database
 from storage.journal.errors import JournalError
-from storage.journal.host import Host
+from storage.journal.gate import Gate
+from storage.journal.host import BackgroundJob, Host
 from storage.journal.recorder import Recorder
 from storage.journal.recovery import recover, stored_next_id
 from storage.journal.schema import bring_up_to_date
-from storage.journal.syncs import Syncs
 from storage.journal.writer import JournalFigures, Writer
 from storage.keys import first_id
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
@@ -53,6 +52,8 @@ _log = logging.getLogger(__name__)
 _RETRY_MS: Final = 1_000
 _MEASURE_INTERVAL_MS: Final = 5_000
 _ALIVE_INTERVAL_MS: Final = 2_000
+_SYNC_INTERVAL_MS: Final = 1_000
+_NEVER_SYNCED: Final = bytes(16)
 _NO_EFFECT: Final = Effect.NONE
 
 
@@ -82,25 +83,28 @@ class JournaledStore:
         durability: Durability,
         cache_durability: Durability,
     ) -> None:
-        """Take over what the database holds. `sync` asks for a sync, which `synced` then tells of; without it nothing
-        is ever synced but at the end."""
+        """Take over what the database holds. `sync` starts a sync of everything up to a commit sequence number, and
+        `synced` reports its end. Without it only `close` syncs.
+        """
         self._database = database
         self._limits = (queue_limits, cache_limits, answer_limits)
         self._host = host
+        self._sync = sync
         self._waits_for_sync = durability is Durability.STRICT and sync is not None
         self._with_cache = cache_durability is not Durability.MEMORY
         self.failure: str | None = None  # why writes are refused now
         self.losses = 0
         self._retry_at_ms = 0
-        self._next_measure_ms = self._next_alive_ms = 0
+        self._next_sync_ms = self._next_measure_ms = self._next_alive_ms = 0
         self._absences: list[Absence] = []
         self._grace_until_ms = 0
-        self._written_seq = self._durable_seq = 0
-        self._gate: deque[tuple[int, Later, Outcome]] = deque()  # by rising commit sequence numbers
+        self._written_seq = 0
+        self._gate = Gate()  # what is durable
+        self._persists = Gate()  # what is on the disk, which SYS CACHESTORE PERSIST waits for
+        self._position = b"" if sync is None else _NEVER_SYNCED  # up to where the log is synced
         self._is_closing = False
-        self._compaction = Aside(host.in_thread, database.compact, self._on_compacted)
-        self._reopening = Aside(host.in_thread, self._reopen, self._on_reopened)
-        self._syncs = Syncs(sync)
+        self._compaction = BackgroundJob(host.in_thread, database.compact, self._on_compacted)
+        self._reopening = BackgroundJob(host.in_thread, self._reopen, self._on_reopened)
         self._writer = Writer(database, host, self._on_written, self._fail)
         bring_up_to_date(database)
         self._end_absence()
@@ -132,11 +136,10 @@ class JournaledStore:
         recorder.moved_until_ms = moved.until_ms
         recover(self._database, memory, recorder, moved, now_ms, with_cache=self._with_cache)
         recorder.seq += seq
-        recorder.on_change = self._writer.schedule
         self._recorder, self._memory = recorder, memory
         self._written_seq = recorder.seq
         self._writer.begin(recorder)
-        self._writer.mark = self._syncs.position  # the group that carried it may be lost
+        self._writer.mark = self._position  # the group that carried it may be lost
 
     def _end_absence(self) -> None:
         """A server is up again."""
@@ -153,9 +156,8 @@ class JournaledStore:
             self._grace_until_ms = now_ms + self._limits[0].restart_grace_ms
 
     def _open_writer(self) -> None:
-        """The database was opened for writing: all that it holds is synced. What recovery deleted is to be written."""
-        self._durable_seq = self._written_seq
-        self._syncs.taken_for_synced(self._written_seq)
+        """Write what recovery deleted. RocksDB has rewritten and synced all that it recovered when it opened."""
+        self._gate.seq = self._persists.seq = self._written_seq
         self._writer.is_stopped = False
         self._writer.schedule()
 
@@ -170,45 +172,48 @@ class JournaledStore:
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
     ) -> Result | Later:
         """As the memory's; the answer waits at the gate for what it may have seen."""
-        outcome: Result | Later | StatementError
         if self.failure is not None and statement.effect is not _NO_EFFECT:
             raise UserError(self.failure)
+        recorder, gate = self._recorder, self._gate
+        outcome: Result | Later | StatementError
         try:
             outcome = self._memory.execute(statement, caller, request_key, now_ms)
         except StatementError as error:
-            if self._recorder.seq <= self._durable_seq:
+            if recorder.seq <= gate.seq:
                 raise
             outcome = error.with_traceback(None)  # which would keep the request alive
+        if not recorder.is_clean and not self._writer.is_scheduled:
+            self._writer.schedule()
         if type(statement) is SysCachestore:
             outcome = self._of_journal(statement) or outcome
-        seq = self._recorder.seq
+        seq = recorder.seq
         if type(outcome) is Result:
-            if seq <= self._durable_seq:
+            if seq <= gate.seq:
                 return outcome
         elif not isinstance(outcome, StatementError):
             return outcome
         later = self._host.new_later(None)
-        self._gate.append((seq, later, outcome))
+        gate.waiting.append((seq, later, outcome))
         return later
 
     def _complete(self, later: Later, outcome: Outcome) -> None:
         """A request that waited is released by a statement: its answer may have seen what is not durable yet."""
-        if self._recorder.seq <= self._durable_seq:
+        if self._recorder.seq <= self._gate.seq:
             later.done(outcome)
         else:
-            self._gate.append((self._recorder.seq, later, outcome))
+            self._gate.waiting.append((self._recorder.seq, later, outcome))
 
     def _of_journal(self, statement: SysCachestore) -> Later | None:
         """SYS CACHESTORE PERSIST is answered once everything before is on the disk; COMPACTION, which takes seconds,
         at once."""
         match statement.action:
-            case CachestoreAction.PERSIST if not self._syncs.is_synced(self._recorder.seq):
+            case CachestoreAction.PERSIST if self._sync is not None and self._recorder.seq > self._persists.seq:
                 later = self._host.new_later(None)
-                self._syncs.wait_for(self._recorder.seq, later)
+                self._persists.waiting.append((self._recorder.seq, later, EMPTY_RESULT))
                 self._sync_if_due(0)
                 return later
             case CachestoreAction.COMPACTION:
-                self._compaction.begin()
+                self._compaction.start()
         return None
 
     def _on_compacted(self, failure: str | None) -> None:
@@ -220,7 +225,9 @@ class JournaledStore:
 
     def end_waits(self, now_ms: int) -> None:
         self._memory.end_waits(now_ms)
-        self._syncs.end_waits()
+        while self._persists.waiting:  # `close` syncs what they wait for
+            _, later, outcome = self._persists.waiting.popleft()
+            later.done(outcome)
 
     def confirm_delivered(self, request_keys: list[RequestKey]) -> None:
         self._memory.confirm_delivered(request_keys)
@@ -232,39 +239,29 @@ class JournaledStore:
 
     def _on_written(self, seq: int) -> None:
         self._written_seq = seq
-        if self._waits_for_sync:
-            self._syncs.ask(seq)
-        else:
-            self._durable_seq = seq
-            self._host.batch(self._release)
+        if not self._waits_for_sync:
+            self._gate.seq = seq
+            self._host.batch(self._gate.release)
+        elif self._sync is not None:
+            self._sync(seq)
 
     def synced(self, seq: int, position: bytes = b"") -> None:
         """Everything up to `seq` is on the disk, and the log up to `position`."""
-        if position != self._syncs.position:
-            self._writer.mark = position
-        self._syncs.synced(seq, position)
-        if self._waits_for_sync and seq > self._durable_seq:
-            self._durable_seq = seq
-            self._host.batch(self._release)
-
-    def _release(self) -> None:
-        gate, durable_seq = self._gate, self._durable_seq
-        while gate and gate[0][0] <= durable_seq:
-            _, later, outcome = gate.popleft()
-            later.done(outcome)
-
-    def _fail_from(self, kept_seq: int, text: str) -> None:
-        """Complete with an error what waits for effects above `kept_seq`: they were lost."""
-        lost: list[Later] = []
-        while self._gate and self._gate[-1][0] > kept_seq:
-            lost.append(self._gate.pop()[1])
-        for later in reversed(lost):
-            later.done(UserError(text))
-        self._syncs.lost(kept_seq, text)
+        if position != self._position:
+            self._position = self._writer.mark = position
+        self._persists.seq = max(self._persists.seq, seq)
+        self._persists.release()
+        if self._waits_for_sync and seq > self._gate.seq:
+            self._gate.seq = seq
+            self._host.batch(self._gate.release)
 
     def _sync_if_due(self, now_ms: int) -> None:
-        if not self._waits_for_sync:
-            self._syncs.ask_if_due(self._written_seq, now_ms)
+        """Have what is written synced once a second, and at once when a PERSIST waits."""
+        if self._waits_for_sync or self._sync is None or self._written_seq <= self._persists.seq:
+            return
+        if self._persists.waiting or _is_due(now_ms, self._next_sync_ms, _SYNC_INTERVAL_MS):
+            self._next_sync_ms = now_ms + _SYNC_INTERVAL_MS
+            self._sync(self._written_seq)
 
     # When it fails.
 
@@ -283,7 +280,8 @@ class JournaledStore:
             self._host.fail(str(error))
             return
         self.losses += 1
-        self._host.batch(lambda: self._fail_from(kept_seq, text))
+        for gate in (self._gate, self._persists):
+            self._host.batch(partial(gate.fail_above, kept_seq, text))
         # What the database holds may still be on its way to the disk, as before.
         self._on_written(self._written_seq)
 
@@ -313,7 +311,7 @@ class JournaledStore:
             return
         self.failure = None
         self._open_writer()
-        self._host.batch(self._release)
+        self._host.batch(self._gate.release)
         _log.info("the journal can be written again")
 
     # Looking after it.
@@ -321,16 +319,19 @@ class JournaledStore:
     def tick(self, now_ms: int, max_rows: int) -> bool:
         """As the memory's; a sync once a second, and another try when the journal could not be written."""
         if self.failure is not None and now_ms >= self._retry_at_ms and not self._compaction.is_running:
-            self._reopening.begin()  # it closes the database, which nobody else may be in
+            self._reopening.start()  # it closes the database, which nobody else may be in
         self._sync_if_due(now_ms)
         self._writer.write_mark()
-        if now_ms >= self._next_alive_ms or now_ms < self._next_alive_ms - 2 * _ALIVE_INTERVAL_MS:
+        if _is_due(now_ms, self._next_alive_ms, _ALIVE_INTERVAL_MS):
             self._next_alive_ms = now_ms + _ALIVE_INTERVAL_MS
             self._note_alive(now_ms)
         if now_ms >= self._next_measure_ms:
             self._next_measure_ms = now_ms + _MEASURE_INTERVAL_MS
             self.figures.size_bytes = self._database.size_bytes()
-        return self._memory.tick(now_ms, max_rows)
+        has_more = self._memory.tick(now_ms, max_rows)
+        if not self._recorder.is_clean:
+            self._writer.schedule()
+        return has_more
 
     def _note_alive(self, now_ms: int) -> None:
         """Only rows of the queue are moved by an absence."""
@@ -361,10 +362,10 @@ class JournaledStore:
         """None when what was read is durable, else a `Later` that is done when it is."""
         if losses != self.losses:
             raise UserError(SEEN_WAS_LOST)
-        if self._recorder.seq <= self._durable_seq:
+        if self._recorder.seq <= self._gate.seq:
             return None
         later = self._host.new_later(None)
-        self._gate.append((self._recorder.seq, later, EMPTY_RESULT))
+        self._gate.waiting.append((self._recorder.seq, later, EMPTY_RESULT))
         return later
 
     def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
@@ -390,5 +391,10 @@ class JournaledStore:
             "journal_groups": figures.groups,
             "journal_rows": figures.rows,
             "journal_failures": figures.failures,
-            "journal_lag": self._recorder.seq - self._durable_seq,
+            "journal_lag": self._recorder.seq - self._gate.seq,
         }
+
+
+def _is_due(now_ms: int, due_ms: int, interval_ms: int) -> bool:
+    """Whether it is time; also when the clock has stepped back by more than an interval."""
+    return now_ms >= due_ms or now_ms < due_ms - 2 * interval_ms

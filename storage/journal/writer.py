@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from storage.journal.aside import Aside
 from storage.journal.database import Database
 from storage.journal.errors import BusyError, JournalError
-from storage.journal.host import Host
+from storage.journal.host import BackgroundJob, Host
 from storage.journal.recorder import Group, Recorder
 from storage.journal.rows import SYNCED_KEY
 
@@ -57,12 +56,12 @@ class Writer:
         self.mark = b""
         self.is_stopped = True
         self._is_closing = False
-        self._is_scheduled = False
+        self.is_scheduled = False
         self._recorder: Recorder
         self._group: Group | None = None  # the one that is being written
         self._chunks: Iterator[tuple[bytes, bytes]] = iter(())  # of its large texts
         self._chunk: tuple[bytes, bytes] | None = None
-        self._new_log = Aside(host.in_thread, database.begin_log, self._on_log_begun)
+        self._new_log = BackgroundJob(host.in_thread, database.begin_log, self._on_log_begun)
 
     def begin(self, recorder: Recorder) -> None:
         """Write what this recorder has noted, and go on with it. A group that was not written is forgotten."""
@@ -71,17 +70,17 @@ class Writer:
 
     def schedule(self) -> None:
         """Write in the next turn of the loop what was noted by then."""
-        if not self._is_scheduled and not self.is_stopped:
-            self._is_scheduled = True
+        if not self.is_scheduled and not self.is_stopped:
+            self.is_scheduled = True
             self._host.call_soon(self._commit)
 
     def _commit(self) -> None:
-        self._is_scheduled = False
+        self.is_scheduled = False
         if not self._is_closing:
             if self.is_stopped or self._new_log.is_running:
                 return
             if self._database.is_log_due:
-                self._new_log.begin()
+                self._new_log.start()
                 return
         try:
             group = self._group
@@ -97,7 +96,7 @@ class Writer:
                 return
             self._database.write(group)
         except BusyError:
-            self._is_scheduled = True
+            self.is_scheduled = True
             self._host.call_later(_BUSY_DELAY_MS, self._commit)
             return
         except JournalError as error:

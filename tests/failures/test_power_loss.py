@@ -105,6 +105,13 @@ def test_regression_a_hole_in_what_was_never_synced_is_the_end_of_the_log(tmp_pa
         assert items_after_start(directory) == items
 
 
+def test_regression_a_hole_with_no_whole_record_behind_is_the_end_of_the_log(tmp_path: Path) -> None:
+    written = Written(tmp_path / "journal", value_bytes=200)
+    start = written.ends[-5] + 40  # within a record; the rest of the last record is behind the hole
+    directory = written.damaged(tmp_path / "scratch", start, bytes(written.ends[-1] - 60 - start))
+    assert items_after_start(directory) == set(range(GROUPS - 4))
+
+
 def refuses(directory: Path) -> None:
     logs = {path.name: path.read_bytes() for path in directory.glob("*.log")}
     with pytest.raises(JournalError) as refusal:

@@ -480,7 +480,7 @@ async def test_a_select_whose_answer_waits_for_what_is_then_lost_is_an_error(is_
     store = HeldStore()
     async with selecting(store, is_mysql, select) as answer:
         store.go_on.set()
-        await until(lambda: len(store._gate) == 2)
+        await until(lambda: len(store._gate.waiting) == 2)
         store.lose()
         assert "was lost by a failed write" in await answer()
 
@@ -492,7 +492,7 @@ async def test_a_select_is_answered_once_what_it_has_read_is_durable(is_mysql: b
     store = HeldStore()
     async with selecting(store, is_mysql, select) as answer:
         store.go_on.set()
-        await until(lambda: len(store._gate) == 2)
+        await until(lambda: len(store._gate.waiting) == 2)
         answering = asyncio.ensure_future(answer())
         await asyncio.sleep(0.05)
         assert not answering.done()

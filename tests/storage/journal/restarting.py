@@ -11,9 +11,8 @@ from sortedcontainers import SortedDict
 
 from storage.asking import Caller, Later
 from storage.journal import rows
-from storage.journal.aside import InThread
 from storage.journal.errors import BusyError, JournalError
-from storage.journal.host import Host
+from storage.journal.host import Host, InThread
 from storage.journal.recorder import Group
 from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits

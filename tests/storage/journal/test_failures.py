@@ -146,7 +146,7 @@ def test_regression_a_stop_does_not_spin_while_the_engine_is_busy() -> None:
     assert world.after_a_kill().store.gauges()["queue_items"] == 2
 
 
-# Marks: what is known to be synced (`storage.journal.unsynced`).
+# Marks: what is known to be synced (`storage.journal.log_files`).
 
 
 def mark(world: World) -> bytes | None:

@@ -12,8 +12,7 @@ import pytest
 
 from storage.journal import rows
 from storage.journal.errors import JournalError
-from storage.journal.log_files import DamageError, crc32c, end_of_log, prepare_logs
-from storage.journal.unsynced import _highest_mark
+from storage.journal.log_files import DamageError, crc32c, end_of_log, highest_mark, prepare
 
 BLOCK = 32 * 1024
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
@@ -122,6 +121,16 @@ def test_regression_a_block_of_zeros_between_others_is_no_end() -> None:
             end_of_log(hole, 1)
 
 
+@pytest.mark.parametrize("start", [100, 138], ids=["within a record", "between two"])
+def test_regression_a_hole_with_no_whole_record_behind_it_is_damage(start: int) -> None:
+    log, ends = a_log(SMALL[:4])
+    assert ends[1] == 138
+    hole = log[:start] + bytes(len(log) - 20 - start) + log[-20:]
+    with pytest.raises(DamageError) as damage:
+        end_of_log(hole, 1, verify=True)
+    assert damage.value.keep_bytes == max(end for end in ends if end <= start)
+
+
 @pytest.mark.parametrize("kind", [5, 7, 11, 131])
 def test_regression_a_fragment_of_no_known_kind_is_refused_ahead_of_rocksdb_which_hangs_on_it(kind: int) -> None:
     log, _ = a_log(LARGE)
@@ -149,7 +158,7 @@ def test_regression_a_text_that_looks_like_a_mark_where_a_block_begins_is_none(t
     for payload, highest in ((mark + b"rest", (4, 99)), (bytes(BLOCK - 7) + mark + b"rest", None)):
         log, _ = a_log([payload])
         (tmp_path / "000004.log").write_bytes(log)
-        assert _highest_mark([tmp_path / "000004.log"]) == highest
+        assert highest_mark([tmp_path / "000004.log"]) == highest
 
 
 def test_regression_the_log_of_a_running_process_is_left_alone(tmp_path: Path) -> None:
@@ -166,8 +175,8 @@ def test_regression_the_log_of_a_running_process_is_left_alone(tmp_path: Path) -
         assert holder.stdout is not None
         holder.stdout.readline()
         with pytest.raises(JournalError, match="another process has it open"):
-            prepare_logs(tmp_path)
+            prepare(tmp_path)
         assert (tmp_path / "000004.log").read_bytes() == torn
         holder.kill()
-    prepare_logs(tmp_path)
+    prepare(tmp_path)
     assert (tmp_path / "000004.log").read_bytes() == log[: ends[-2]]

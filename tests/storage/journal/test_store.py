@@ -8,6 +8,7 @@ from storage.asking import ANYBODY, Caller
 from storage.errors import UserError
 from storage.journal import rows
 from storage.journal.store import Durability, JournaledStore
+from storage.limits import AnswerLimits
 from storage.vocabulary import (
     EMPTY_RESULT,
     CacheGet,
@@ -138,6 +139,26 @@ def test_reading_writes_nothing() -> None:
     world.do(CacheGet(b"c:a"))
     world.do(QueueRetrieve(b"q:none", 1), key(1))
     assert len(world.engine.writes) == before
+
+
+def test_regression_a_read_that_drops_an_old_answer_has_it_deleted_in_the_next_turn() -> None:
+    world = World()
+    world.do(add("1"), key(1))
+    assert rows.ANSWERS.decode() in world.kinds()
+    late_ms = AnswerLimits().keep_ms + 1
+    assert isinstance(world.execute(QueueGet(b"q:1"), at_ms=late_ms), Result)  # it changes no row: nothing to wait for
+    world.turns.all()
+    assert rows.ANSWERS.decode() not in world.kinds()
+
+
+def test_a_tick_has_written_what_it_removes_and_frees() -> None:
+    world = World()
+    world.do(add("1"))
+    world.do(CacheSet(b"c:1", b"u" * 2000, ttl_s=1))
+    assert world.kinds().count(rows.BLOB.decode()) == 2
+    world.store.tick(NOW_MS + 24 * 3_600_000, 1_000)
+    world.turns.all()
+    assert not world.kinds()
 
 
 def test_a_payload_is_written_once_for_its_item_and_the_answers_that_carry_it() -> None:

@@ -1,4 +1,4 @@
-"""What the journal does beside the loop: it holds nothing up but what must wait for it, and a stop comes through."""
+"""Background jobs of the journal: they hold up nothing but the commits that must wait, and a stop comes through."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_no_mark_is_written_while_a_log_is_begun() -> None:
     store._writer._commit()
     assert beside.waiting
     writes = len(database.writes)
-    store.synced(store._durable_seq, b"p" * 16)
+    store.synced(store._gate.seq, b"p" * 16)
     store.tick(NOW_MS + 10_000, 100)
     turns.all()
     assert len(database.writes) == writes
