@@ -16,7 +16,7 @@ from storage.recorder import AnswerGroup
 from storage.vocabulary import RequestKey, Result, Value
 
 # Longer texts are written ahead of their group, chunk by chunk.
-_LARGE_BYTES: Final = rows.CHUNK_BYTES // 4
+LARGE_BYTES: Final = rows.CHUNK_BYTES // 4
 
 
 class Group(msgspec.Struct):
@@ -36,8 +36,13 @@ class Group(msgspec.Struct):
     def chunks(self) -> Iterator[tuple[bytes, bytes]]:
         """The rows of the large texts."""
         for number, value in self.large:
-            for chunk, start in enumerate(range(0, len(value), rows.CHUNK_BYTES)):
-                yield rows.chunk_key(number, chunk), bytes(value[start : start + rows.CHUNK_BYTES])
+            yield from chunks_of(number, value)
+
+
+def chunks_of(number: int, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The rows of a large text."""
+    for chunk, start in enumerate(range(0, len(value), rows.CHUNK_BYTES)):
+        yield rows.chunk_key(number, chunk), bytes(value[start : start + rows.CHUNK_BYTES])
 
 
 class Recorder:
@@ -72,6 +77,15 @@ class Recorder:
     def note(self, key: bytes, value: bytes) -> None:
         """Have the next group write a row that is no change of state."""
         self._notes.append((key, value))
+        self.is_clean = False
+
+    def lease(self, value: bytes) -> int:
+        """Keep a large text that is written before any row names it, until `end_lease` at least. Its number."""
+        return self.blobs.lease(value)
+
+    def end_lease(self, value: bytes) -> None:
+        """Only rows keep it from now on."""
+        self.blobs.end_lease(value)
         self.is_clean = False
 
     # What the tables tell. A change counts in `seq`, for which answers wait; texts that are let go of do not.
@@ -220,7 +234,7 @@ class Recorder:
             else:
                 group.deletes += rows.chunk_keys(blob.number, len(blob.value))
         for blob in self.blobs.take_new():
-            if len(blob.value) <= _LARGE_BYTES:
+            if len(blob.value) <= LARGE_BYTES:
                 key = rows.BLOB + blob.number.to_bytes(8, "big") + rows.FIRST_CHUNK
                 group.puts.append((key, bytes(blob.value)))
             else:

@@ -26,7 +26,7 @@ from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.gate import Gate
 from storage.journal.host import BackgroundJob, Host
-from storage.journal.recorder import Recorder
+from storage.journal.recorder import LARGE_BYTES, Recorder
 from storage.journal.recovery import recover, stored_next_id
 from storage.journal.schema import bring_up_to_date
 from storage.journal.writer import JournalFigures, Writer
@@ -37,9 +37,13 @@ from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import (
     EMPTY_RESULT,
+    CacheSet,
     CachestoreAction,
     Effect,
     Path,
+    QueueAck,
+    QueueAdd,
+    QueueAddAndRetrieve,
     RequestKey,
     Result,
     Row,
@@ -105,7 +109,8 @@ class JournaledStore:
         self._is_closing = False
         self._compaction = BackgroundJob(host.in_thread, database.compact, self._on_compacted)
         self._reopening = BackgroundJob(host.in_thread, self._reopen, self._on_reopened)
-        self._writer = Writer(database, host, self._on_written, self._fail)
+        ask_sync = self._sync_ahead if self._waits_for_sync else None
+        self._writer = Writer(database, host, self._on_written, self._fail, ask_sync)
         bring_up_to_date(database)
         self._end_absence()
         self._load(0)
@@ -196,6 +201,23 @@ class JournaledStore:
         gate.waiting.append((seq, later, outcome))
         return later
 
+    def write_ahead(self, statement: Statement) -> Later | None:
+        value = _large_text(statement)
+        if value is None or self.failure is not None:
+            return None
+        if type(statement) is CacheSet and not self._with_cache:
+            return None
+        later = self._host.new_later(None)
+        number = self._recorder.lease(value)
+        self._writer.write_ahead(number, value, partial(later.done, EMPTY_RESULT))
+        return later
+
+    def let_go(self, statement: Statement) -> None:
+        value = _large_text(statement)
+        if value is not None:
+            self._recorder.end_lease(value)
+            self._writer.schedule()
+
     def _complete(self, later: Later, outcome: Outcome) -> None:
         """A request that waited is released by a statement: its answer may have seen what is not durable yet."""
         if self._recorder.seq <= self._gate.seq:
@@ -245,8 +267,14 @@ class JournaledStore:
         elif self._sync is not None:
             self._sync(seq)
 
+    def _sync_ahead(self) -> None:
+        """Have on the disk what goes ahead of groups, whatever was asked for before."""
+        assert self._sync is not None
+        self._sync(self._written_seq)
+
     def synced(self, seq: int, position: bytes = b"") -> None:
         """Everything up to `seq` is on the disk, and the log up to `position`."""
+        self._writer.synced()
         if position != self._position:
             self._position = self._writer.mark = position
         self._persists.seq = max(self._persists.seq, seq)
@@ -393,6 +421,18 @@ class JournaledStore:
             "journal_failures": figures.failures,
             "journal_lag": self._recorder.seq - self._gate.seq,
         }
+
+
+def _large_text(statement: Statement) -> bytes | None:
+    """The text of a statement that is stored as it is, if it is large."""
+    match statement:
+        case QueueAdd() | QueueAddAndRetrieve():
+            text: bytes | None = statement.payload
+        case QueueAck() | CacheSet():
+            text = statement.value
+        case _:
+            return None
+    return text if text is not None and len(text) > LARGE_BYTES else None
 
 
 def _is_due(now_ms: int, due_ms: int, interval_ms: int) -> bool:

@@ -318,6 +318,12 @@ class ExampleEngine:
     def _looked(self, gauges: dict[str, int]) -> None:
         self._gauges = gauges
 
+    def write_ahead(self, statement: Statement) -> None:
+        """It writes nothing."""
+
+    def let_go(self, statement: Statement) -> None:
+        """As above."""
+
     def check_invariants(self) -> None:
         audit(self._remote.store)
         assert all(self._requests[number].waits for number in self._waits.values())

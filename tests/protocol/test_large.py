@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -38,10 +37,9 @@ def read_message(message: bytes) -> Statement:
 
 
 @pytest.fixture
-def small_steps_and_heads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_steps_and_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large, "_STEP_BYTES", 24)
     monkeypatch.setattr(large, "_AROUND_BYTES", 200)
-    return
 
 
 small_steps = pytest.mark.usefixtures("small_steps_and_heads")
