@@ -31,6 +31,7 @@ _READ_BUFFER_BYTES: Final = 16 * 1024
 _READ_BYTES: Final = 14 * 1024
 # Of a large frame read so much a turn, about half a millisecond.
 _LARGE_READ_BYTES: Final = 512 * 1024
+MAX_HEADER_BYTES: Final = 14
 _SIZE_IN_TEXT = re.compile(r"(\d+) > \d+")
 
 # picows expects a handshake before the frames; the front has checked and answered the real one.
@@ -93,6 +94,7 @@ class Framing:
         outlet = _Outlet(self._transport)
         self._protocol.connection_made(outlet)  # which keeps `write` for its frames
         outlet.write = _discard
+        self._listener.unparsed_bytes = 0
         self.feed(_HANDSHAKE)
         self._listener.unparsed_bytes = 0
         self.send = self._protocol.transport.send
@@ -143,6 +145,16 @@ def _make_header(size: int) -> bytes:
 _READY_HEADERS: Final = tuple(map(_make_header, range(1024)))
 
 
+def frame_bytes(head: bytes) -> int:
+    """The size of a frame from a client, with its header, whose first `MAX_HEADER_BYTES` are these (RFC 6455, 5.2)."""
+    size = head[1] & 0x7F
+    if size < 126:
+        return 6 + size
+    if size == 126:
+        return 8 + int.from_bytes(head[2:4], "big")
+    return MAX_HEADER_BYTES + int.from_bytes(head[2:10], "big")
+
+
 def header(size: int) -> bytes:
     """The header of a binary message in one frame, from a server."""
     return _READY_HEADERS[size] if size < len(_READY_HEADERS) else _make_header(size)
@@ -188,7 +200,8 @@ class _Protocol(WSProtocol):  # type: ignore[misc]  # not in its stub
 
     def get_buffer(self, size_hint: int) -> memoryview:
         buffer: memoryview = _get_buffer(self, size_hint)
-        return buffer[: _LARGE_READ_BYTES if self.frame_listener.unparsed_bytes >= _READ_BYTES else _READ_BYTES]
+        unparsed_bytes = self.frame_listener.unparsed_bytes
+        return buffer[: _READ_BYTES if unparsed_bytes < _READ_BYTES else _large_read_bytes(buffer, unparsed_bytes)]
 
     def eof_received(self) -> object:
         self.frame_listener.on_end()
@@ -210,6 +223,18 @@ class _Protocol(WSProtocol):  # type: ignore[misc]  # not in its stub
             or unparsed_bytes // _LARGE_READ_BYTES != (unparsed_bytes - size) // _LARGE_READ_BYTES
         ):
             listener.on_full_read()
+
+
+def _large_read_bytes(free: memoryview, unparsed_bytes: int) -> int:
+    """How much to read of a large frame: nothing behind it, so that `keep_buffer` can give its buffer away.
+
+    picows has the frame at the beginning of its buffer, of which `free` is the rest, and does not tell its size.
+    """
+    import ctypes  # noqa: PLC0415  # 3 ms, once, for servers that get such frames
+
+    start = ctypes.addressof(ctypes.c_char.from_buffer(free)) - unparsed_bytes
+    missing_bytes = frame_bytes(ctypes.string_at(start, MAX_HEADER_BYTES)) - unparsed_bytes
+    return min(missing_bytes, _LARGE_READ_BYTES) if missing_bytes > 0 else _LARGE_READ_BYTES
 
 
 class _Outlet:
