@@ -70,6 +70,8 @@ def _read(request: Request) -> Steps:
             whole = yield from _copy(text)
             return OtherSql(whole, tuple(values or ()))
         placeholders, open_at = find_placeholders(head)
+        if open_at < 0:  # the head may end within a doubled quote, which then looks like the end of the value
+            placeholders, open_at = find_placeholders(head[:-1])
         if open_at < 0:
             raise ParserError(f"{len(text.view)} bytes without a value of nearly that size are not supported")
         value, behind = yield from _value(text.view, head, open_at)

@@ -50,6 +50,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "transport_max_message_size": ("128MiB", 128 * MIB),
     "transport_max_frame_size": ("5MB", 5_000_000),
     "unfinished_max_size": ("32MiB", 32 * MIB),
+    "unread_max_size": ("128MiB", 128 * MIB),
     "answers_keep": ("10m", 600_000),
     "answers_keep_undelivered": ("20", 20_000),
     "answers_max_size": ("1GiB", GIB),
