@@ -203,6 +203,7 @@ class ExampleEngine:
         self._requests: dict[int, _Request] = {}  # by number, in the order in which they were asked
         self._waits: dict[Later, int] = {}
         self._is_more_due = False
+        self._now_ms = 0
         self._gauges = remote.store.gauges()
         self._is_flush_due = False
         self.links = 0
@@ -259,15 +260,19 @@ class ExampleEngine:
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int
     ) -> Result | Later:
+        self._now_ms = now_ms
         timeout_ms = statement.timeout_ms if isinstance(statement, QueueResultBlocking) else 0
         later = self._new_later(timeout_ms or None)
         later.request_key = request_key
 
         def script(remote: Remote) -> Result | Later:
-            """Asked again when it was given up already, a wait only looks whether there is an answer."""
+            """Asked again when it was given up already, a wait only looks whether there is an answer.
+
+            A wait that is asked again takes the newest time that is known, as a tick does.
+            """
             is_over = timeout_ms > 0 and later not in self._waits
             ask = replace(statement, timeout_ms=0) if is_over else statement
-            return remote.store.execute(ask, caller, request_key, now_ms)
+            return remote.store.execute(ask, caller, request_key, self._now_ms if timeout_ms else now_ms)
 
         number = self._ask(
             script,
@@ -303,8 +308,12 @@ class ExampleEngine:
         self._ask(lambda remote: remote.store.mark_undelivered(request_key), _ignore)
 
     def tick(self, now_ms: int, max_rows: int) -> bool:
-        """Whether more was due at the last one: its answer comes later."""
-        self._ask(lambda remote: remote.store.tick(now_ms, max_rows), self._ticked)
+        """Whether more was due at the last one: its answer comes later.
+
+        One that arrives late takes the newest time that is known: the clock may have stepped back meanwhile.
+        """
+        self._now_ms = now_ms
+        self._ask(lambda remote: remote.store.tick(self._now_ms, max_rows), self._ticked)
         self.look()
         return self._is_more_due
 
