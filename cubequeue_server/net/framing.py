@@ -94,8 +94,8 @@ class Framing:
         outlet = _Outlet(self._transport)
         self._protocol.connection_made(outlet)  # which keeps `write` for its frames
         outlet.write = _discard
-        self._listener.unparsed_bytes = 0
-        self.feed(_HANDSHAKE)
+        _get_buffer(self._protocol, -1)[: len(_HANDSHAKE)] = _HANDSHAKE
+        _parse(self._protocol, len(_HANDSHAKE))
         self._listener.unparsed_bytes = 0
         self.send = self._protocol.transport.send
         self.send_close = self._protocol.transport.send_close
