@@ -6,7 +6,7 @@ Some clients send every number as a DOUBLE: one without a fraction is an integer
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from protocol.errors import ProtocolError
@@ -28,17 +28,17 @@ _TIME: Final = 0x0B
 _UNSIGNED: Final = 0x80
 _LARGEST_EXACT: Final = 1 << 53
 
-ParameterTypes = Sequence[tuple[int, int]]
-
 
 class MalformedPacketError(ProtocolError):
     """Bytes that are no packet of the kind they should be."""
 
 
 def read_parameters(
-    packet: bytes, count: int, known_types: ParameterTypes, long_data: Mapping[int, bytes | bytearray]
-) -> tuple[list[Cell], ParameterTypes]:
+    packet: bytes, count: int, known_types: bytes, long_data: Mapping[int, bytes | bytearray]
+) -> tuple[list[Cell], bytes]:
     """The `count` parameters in what follows the statement's id in COM_STMT_EXECUTE, and their types.
+
+    Types are as clients send them: a code and a byte of flags each.
 
     A client may leave out types that it sent before: `known_types`. `long_data` are values that it sent ahead.
     Raises MalformedPacketError for any other bytes. Linear.
@@ -50,8 +50,8 @@ def read_parameters(
 
 
 def _read(
-    packet: bytes, count: int, types: ParameterTypes, long_data: Mapping[int, bytes | bytearray]
-) -> tuple[list[Cell], ParameterTypes]:
+    packet: bytes, count: int, types: bytes, long_data: Mapping[int, bytes | bytearray]
+) -> tuple[list[Cell], bytes]:
     if not count:
         return [], types
     nulls_at = 5  # after the flags and the number of iterations
@@ -59,12 +59,11 @@ def _read(
     nulls = packet[nulls_at:position]
     are_new, position = packet[position], position + 1
     if are_new:
-        types = [(packet[position + 2 * at], packet[position + 2 * at + 1]) for at in range(count)]
-        position += 2 * count
-    if len(types) != count:
+        types, position = packet[position : position + 2 * count], position + 2 * count
+    if len(types) != 2 * count:
         raise ValueError("no types")
     cells: list[Cell] = []
-    for at, (type_, flags) in enumerate(types):
+    for at, (type_, flags) in enumerate(zip(types[::2], types[1::2], strict=True)):
         if at in long_data:
             cells.append(_text(bytes(long_data[at])))
         elif nulls[at // 8] >> at % 8 & 1 or type_ == _NULL:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.mysql.authentication import Identities
 from cubequeue_server.mysql.statements import PreparedStatements, answer_variables, checked_text
 from cubequeue_server.mysql.stream import GoneError, PacketStream, PacketTooLargeError
+from cubequeue_server.mysql.turns import Turns
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.server import Server
 from protocol.commands import parse_statement
@@ -58,7 +58,6 @@ _PACKET_TOO_LARGE: Final = 1153, b"08S01"
 _TOO_MANY_CONNECTIONS: Final = 1040, b"08004"
 _TLS_REQUIRED: Final = 3159, b"HY000"
 
-_SLICE_S: Final = 0.001  # of sending rows, and the pause after it
 _ROWS_AT_ONCE: Final = 64
 _MANY_ROWS: Final = 1_000
 
@@ -66,7 +65,10 @@ RowWriter = Callable[[Sequence[CellType], Sequence[Cell]], bytes]
 
 
 class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is untyped
-    """One client, inside `tls` if given. `serve` returns when it has gone, was refused, or the listener stops."""
+    """One client, inside `tls` if given. `serve` returns when it has gone, was refused, or the listener stops.
+
+    `on_login` is called once its credentials were admitted.
+    """
 
     def __init__(
         self,
@@ -76,6 +78,8 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         caller: Caller,
         max_packet_bytes: int,
         *,
+        turns: Turns,
+        on_login: Callable[[], None],
         tls: ssl.SSLContext | None = None,
     ) -> None:
         session = BaseSession()
@@ -87,7 +91,9 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         self._server = server
         self._caller = caller
         self._max_packet_bytes = max_packet_bytes
-        self._prepared = PreparedStatements()
+        self._turns = turns
+        self._on_login = on_login
+        self._prepared = PreparedStatements(stream.hold_values)
         self._was_checked = False  # its credentials
         self._is_idle = True
         self._is_stopping = False
@@ -121,6 +127,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
                 await self._log_in()
             if self.session.username is None:
                 return not self._was_checked
+            self._on_login()
             self.stream.max_packet_bytes = self._max_packet_bytes
             while not self._is_stopping and await self._command():
                 self.stream.reset_seq()
@@ -173,17 +180,18 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         if not packet or packet[0] == _QUIT:
             return False
         self._is_idle = False
+        await self._turns.take()
         try:
             handler = self._commands.get(packet[0])
             if handler is None:
                 await self._fail(f"command {packet[0]} is not supported", _UNKNOWN_COMMAND)
             else:
                 await handler(packet[1:])
-        except StatementError as error:
-            await self._fail(error.wire_text.removeprefix("Internal: "))
+        except StatementError as error:  # of this port; `Server.call` counts its own
+            self._server.counters.statement_errors += 1
+            await self._refuse(error)
         except ProtocolError as error:
-            text = error.wire_text if isinstance(error, StatementSyntaxError) else error.text
-            await self._fail(text.removeprefix("Internal: "))
+            await self._refuse(error)
         finally:
             self._is_idle = True
         return self.session.username is not None
@@ -194,7 +202,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         await self.stream.write(self.ok())
 
     async def _query(self, text: bytes) -> None:
-        await self._answer(await self._result(text, ()), text_row)
+        await self._answer(await self._outcome(text, ()), text_row)
 
     async def _change_user(self, rest: bytes) -> None:
         self.session.username = None
@@ -211,7 +219,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         framed = self.stream.framed
         answer = [framed(b"\0" + id_.to_bytes(4, "little") + bytes(2) + count.to_bytes(2, "little") + bytes(3))]
         if count:
-            answer += [framed(_column_definition("?", CellType.STRING)) for _ in range(count)]
+            answer += [framed(_PARAMETER) for _ in range(count)]
             answer.append(framed(self.eof()))
         await self.stream.write_framed(b"".join(answer))
 
@@ -220,8 +228,8 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         parameters, prepared.types = read_parameters(
             rest[4:], prepared.parameter_count, prepared.types, prepared.long_data
         )
-        prepared.long_data.clear()
-        await self._answer(await self._result(prepared.text, parameters), binary_row)
+        self._prepared.forget_long_data(prepared)
+        await self._answer(await self._outcome(prepared.text, parameters), binary_row)
 
     async def _send_long_data(self, rest: bytes) -> None:
         try:
@@ -233,12 +241,13 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         self._prepared.close(_id_of(rest))
 
     async def _reset_statement(self, rest: bytes) -> None:
-        self._prepared.get(_id_of(rest)).long_data.clear()
+        self._prepared.forget_long_data(self._prepared.get(_id_of(rest)))
         await self.stream.write(self.ok())
 
     # Statements
 
-    async def _result(self, text: bytes, parameters: Sequence[Cell]) -> Result:
+    async def _outcome(self, text: bytes, parameters: Sequence[Cell]) -> Result | StatementError:
+        """The outcome of a statement. An error is returned: it would hold this frame and be held by it if raised."""
         known = answer_variables(text, self._max_packet_bytes)
         if known is not None:
             return known
@@ -254,9 +263,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         if ask is not None:
             await self._wait(told, ask)
         outcome = await told
-        if isinstance(outcome, StatementError):
-            raise outcome
-        assert isinstance(outcome, Result), "a ready message is for the WebSocket"
+        assert not isinstance(outcome, bytes), "a ready message is for the WebSocket"
         return outcome
 
     async def _wait(self, told: asyncio.Future[Outcome], ask: Ask) -> None:
@@ -274,7 +281,10 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
 
     # Answers
 
-    async def _answer(self, result: Result, row_writer: RowWriter) -> None:
+    async def _answer(self, result: Result | StatementError, row_writer: RowWriter) -> None:
+        if isinstance(result, StatementError):
+            await self._refuse(result)
+            return
         columns, framed = result.columns, self.stream.framed
         if not columns:
             await self.stream.write(self.ok())
@@ -287,14 +297,15 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         await self.stream.write(self.eof())
 
     async def _send_rows(self, result: Result, row_writer: RowWriter) -> None:
-        """Send rows for a millisecond at a time; others have their turn in between."""
+        """Send rows; others have their turn in between."""
         types, framed = result.columns.types, self.stream.framed
-        slice_ends_s = time.monotonic() + _SLICE_S
         for rows in _portions(result.rows):
+            await self._turns.take()
             await self.stream.write_framed(b"".join([framed(row_writer(types, row)) for row in rows]))
-            if time.monotonic() >= slice_ends_s:
-                await asyncio.sleep(_SLICE_S)
-                slice_ends_s = time.monotonic() + _SLICE_S
+
+    async def _refuse(self, error: StatementError | ProtocolError) -> None:
+        text = error.wire_text if isinstance(error, StatementError | StatementSyntaxError) else error.text
+        await self._fail(text.removeprefix("Internal: "))
 
     async def _fail(self, text: str, error: tuple[int, bytes] = _INTERNAL_ERROR) -> None:
         code, state = error
@@ -325,3 +336,6 @@ def _column_definition(name: str, type_: CellType) -> bytes:
         server_charset=_CHARSET, name=name, column_type=ColumnType.LONGLONG if is_longlong(type_) else ColumnType.STRING
     )
     return bytes(definition)
+
+
+_PARAMETER: Final = _column_definition("?", CellType.STRING)

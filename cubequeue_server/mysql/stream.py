@@ -116,6 +116,7 @@ class PacketStream:
         self._transport: asyncio.WriteTransport = opening.transport
         self._sequence = 0
         self._ahead: asyncio.Task[bytes] | None = None
+        self._values_bytes = 0
 
     async def proceed(self, tls: ssl.SSLContext | None = None) -> None:
         """Read ahead from here on; inside `tls` if given. Raises GoneError."""
@@ -137,7 +138,10 @@ class PacketStream:
             self._sequence = (sequence + 1) % 256
             if len(payload) + length > self.max_packet_bytes:
                 raise PacketTooLargeError
-            payload += await self._piece(length, len(payload))
+            piece = await self._piece(length, len(payload))
+            if length < _MAX_PIECE and not payload:
+                return piece
+            payload += piece
             if length < _MAX_PIECE:
                 return bytes(payload)
 
@@ -145,10 +149,18 @@ class PacketStream:
         """One piece of a payload. While a large payload arrives it counts among the unfinished messages."""
         if length + bytes_before <= _SMALL_PACKET_BYTES:
             return await self._exactly(length)
-        self._unfinished.hold(self, length + bytes_before, is_unfinished=True)
+        self._unfinished.hold(self, self._values_bytes + length + bytes_before, is_unfinished=True)
         try:
             return await self._exactly(length)
         finally:
+            self.hold_values(self._values_bytes)
+
+    def hold_values(self, size_bytes: int) -> None:
+        """Count values that were sent ahead of their statement among the unfinished messages."""
+        self._values_bytes = size_bytes
+        if size_bytes:
+            self._unfinished.hold(self, size_bytes, is_unfinished=True)
+        else:
             self._unfinished.release(self)
 
     async def _exactly(self, length: int) -> bytes:
@@ -164,7 +176,7 @@ class PacketStream:
         return self._ahead
 
     def shrink(self) -> None:
-        """Called by `Unfinished`; nothing is kept between two packets."""
+        """Called by `Unfinished` for what is idle; nothing is."""
 
     def give_up(self, _reason: str) -> None:
         """Called by `Unfinished` to make room. Within a packet no error can be sent."""
@@ -209,6 +221,7 @@ class PacketStream:
 
     def close(self) -> None:
         """Close once everything was sent."""
+        self.hold_values(0)
         if self._ahead is not None:
             self._ahead.cancel()
             self._ahead.add_done_callback(lambda ahead: ahead.cancelled() or ahead.exception())
@@ -216,4 +229,5 @@ class PacketStream:
 
     def abort(self) -> None:
         """Close at once."""
+        self.hold_values(0)
         self._transport.abort()

@@ -45,6 +45,11 @@ TOTALS: Final = (
             "violations": "violation",
         },
     ),
+    Family(
+        "cubequeue_mysql_connections_refused_total",
+        "Connections to the MySQL port refused, or dropped before their login: too many.",
+        "mysql_refused",
+    ),
     *_labelled(
         "cubequeue_repeats_total", "Repeated messages that were not executed again, by outcome.", "outcome",
         {"repeats_joined": "joined", "repeats_dropped": "dropped"},
@@ -90,6 +95,7 @@ TOTALS: Final = (
 # Numbers that may fall.
 GAUGES: Final = (
     Family("cubequeue_connections", "Open WebSocket connections.", "connections"),
+    Family("cubequeue_mysql_connections", "Open connections of the MySQL port.", "mysql_connections"),
     Family("cubequeue_unfinished_message_bytes", "Bytes held of incomplete messages.", "unfinished_bytes"),
     Family("cubequeue_largest_message_bytes", "The largest message since the start.", "largest_message_bytes"),
     Family("cubequeue_requests_in_flight", "Requests received and not answered yet.", "in_flight"),
