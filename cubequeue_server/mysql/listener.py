@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS: Final = 128
 MAX_REFUSALS: Final = 32  # connections that are being told that there are too many; one more is told nothing
+MAX_SOCKETS: Final = MAX_CONNECTIONS + MAX_REFUSALS
 _STOP_TIMEOUT_S: Final = 3.0
 _PROTOCOL: Final = "cubequeue_server.mysql.connection"
 

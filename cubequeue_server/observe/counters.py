@@ -82,6 +82,10 @@ class Counters:
     unfinished_bytes: int = 0  # of incomplete messages, now
     violations: int = 0  # broke the WebSocket protocol
 
+    foreign_refused: int = 0  # requests of web pages, for their `Origin` or `Host`
+    status_dropped: int = 0  # connections of the status port that made room for newer ones
+    status_refused: int = 0  # requests there, past the limit
+
     mysql_connections: int = 0  # now
     mysql_refused: int = 0  # past the limit: the newest, or one that had not logged in
 

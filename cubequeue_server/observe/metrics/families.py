@@ -46,6 +46,17 @@ TOTALS: Final = (
         },
     ),
     Family(
+        "cubequeue_foreign_requests_refused_total",
+        "WebSockets and pages refused for their Origin or Host.",
+        "foreign_refused",
+    ),
+    *_labelled(
+        "cubequeue_status_refused_total",
+        "Status port: silent connections that made room, and requests refused because too many are being answered.",
+        "kind",
+        {"status_dropped": "connection", "status_refused": "request"},
+    ),
+    Family(
         "cubequeue_mysql_connections_refused_total",
         "Connections to the MySQL port refused, or dropped before their login: too many.",
         "mysql_refused",
