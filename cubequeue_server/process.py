@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -233,16 +234,34 @@ class _Process:
             print_notice(notice_lines(self._settings, listeners))
 
     def _import_the_rest(self) -> None:
-        """Import in a thread what the first requests need not, while they are answered: the pages."""
+        """Import in a thread what the first requests need not, while they are answered: the pages.
+
+        Whatever becomes of that, garbage is collected from then on: what was imported is frozen with the rest.
+        """
         loop = asyncio.get_running_loop()
 
         def do_import() -> None:
-            module = importlib.import_module("cubequeue_server.observe.pages")
-            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(self._open_pages, module.Pages)
-                loop.call_soon_threadsafe(self._garbage_collection.start)  # what was imported is frozen with the rest
+            opening: Callable[[], None] = self._give_up_pages
+            try:
+                module = importlib.import_module("cubequeue_server.observe.pages")
+                opening = partial(self._open_pages, module.Pages)
+            except Exception:
+                _log.exception("metrics and the live page could not be loaded")
+            finally:
+                with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                    loop.call_soon_threadsafe(opening)
+                    loop.call_soon_threadsafe(self._garbage_collection.start)
 
-        threading.Thread(target=do_import, name="late-imports", daemon=True).start()
+        try:
+            threading.Thread(target=do_import, name="late-imports", daemon=True).start()
+        except RuntimeError as error:  # the machine, or the container, has no room for a thread
+            _log.error("%s: metrics and the live page are loaded without one", error)  # the trace tells nothing more
+            do_import()
+
+    def _give_up_pages(self) -> None:
+        """Requests for pages are answered with 404 instead of waiting."""
+        if self._status is not None:
+            self._status.add({}, {})
 
     def _open_pages(self, make: type[Pages]) -> None:
         if self._stop_asked.is_set():
