@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 from mysql_mimic import packets
 from mysql_mimic.charset import CharacterSet
@@ -97,18 +97,6 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         self._was_checked = False  # its credentials
         self._is_idle = True
         self._is_stopping = False
-        self._commands: dict[int, Callable[[bytes], Awaitable[None]]] = {
-            0x02: self._do_nothing,  # INIT_DB: any name will do
-            0x03: self._query,
-            0x0E: self._do_nothing,  # PING
-            0x11: self._change_user,
-            0x16: self._prepare,
-            0x17: self._execute,
-            0x18: self._send_long_data,
-            0x19: self._close_statement,
-            0x1A: self._reset_statement,
-            0x1F: self._reset_connection,
-        }
 
     @property
     def user(self) -> bytes:
@@ -182,11 +170,11 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         self._is_idle = False
         await self._turns.take()
         try:
-            handler = self._commands.get(packet[0])
+            handler = self._COMMANDS.get(packet[0])
             if handler is None:
                 await self._fail(f"command {packet[0]} is not supported", _UNKNOWN_COMMAND)
             else:
-                await handler(packet[1:])
+                await handler(self, packet[1:])
         except StatementError as error:  # of this port; `Server.call` counts its own
             self._server.counters.statement_errors += 1
             await self._refuse(error)
@@ -311,6 +299,20 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         code, state = error
         packet = b"\xff" + code.to_bytes(2, "little") + b"#" + state + text.encode(errors="replace")
         await self.stream.write(packet)
+
+    # Of the class: an attribute of bound methods would make a cycle, and keep what a connection holds.
+    _COMMANDS: ClassVar[Mapping[int, Callable[[MysqlConnection, bytes], Awaitable[None]]]] = {
+        0x02: _do_nothing,  # INIT_DB: any name will do
+        0x03: _query,
+        0x0E: _do_nothing,  # PING
+        0x11: _change_user,
+        0x16: _prepare,
+        0x17: _execute,
+        0x18: _send_long_data,
+        0x19: _close_statement,
+        0x1A: _reset_statement,
+        0x1F: _reset_connection,
+    }
 
 
 def _portions(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
