@@ -23,9 +23,12 @@ from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.dispatcher import Dispatcher
+from cubequeue_server.requests.statement_log import without_texts
 from cubequeue_server.router import Router
 from cubequeue_server.settings.values import Endpoint
+from protocol.errors import ProtocolError
 from storage.asking import Caller, Outcome
+from storage.errors import StatementError
 from storage.vocabulary import Statement
 
 __all__ = ["Server", "ServerOptions"]
@@ -121,6 +124,10 @@ class Server:
     def give_up_call(self, ask: Ask) -> None:
         """Nobody listens to a call any more."""
         self._dispatcher.give_up_call(ask)
+
+    def tell_refused(self, caller: Caller, number: int, error: StatementError | ProtocolError, text: bytes) -> None:
+        """Log a refused statement of a caller inside this process: its refusal no. `number`."""
+        self._dispatcher.statement_log.tell_refused(caller, number, error, lambda: {"text": without_texts(text)})
 
     async def stop(self) -> None:
         """Answer what runs, waiters with no rows, and close all with 1012. Takes at most `stop_timeout_s`."""

@@ -95,6 +95,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         self._on_login = on_login
         self._prepared = PreparedStatements(stream.hold_values)
         self._was_checked = False  # its credentials
+        self._refused = 0  # statements
         self._is_idle = True
         self._is_stopping = False
 
@@ -175,11 +176,10 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
                 await self._fail(f"command {packet[0]} is not supported", _UNKNOWN_COMMAND)
             else:
                 await handler(self, packet[1:])
-        except StatementError as error:  # of this port; `Server.call` counts its own
-            self._server.counters.statement_errors += 1
-            await self._refuse(error)
-        except ProtocolError as error:
-            await self._refuse(error)
+        except (StatementError, ProtocolError) as error:
+            if isinstance(error, StatementError):  # of this port; `Server.call` counts its own
+                self._server.counters.statement_errors += 1
+            await self._refuse(error, packet[1:])
         finally:
             self._is_idle = True
         return self.session.username is not None
@@ -190,7 +190,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         await self.stream.write(self.ok())
 
     async def _query(self, text: bytes) -> None:
-        await self._answer(await self._outcome(text, ()), text_row)
+        await self._answer(text, await self._outcome(text, ()), text_row)
 
     async def _change_user(self, rest: bytes) -> None:
         self.session.username = None
@@ -217,7 +217,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
             rest[4:], prepared.parameter_count, prepared.types, prepared.long_data
         )
         self._prepared.forget_long_data(prepared)
-        await self._answer(await self._outcome(prepared.text, parameters), binary_row)
+        await self._answer(prepared.text, await self._outcome(prepared.text, parameters), binary_row)
 
     async def _send_long_data(self, rest: bytes) -> None:
         try:
@@ -269,9 +269,9 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
 
     # Answers
 
-    async def _answer(self, result: Result | StatementError, row_writer: RowWriter) -> None:
+    async def _answer(self, text: bytes, result: Result | StatementError, row_writer: RowWriter) -> None:
         if isinstance(result, StatementError):
-            await self._refuse(result)
+            await self._refuse(result, text)
             return
         columns, framed = result.columns, self.stream.framed
         if not columns:
@@ -291,7 +291,9 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
             await self._turns.take()
             await self.stream.write_framed(b"".join([framed(row_writer(types, row)) for row in rows]))
 
-    async def _refuse(self, error: StatementError | ProtocolError) -> None:
+    async def _refuse(self, error: StatementError | ProtocolError, statement: bytes) -> None:
+        self._refused += 1
+        self._server.tell_refused(self._caller, self._refused, error, statement)
         text = error.wire_text if isinstance(error, StatementError | StatementSyntaxError) else error.text
         await self._fail(text.removeprefix("Internal: "))
 
