@@ -18,7 +18,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Queues": ("queue", "result", "blocked"),
     "Kept answers": ("answers", "kept"),
     "Cache": ("cache",),
-    "Connections": ("received", "sent", "connections", "unfinished", "largest"),
+    "Connections": ("received", "sent", "connections", "unfinished", "largest", "foreign", "status", "mysql"),
     "Journal": ("journal",),
     "SELECT": ("select",),
     "Process": ("build", "loop", "log", "process"),

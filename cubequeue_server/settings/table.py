@@ -152,8 +152,9 @@ _ACCESS = (
     ),
     Setting(
         "allowed_hosts", Texts("NAMES", r"(?i)\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*", "a host name such as queue.example.com"),
-        (), "Names under which browsers may open the page on the status port, beside addresses, names without a dot"
-        " and names inside a cluster; .example.com is all that end so.",
+        (),
+        "Names under which the page on the status port is served, with commas between them, beside addresses, names"
+        " without a dot and names inside a cluster. .example.com is all that end so.",
     ),
 )  # fmt: skip
 

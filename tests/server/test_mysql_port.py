@@ -311,7 +311,9 @@ async def test_bad_parameters_and_bad_texts() -> None:
         assert "parameters of the prepared statement" in error_of(await client.ask(EXECUTE, id_ + bytes(3)))[1]
         assert "Unterminated string literal" in error_of(await client.ask(PREPARE, b"SELECT '"))[1]
         assert "not valid UTF-8" in error_of(await client.ask(PREPARE, b"SELECT \xff"))[1]
-        assert "1048576 bytes together" in error_of(await client.ask(PREPARE, b"SELECT '%s'" % (b"x" * MIB)))[1]
+        text = b"SELECT '%s'" % (b"x" * (32_768 - 9))
+        assert (await prepared(client, text))[1] == 0
+        assert "more than 32768 bytes" in error_of(await client.ask(PREPARE, text + b" "))[1]
         assert both.server.counters.statement_errors == 2
         assert await client.rows("SELECT 1")
 

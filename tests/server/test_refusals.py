@@ -126,7 +126,7 @@ async def test_undecodable_and_oversized_messages_leave_nothing() -> None:
 async def test_clients_of_the_mysql_port_leave_nothing(end: str) -> None:
     async def come_and_go(both: Ports) -> None:
         async with mysql(both.address) as client:
-            id_, _ = await prepared(client, b"SELECT ?, '%s'" % LARGE.encode())
+            id_, _ = await prepared(client, b"SELECT ?, '%s'" % LARGE[:30_000].encode())
             if end == "quits":
                 client.command(QUIT)
             elif end == "is out of order":

@@ -9,7 +9,7 @@ from tests.settings.test_settings import load
 SOCKETS = Sockets(11, 12)
 
 
-def test_the_limits_reach_the_server() -> None:
+def test_the_limits_of_connections_reach_the_server() -> None:
     loaded = load(
         CUBESTORE_MAX_WS_CONNECTIONS_PER_USER="3",
         CUBESTORE_DROP_WS_PROCESSING_MESSAGES_AFTER="90",
