@@ -6,7 +6,7 @@ Some clients send every number as a DOUBLE: one without a fraction is an integer
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from protocol.errors import ProtocolError
@@ -34,14 +34,14 @@ class MalformedPacketError(ProtocolError):
 
 
 def read_parameters(
-    packet: bytes, count: int, known_types: bytes, long_data: Mapping[int, bytes | bytearray]
+    packet: bytes, count: int, known_types: bytes, long_data: Mapping[int, Sequence[bytes | memoryview]]
 ) -> tuple[list[Cell], bytes]:
     """The `count` parameters in what follows the statement's id in COM_STMT_EXECUTE, and their types.
 
     Types are as clients send them: a code and a byte of flags each.
 
-    A client may leave out types that it sent before: `known_types`. `long_data` are values that it sent ahead.
-    Raises MalformedPacketError for any other bytes. Linear.
+    A client may leave out types that it sent before: `known_types`. `long_data` are the pieces of values that it sent
+    ahead. Raises MalformedPacketError for any other bytes. Linear.
     """
     try:
         return _read(packet, count, known_types, long_data)
@@ -50,7 +50,7 @@ def read_parameters(
 
 
 def _read(
-    packet: bytes, count: int, types: bytes, long_data: Mapping[int, bytes | bytearray]
+    packet: bytes, count: int, types: bytes, long_data: Mapping[int, Sequence[bytes | memoryview]]
 ) -> tuple[list[Cell], bytes]:
     if not count:
         return [], types
@@ -65,7 +65,7 @@ def _read(
     cells: list[Cell] = []
     for at, (type_, flags) in enumerate(zip(types[::2], types[1::2], strict=True)):
         if at in long_data:
-            cells.append(_text(bytes(long_data[at])))
+            cells.append(_text(b"".join(long_data[at])))
         elif nulls[at // 8] >> at % 8 & 1 or type_ == _NULL:
             cells.append(None)
         else:

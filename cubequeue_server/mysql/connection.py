@@ -59,6 +59,7 @@ _TOO_MANY_CONNECTIONS: Final = 1040, b"08004"
 _TLS_REQUIRED: Final = 3159, b"HY000"
 
 _ROWS_AT_ONCE: Final = 64
+_MAX_SHOWN_BYTES: Final = 1_000  # of a statement that is refused
 _MANY_ROWS: Final = 1_000
 
 RowWriter = Callable[[Sequence[CellType], Sequence[Cell]], bytes]
@@ -148,10 +149,10 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
             auth_plugin_name=plugin.name,
         )
         await self.stream.write(greeting)
-        packet = await self.stream.read()
+        packet = bytes(await self.stream.read())
         if asks_for_tls(packet, announced):
             await self.stream.proceed(self.ssl)
-            packet = await self.stream.read()
+            packet = bytes(await self.stream.read())
         elif self.ssl is not None:  # as on the other ports
             await self._fail("this port speaks TLS only: the client has to ask for it", _TLS_REQUIRED)
             return
@@ -175,35 +176,36 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
             if handler is None:
                 await self._fail(f"command {packet[0]} is not supported", _UNKNOWN_COMMAND)
             else:
-                await handler(self, packet[1:])
+                await handler(self, memoryview(packet)[1:])
         except (StatementError, ProtocolError) as error:
             if isinstance(error, StatementError):  # of this port; `Server.call` counts its own
                 self._server.counters.statement_errors += 1
-            await self._refuse(error, packet[1:])
+            await self._refuse(error, bytes(packet[1 : 1 + _MAX_SHOWN_BYTES]))
         finally:
             self._is_idle = True
         return self.session.username is not None
 
     # Commands
 
-    async def _do_nothing(self, _rest: bytes) -> None:
+    async def _do_nothing(self, _rest: memoryview) -> None:
         await self.stream.write(self.ok())
 
-    async def _query(self, text: bytes) -> None:
+    async def _query(self, rest: memoryview) -> None:
+        text = bytes(rest)
         await self._answer(text, await self._outcome(text, ()), text_row)
 
-    async def _change_user(self, rest: bytes) -> None:
+    async def _change_user(self, rest: memoryview) -> None:
         self.session.username = None
-        asked = read_change_user(rest, int(self.capabilities))
+        asked = read_change_user(bytes(rest), int(self.capabilities))
         await self.authenticate(asked.user, asked.response, asked.plugin, {})
         self._prepared.clear()
 
-    async def _reset_connection(self, _rest: bytes) -> None:
+    async def _reset_connection(self, _rest: memoryview) -> None:
         self._prepared.clear()
         await self.stream.write(self.ok())
 
-    async def _prepare(self, text: bytes) -> None:
-        id_, count = self._prepared.add(text)
+    async def _prepare(self, rest: memoryview) -> None:
+        id_, count = self._prepared.add(bytes(rest))
         framed = self.stream.framed
         answer = [framed(b"\0" + id_.to_bytes(4, "little") + bytes(2) + count.to_bytes(2, "little") + bytes(3))]
         if count:
@@ -211,24 +213,24 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
             answer.append(framed(self.eof()))
         await self.stream.write_framed(b"".join(answer))
 
-    async def _execute(self, rest: bytes) -> None:
+    async def _execute(self, rest: memoryview) -> None:
         prepared = self._prepared.get(_id_of(rest))
         parameters, prepared.types = read_parameters(
-            rest[4:], prepared.parameter_count, prepared.types, prepared.long_data
+            bytes(rest[4:]), prepared.parameter_count, prepared.types, prepared.long_data
         )
         self._prepared.forget_long_data(prepared)
         await self._answer(prepared.text, await self._outcome(prepared.text, parameters), binary_row)
 
-    async def _send_long_data(self, rest: bytes) -> None:
+    async def _send_long_data(self, rest: memoryview) -> None:
         try:
             self._prepared.append(_id_of(rest), int.from_bytes(rest[4:6], "little"), rest[6:])
         except StatementError as error:  # the protocol has no answer to this command
             raise PacketTooLargeError from error
 
-    async def _close_statement(self, rest: bytes) -> None:
+    async def _close_statement(self, rest: memoryview) -> None:
         self._prepared.close(_id_of(rest))
 
-    async def _reset_statement(self, rest: bytes) -> None:
+    async def _reset_statement(self, rest: memoryview) -> None:
         self._prepared.forget_long_data(self._prepared.get(_id_of(rest)))
         await self.stream.write(self.ok())
 
@@ -303,7 +305,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         await self.stream.write(packet)
 
     # Of the class: an attribute of bound methods would make a cycle, and keep what a connection holds.
-    _COMMANDS: ClassVar[Mapping[int, Callable[[MysqlConnection, bytes], Awaitable[None]]]] = {
+    _COMMANDS: ClassVar[Mapping[int, Callable[[MysqlConnection, memoryview], Awaitable[None]]]] = {
         0x02: _do_nothing,  # INIT_DB: any name will do
         0x03: _query,
         0x0E: _do_nothing,  # PING
@@ -329,7 +331,7 @@ def _portions(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
             yield rows[start : start + _ROWS_AT_ONCE]
 
 
-def _id_of(rest: bytes) -> int:
+def _id_of(rest: memoryview) -> int:
     if len(rest) < 4:
         raise MalformedPacketError("the command cannot be read")
     return int.from_bytes(rest[:4], "little")

@@ -19,7 +19,8 @@ MAX_PREPARED: Final = 1_000
 MAX_PREPARED_TEXT_BYTES: Final = 32 << 10  # of one statement: it is searched for parameters, up to 0.1 µs a byte
 MAX_PREPARED_BYTES: Final = 1 << 20  # of the texts of all
 MAX_LONG_DATA_BYTES: Final = 64 << 20
-_VALUE_BYTES: Final = 128  # what a value takes beyond its bytes
+_PIECE_BYTES: Final = 128  # what a piece of a value takes beyond its bytes
+_COPIED_BYTES: Final = 16 << 10  # a larger piece stays in its packet, which takes long to copy
 
 
 def answer_variables(text: bytes, max_packet_bytes: int) -> Result | None:
@@ -50,7 +51,7 @@ class Prepared:
     text: bytes
     parameter_count: int
     types: bytes = b""
-    long_data: dict[int, bytearray] = field(default_factory=dict)
+    long_data: dict[int, list[bytes | memoryview]] = field(default_factory=dict)
     long_data_bytes: int = 0
 
 
@@ -91,18 +92,16 @@ class PreparedStatements:
             raise UserError(f"there is no prepared statement {id_}")
         return prepared
 
-    def append(self, id_: int, parameter: int, data: bytes) -> None:
-        """Add to a value that is sent ahead. Raises UserError when all of them are too large. O(data)."""
+    def append(self, id_: int, parameter: int, data: bytes | memoryview) -> None:
+        """Add a piece to a value that is sent ahead. Raises UserError when all of them are too large. O(1)."""
         prepared = self._by_id.get(id_)
         if prepared is None or parameter >= prepared.parameter_count:
             return
-        value = prepared.long_data.get(parameter)
-        more_bytes = len(data) if value is not None else len(data) + _VALUE_BYTES
+        more_bytes = len(data) + _PIECE_BYTES
         if self._long_data_bytes + more_bytes > MAX_LONG_DATA_BYTES:
             raise UserError(f"values that are sent ahead take more than {MAX_LONG_DATA_BYTES} bytes")
-        if value is None:
-            value = prepared.long_data[parameter] = bytearray()
-        value += data
+        piece = bytes(data) if len(data) <= _COPIED_BYTES else data
+        prepared.long_data.setdefault(parameter, []).append(piece)
         prepared.long_data_bytes += more_bytes
         self._add_long_data(more_bytes)
 

@@ -16,7 +16,8 @@ from protocol.mysql_parameters import MalformedPacketError
 _HEADER_BYTES: Final = 4
 _MAX_PIECE: Final = 0xFFFFFF
 _WRITE_TIMEOUT_S: Final = 60.0
-_SMALL_PACKET_BYTES: Final = 16 * 1024  # an incomplete packet up to this size is not worth counting
+_SMALL_PACKET_BYTES: Final = 16 * 1024  # an incomplete packet below this size is not worth counting
+_PART_BYTES: Final = 256 * 1024
 
 
 class PacketTooLargeError(Exception):
@@ -126,7 +127,7 @@ class PacketStream:
             raise GoneError from error
         self._transport = self._writer.transport
 
-    async def read(self) -> bytes:
+    async def read(self) -> bytes | bytearray:
         """The next payload. Raises GoneError at the end, MalformedPacketError and PacketTooLargeError."""
         payload = bytearray()
         while True:
@@ -138,20 +139,23 @@ class PacketStream:
             self._sequence = (sequence + 1) % 256
             if len(payload) + length > self.max_packet_bytes:
                 raise PacketTooLargeError
-            piece = await self._piece(length, len(payload))
-            if length < _MAX_PIECE and not payload:
-                return piece
-            payload += piece
+            if length < _SMALL_PACKET_BYTES and not payload:
+                return await self._exactly(length)
+            await self._read_piece(length, payload)
             if length < _MAX_PIECE:
-                return bytes(payload)
+                return payload
 
-    async def _piece(self, length: int, bytes_before: int) -> bytes:
-        """One piece of a payload. While a large payload arrives it counts among the unfinished messages."""
-        if length + bytes_before <= _SMALL_PACKET_BYTES:
-            return await self._exactly(length)
-        self._unfinished.hold(self, self._values_bytes + length + bytes_before, is_unfinished=True)
+    async def _read_piece(self, length: int, payload: bytearray) -> None:
+        """Add a piece to a payload, in parts: to copy many megabytes at once would hold everybody up.
+
+        While a large payload arrives it counts among the unfinished messages.
+        """
+        self._unfinished.hold(self, self._values_bytes + length + len(payload), is_unfinished=True)
         try:
-            return await self._exactly(length)
+            while length:
+                part = await self._exactly(min(length, _PART_BYTES))
+                payload += part
+                length -= len(part)
         finally:
             self.hold_values(self._values_bytes)
 
