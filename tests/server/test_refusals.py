@@ -6,6 +6,7 @@ the error, too, all of them stay until garbage is collected: 25 refused CACHE SE
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import itertools
@@ -15,7 +16,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cubequeue_server.engines.sql.engine import SqlEngine
+from cubequeue_server.net.http_head import Answer, Head
+from cubequeue_server.observe.pages import Pages
+from cubequeue_server.observe.status import StatusServer
 from cubequeue_server.requests.ask import Ask
+from cubequeue_server.settings.values import Endpoint
 from protocol.client_codec import encode_query
 from storage.errors import InternalError
 from storage.limits import MIB
@@ -158,4 +163,29 @@ async def test_refused_handshakes_leave_nothing(path: str) -> None:
                 async with raw(server.address) as client:
                     await client.send(f"GET {path} HTTP/1.1\r\nX: {'x' * 10_000}\r\n\r\n".encode())
                     await client.read_to_end()
+        assert described(garbage) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["GET /nothing", "GET /fails", "GET /api/items?queue=!", "POST /api/cancel", "POST /api/cancel?item=cTph", "?"],
+)
+async def test_refused_requests_of_the_status_port_leave_nothing(line: str) -> None:
+    def fails_here(_request: Head) -> Answer:
+        raise RuntimeError("x" * len(LARGE))
+
+    store = WatchedStore()
+    async with serving(store) as server:
+        pages = Pages(store, server, lambda: 1, lambda: line != "POST /api/cancel", None)
+        routes = {**pages.routes, "/fails": fails_here}
+        status = StatusServer(Endpoint("127.0.0.1", 0), routes, actions=pages.actions)
+        await status.start()
+        with collected() as garbage:
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection(*status.address)
+                writer.write(f"{line} HTTP/1.1\r\nx-cubequeue-action: cancel\r\nX: {'x' * 5_000}\r\n\r\n".encode())
+                assert (await reader.read()).startswith(b"HTTP/1.1 ")
+                writer.close()
+                await writer.wait_closed()
+        await status.stop()
         assert described(garbage) == []
