@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import logging
 import ssl
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,6 +52,7 @@ class MysqlListener:
         self._clients: dict[asyncio.Task[None], MysqlConnection | None] = {}
         self._entering: dict[Opening, None] = {}  # not logged in yet, in the order they came
         self._is_stopping = False
+        self._protocol: Any = None  # the module, once it is imported
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address is not available."""
@@ -116,10 +116,11 @@ class MysqlListener:
 
     async def _serve(self, opening: Opening, has_room: bool) -> None:
         try:
-            module: Any = sys.modules.get(_PROTOCOL) or await asyncio.to_thread(importlib.import_module, _PROTOCOL)
+            if self._protocol is None:  # for a client that comes meanwhile, this waits for the same import
+                self._protocol = await asyncio.to_thread(importlib.import_module, _PROTOCOL)
             stream = PacketStream(opening, self._max_packet_bytes, self._server.unfinished)
             caller = Caller(None, peer_of(opening.transport), next(self._server.connection_numbers))
-            client: MysqlConnection = module.MysqlConnection(
+            client: MysqlConnection = self._protocol.MysqlConnection(
                 stream,
                 self._server,
                 self._credentials,
