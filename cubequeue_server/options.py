@@ -20,6 +20,7 @@ class ServerOptions:
     port: int = 0
     backlog: int = 1024
     announce_version: str = "1.7.43"
+    allowed_origins: frozenset[str] = frozenset()  # of web pages that may open WebSockets, in lower case
 
     max_message_bytes: int = 64 * MIB
     max_frame_bytes: int = 64 * MIB

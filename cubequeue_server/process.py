@@ -13,24 +13,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvloop
 
+from cubequeue_server.access.browsers import AllowedHosts
 from cubequeue_server.access.reloading import Access, AccessError
 from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.stores import CannotOpenError, JournalFailedError, OpenStore, open_store
 from cubequeue_server.garbage_collection import GarbageCollection
 from cubequeue_server.memory_return import MemoryReturn
+from cubequeue_server.mysql import listener
 from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.net.outbox import Outbox
+from cubequeue_server.observe import status
 from cubequeue_server.observe.counters import Counters
 from cubequeue_server.observe.logs import configure_logs, flush_logs, print_line, print_notice
 from cubequeue_server.observe.start_notice import notice_lines
 from cubequeue_server.observe.status import StatusServer, probe
 from cubequeue_server.options import ServerOptions
-from cubequeue_server.process_limits import open_standard_files, raise_file_limit
+from cubequeue_server.process_limits import Sockets, open_standard_files, raise_file_limit
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.router import Router
 from cubequeue_server.server import Server
@@ -71,14 +75,20 @@ def serve(loaded: Loaded) -> int:
     _exit_at_once_on_sigterm()
     open_standard_files()
     configure_logs(loaded.settings.log_level, loaded.settings.log_format)
-    file_warning = raise_file_limit(loaded.settings.max_connections)
+    settings = loaded.settings
+    sockets, file_warning = raise_file_limit(
+        settings.max_connections,
+        has_journal=settings.durability != "memory",
+        other_sockets=(0 if settings.status is None else status.MAX_SOCKETS)
+        + (0 if settings.mysql is None else listener.MAX_SOCKETS),
+    )
     for warning in [*loaded.warnings, *([file_warning] if file_warning else [])]:
         _log.warning("%s", warning)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(loaded.settings))
+        return runner.run(_run(settings, sockets))
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, sockets: Sockets) -> int:
     try:
         access = Access(settings.access)
     except AccessError as error:
@@ -90,7 +100,7 @@ async def _run(settings: Settings) -> int:
     except CannotOpenError as error:
         _complain(error)
         return EXIT_CANNOT_OPEN
-    return await _Process(settings, access, opened, outbox).run()
+    return await _Process(settings, sockets, access, opened, outbox).run()
 
 
 def _complain(error: Exception) -> None:
@@ -114,19 +124,21 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def server_options(settings: Settings) -> ServerOptions:
-    """The settings that are the server's."""
+def server_options(settings: Settings, sockets: Sockets) -> ServerOptions:
+    """The settings that are the server's, within what the process has files for."""
     return ServerOptions(
         host=settings.http.host,
         port=settings.http.port,
         announce_version=settings.announce_version or "",
+        allowed_origins=frozenset(origin.lower() for origin in settings.access.allowed_origins),
         max_message_bytes=settings.transport_max_message_size,
         max_frame_bytes=settings.transport_max_frame_size,
         max_unfinished_bytes=max(
             settings.unfinished_max_bytes, settings.transport_max_message_size + _READ_AHEAD_BYTES
         ),
         max_unread_bytes=settings.unread_max_bytes,
-        max_connections=settings.max_connections,
+        max_handshakes=sockets.handshakes,
+        max_connections=sockets.connections,
         max_connections_per_user=settings.max_connections_per_user,
         processing_kept_s=settings.join_in_flight_ms / 1000,
         stop_timeout_s=_SERVER_STOP_TIMEOUT_S,
@@ -137,7 +149,7 @@ def server_options(settings: Settings) -> ServerOptions:
 class _Process:
     """The parts of a running server, in the order in which they start and stop."""
 
-    def __init__(self, settings: Settings, access: Access, opened: OpenStore, outbox: Outbox) -> None:
+    def __init__(self, settings: Settings, sockets: Sockets, access: Access, opened: OpenStore, outbox: Outbox) -> None:
         self._settings = settings
         self._access = access
         self._opened = opened
@@ -146,7 +158,7 @@ class _Process:
         select_limits = settings.query_timeout_ms / 1000, settings.select_max_bytes
         self._sql = SqlEngine(Ask, self._store, *select_limits, counters)
         self._server = Server(
-            server_options(settings),
+            server_options(settings, sockets),
             Router(self._store, self._sql),
             outbox,
             time.time_ns,
@@ -165,7 +177,15 @@ class _Process:
         if self._settings.status is None:
             return None
         probes = {"/livez": probe(lambda: _answers_sql(self._sql)), "/readyz": probe(self._check_store)}
-        return StatusServer(self._settings.status, probes, self._access.credentials, self._access.tls, more_follow=True)
+        return StatusServer(
+            self._settings.status,
+            probes,
+            self._access.credentials,
+            self._access.tls,
+            hosts=AllowedHosts(self._settings.access.allowed_hosts),
+            counters=self._server.counters,
+            more_follow=True,
+        )
 
     def _held_bytes(self) -> int:
         gauges, counters = self._store.gauges(), self._server.counters
@@ -225,16 +245,34 @@ class _Process:
             print_notice(notice_lines(self._settings, listeners))
 
     def _import_the_rest(self) -> None:
-        """Import in a thread what the first requests need not, while they are answered: the pages."""
+        """Import in a thread what the first requests need not, while they are answered: the pages.
+
+        Whatever becomes of that, garbage is collected from then on: what was imported is frozen with the rest.
+        """
         loop = asyncio.get_running_loop()
 
         def do_import() -> None:
-            module = importlib.import_module("cubequeue_server.observe.pages")
-            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-                loop.call_soon_threadsafe(self._open_pages, module.Pages)
-                loop.call_soon_threadsafe(self._garbage_collection.start)  # what was imported is frozen with the rest
+            opening: Callable[[], None] = self._give_up_pages
+            try:
+                module = importlib.import_module("cubequeue_server.observe.pages")
+                opening = partial(self._open_pages, module.Pages)
+            except Exception:
+                _log.exception("metrics and the live page could not be loaded")
+            finally:
+                with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                    loop.call_soon_threadsafe(opening)
+                    loop.call_soon_threadsafe(self._garbage_collection.start)
 
-        threading.Thread(target=do_import, name="late-imports", daemon=True).start()
+        try:
+            threading.Thread(target=do_import, name="late-imports", daemon=True).start()
+        except RuntimeError as error:  # the machine, or the container, has no room for a thread
+            _log.error("%s: metrics and the live page are loaded without one", error)  # the trace tells nothing more
+            do_import()
+
+    def _give_up_pages(self) -> None:
+        """Requests for pages are answered with 404 instead of waiting."""
+        if self._status is not None:
+            self._status.add({}, {})
 
     def _open_pages(self, make: type[Pages]) -> None:
         if self._stop_asked.is_set():

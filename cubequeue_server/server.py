@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Final
 
 from cubequeue_server.access.credentials import Credentials
-from cubequeue_server.net.front import Front, TlsEntrance
+from cubequeue_server.net.front import Front
 from cubequeue_server.net.http_head import RefusedError
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
@@ -24,9 +24,12 @@ from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.dispatcher import Dispatcher
+from cubequeue_server.requests.statement_log import without_texts
 from cubequeue_server.router import Router
 from cubequeue_server.settings.values import Endpoint
+from protocol.errors import ProtocolError
 from storage.asking import Caller, Outcome
+from storage.errors import StatementError
 from storage.vocabulary import Statement
 
 __all__ = ["Server", "ServerOptions"]
@@ -124,6 +127,10 @@ class Server:
         """Nobody listens to a call any more."""
         self._dispatcher.give_up_call(ask)
 
+    def tell_refused(self, caller: Caller, number: int, error: StatementError | ProtocolError, text: bytes) -> None:
+        """Log a refused statement of a caller inside this process: its refusal no. `number`."""
+        self._dispatcher.statement_log.tell_refused(caller, number, error, lambda: {"text": without_texts(text)})
+
     async def stop(self) -> None:
         """Answer what runs, waiters with no rows, and close all with 1012. Takes at most `stop_timeout_s`."""
         if self._listener is None:
@@ -157,7 +164,7 @@ class Server:
             self.counters.handshakes_dropped += 1
         front = Front(self._options, self, self._credentials, self._forget_front)
         self._fronts[front] = None
-        return front if self._tls is None else TlsEntrance(front, self._tls)
+        return front if self._tls is None else front.inside(self._tls)
 
     def _forget_front(self, front: Front) -> None:
         self._fronts.pop(front, None)
@@ -167,6 +174,9 @@ class Server:
             self.counters.connections_refused += 1
             text = f"{self._options.max_connections} connections are open already"
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, text)
+
+    def count_foreign(self) -> None:
+        self.counters.foreign_refused += 1
 
     def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
         if user:

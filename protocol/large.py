@@ -53,6 +53,9 @@ def read_large(request: Request) -> Steps:
         return (yield from _read(request))
     except UnicodeDecodeError:
         raise DecodeError("Internal: Undecodable message: a text is not UTF-8", request.message_id) from None
+    finally:
+        if isinstance(request.query, Unread):  # it was refused, which is logged with its beginning
+            request.query = bytes(request.query.view[:_AROUND_BYTES])
 
 
 def _read(request: Request) -> Steps:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Final, Protocol, cast
 
+from cubequeue_server.access.browsers import is_allowed_origin
 from cubequeue_server.access.credentials import Credentials, Verdict, basic_credentials
+from cubequeue_server.net.entrance import TlsEntrance
 from cubequeue_server.net.http_head import Head, RefusedError, accept_key, error_response, take_head, upgrade_response
 from cubequeue_server.net.lingering import Lingering
 from cubequeue_server.options import ServerOptions
@@ -21,6 +20,7 @@ from cubequeue_server.options import ServerOptions
 _log = logging.getLogger(__name__)
 
 _MAX_PROCESS_ID_BYTES: Final = 64
+_MAX_SHOWN_ORIGIN: Final = 200
 
 _UPLOAD_TEXT: Final = (
     "cubequeue is a queue and cache server: it stores no pre-aggregations and takes no uploads. "
@@ -34,6 +34,9 @@ class Gate(Protocol):
     def check_room(self) -> None:
         """Raise `RefusedError` when too many connections are open."""
 
+    def count_foreign(self) -> None:
+        """Count a WebSocket that is refused for its `Origin`."""
+
     def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
         """Take a new WebSocket over; `already_read` followed its handshake. `user` may be empty."""
 
@@ -42,7 +45,7 @@ class Front(asyncio.Protocol):
     """One connection before its upgrade, limited in time and bytes. `on_done` is called once it is upgraded or lost."""
 
     __slots__ = (
-        "_buffer", "_credentials", "_gate", "_handshake", "_is_done", "_may_have_body", "_on_done", "_options",
+        "_buffer", "_credentials", "_entrance", "_gate", "_is_done", "_may_have_body", "_on_done", "_options",
         "_timer", "_transport"
     )  # fmt: skip
 
@@ -60,7 +63,7 @@ class Front(asyncio.Protocol):
         self._buffer = bytearray()
         self._is_done = False
         self._may_have_body = True
-        self._handshake: asyncio.Task[None] | None = None  # of TLS, before there is a transport
+        self._entrance: TlsEntrance | None = None
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None  # until the request has arrived
 
@@ -83,31 +86,24 @@ class Front(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection at once, even before it has a transport."""
-        has_transport = self._timer is not None
+        has_transport, entrance = self._timer is not None, self._entrance
         self._finish()
-        if self._handshake is not None:
-            self._handshake.cancel()
+        if entrance is not None:
+            entrance.abort()
         if has_transport:
             self._transport.abort()
 
-    def secure(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
-        """Begin with a TLS handshake on `accepted`, and read the request inside of it."""
-        self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(accepted, tls))
-
-    async def _shake_hands(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self,
-                accepted,
-                ssl=tls,
-                ssl_handshake_timeout=self._options.handshake_timeout_s,
-                ssl_shutdown_timeout=self._options.close_timeout_s,
-            )
-        except (OSError, asyncio.CancelledError) as error:  # of TLS, the socket or the time limit; or by `abort`
-            _log.debug("a TLS handshake failed: %r", error)
-            self._finish()
-        finally:
-            self._handshake = None
+    def inside(self, tls: ssl.SSLContext) -> TlsEntrance:
+        """What has to accept the connection instead, so that it begins with a TLS handshake."""
+        options = self._options
+        self._entrance = TlsEntrance(
+            self,
+            tls,
+            self._finish,
+            handshake_timeout_s=options.handshake_timeout_s,
+            shutdown_timeout_s=options.close_timeout_s,
+        )
+        return self._entrance
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Run a step, and answer with the error that it raises."""
@@ -147,11 +143,21 @@ class Front(asyncio.Protocol):
 
     def _upgrade(self, head: Head, process_id: bytes | None, already_read: bytes) -> None:
         _check_route(head)
+        self._check_origin(head)
         accept = accept_key(head)
         self._gate.check_room()
         self._finish()
         self._transport.write(upgrade_response(accept, self._options.announce_version))
         self._gate.admit(self._transport, _user_of(head), process_id, already_read)
+
+    def _check_origin(self, head: Head) -> None:
+        """Browsers send an `Origin`, Cube's drivers do not: a page of any site could use a server without users."""
+        origin = head.header(b"origin")
+        if origin is not None and not is_allowed_origin(origin, self._options.allowed_origins):
+            self._gate.count_foreign()
+            shown = origin[:_MAX_SHOWN_ORIGIN].decode(errors="replace")
+            text = f"WebSockets of the web page {shown} are refused: CUBEQUEUE_ALLOWED_ORIGINS does not name it"
+            raise RefusedError(HTTPStatus.FORBIDDEN, text)
 
     def _refuse(self, refused: RefusedError) -> None:
         self._is_done = True
@@ -165,37 +171,13 @@ class Front(asyncio.Protocol):
 
     def _finish(self) -> None:
         self._is_done = True
+        self._entrance = None  # breaks a cycle
         self._stop_timer()
         self._on_done(self)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-
-
-class TlsEntrance(asyncio.Protocol):
-    """Accepts a connection for a `Front` inside TLS.
-
-    It gives the socket to the loop again: `create_server` with a context would do the handshake, too, but nothing could
-    limit the number of handshakes.
-    """
-
-    __slots__ = "_front", "_tls"
-
-    def __init__(self, front: Front, tls: ssl.SSLContext) -> None:
-        self._front = front
-        self._tls = tls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        accepted: socket.socket | None = None
-        with contextlib.suppress(OSError):  # too many files are open
-            accepted = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-            accepted.setblocking(False)
-        cast(asyncio.Transport, transport).abort()  # the loop's end; nothing was read yet
-        if accepted is None:
-            self._front.abort()
-        else:
-            self._front.secure(accepted, self._tls)
 
 
 def _process_id_of(head: Head) -> bytes | None:

@@ -46,6 +46,7 @@ def configure_logs(level: str, form: str, stream: TextIO | None = None) -> None:
     # At debug and trace, libraries would drown the server's own lines.
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
+    logging.getLogger("mysql_mimic").setLevel(logging.ERROR)  # a line for each refused login
 
 
 def print_line(line: str) -> None:

@@ -13,7 +13,7 @@ from storage.asking import Caller
 class Client:
     """A connection; `user` is empty for an anonymous client."""
 
-    __slots__ = ("caller", "opened_s", "send", "session", "undecodable", "websocket")
+    __slots__ = ("caller", "opened_s", "refused", "send", "session", "undecodable", "websocket")
 
     websocket: WebSocket
     send: Callable[[Message], None]
@@ -23,6 +23,7 @@ class Client:
         self.opened_s = now_s
         self.session = Session(user, now_s)
         self.undecodable = 0  # messages
+        self.refused = 0  # statements
 
     def attach(self, websocket: WebSocket) -> None:
         """Answer through this WebSocket, which drops messages after its end."""

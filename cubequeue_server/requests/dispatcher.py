@@ -34,7 +34,7 @@ from protocol.messages import Request
 from protocol.oversized import read_oversized
 from protocol.pieces import STEP_ROWS, Message, Pieces
 from storage.asking import Caller, Later, Outcome
-from storage.errors import NoRoomError, StatementError
+from storage.errors import NoRoomError, StatementError, UserError
 from storage.vocabulary import (
     CacheKeys,
     Effect,
@@ -83,8 +83,8 @@ class Dispatcher:
         self._options = options
         self._max_in_flight = options.max_in_flight
         self._durations = counters.durations
-        self._statement_log = StatementLog(options.slow_statement_ms)
-        self._logged_ns = self._statement_log.threshold_ns
+        self.statement_log = StatementLog(options.slow_statement_ms)
+        self._logged_ns = self.statement_log.threshold_ns
         self._router = router
         self._routes = router.routes
         self._clock_ns = clock_ns
@@ -178,6 +178,7 @@ class Dispatcher:
             statement = parse_statement(request.query, request.parameters) if read is None else read()
         except StatementSyntaxError as error:
             self.counters.syntax_errors += 1
+            self.statement_log.tell_syntax_error(client, request, error)
             client.send(encode_error(message_id, error.wire_text))
             return
         except Exception as error:  # one request must not take others down
@@ -208,7 +209,7 @@ class Dispatcher:
             histogram[0] += duration_ns
         else:
             observe(histogram, duration_ns)
-            self._statement_log.tell(client, request, statement, duration_ns)
+            self.statement_log.tell(client, request, statement, duration_ns)
 
     def _refuse(
         self, client: Client, request: Request, statement: Statement, key: RequestKey | None, error: Exception
@@ -218,7 +219,7 @@ class Dispatcher:
         elif not isinstance(error, ReplyTooLargeError):
             error = UnforeseenError(self._unforeseen(error))
         if isinstance(error, StatementError):
-            self._statement_log.tell_error(client, request, statement, error)
+            self.statement_log.tell_error(client, request, statement, error)
         answer = encode_error(request.message_id, self._error_text(error))
         if isinstance(error, NoRoomError) and key is not None:
             end_without_room(client, key, error, lambda _: client.send(answer), self.call)
@@ -327,6 +328,7 @@ class Dispatcher:
                 return
         elif isinstance(outcome, StatementError):
             self.counters.statement_errors += 1
+            self._tell_late_error(ask, outcome)
         if ask.tell is not None:
             self.in_flight -= 1
             observe(self.counters.waits[ask.statement], self._clock_ns() - ask.began_ns)
@@ -348,6 +350,14 @@ class Dispatcher:
         except Exception as error:  # one request must not take others down
             message, is_kept = encode_error(ask.message_id, self._error_text(error)), False
         self._deliver(ask, message, is_kept)
+
+    def _tell_late_error(self, ask: Ask, error: StatementError) -> None:
+        """Log an error that came later; the text of the statement and its request id are gone."""
+        if ask.tell is None and (client := ask.client) is not None:
+            client.refused += 1
+            kind = ask.statement
+            fields = {"family": kind.family, "command": kind.command, "message_id": ask.message_id}
+            self.statement_log.tell_refused(client.caller, client.refused, error, lambda: fields)
 
     def _deliver(self, ask: Ask, message: Message, is_kept: bool) -> None:
         self.in_flight -= 1
@@ -389,6 +399,7 @@ class Dispatcher:
                 f"SELECT with an answer of {len(made)} bytes, more than {MAX_SELECT_REPLY_BYTES}, is not"
                 " supported here: ask for fewer columns, for rows with LIMIT, or on the MySQL port"
             )
+            self._tell_late_error(ask, UserError(text))
             self._deliver(ask, encode_error(ask.message_id, text), is_kept=False)
         else:
             self._deliver(ask, made, ask.statement.effect is _KEPT)

@@ -38,6 +38,8 @@ class AccessSettings:
     users_file: str = ""
     tls_cert: str = ""
     tls_key: str = ""
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
 
     @property
     def demands_credentials(self) -> bool:

@@ -27,6 +27,7 @@ from cubequeue_server.settings.values import (
     Secret,
     Size,
     Text,
+    Texts,
 )
 from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
 
@@ -144,6 +145,17 @@ _ACCESS = (
         "The certificate chain in PEM form: with it all three ports speak TLS only.",
     ),
     Setting("tls_key", Text("FILE"), "", "Its private key in PEM form, not encrypted."),
+    Setting(
+        "allowed_origins",
+        Texts("ORIGINS", r"(?i)[a-z][a-z0-9+.-]*://[^\s/,]+|null", "an origin such as https://admin.example.com"), (),
+        "Web pages that may open WebSockets, with commas between them. Cube is no web page and needs none.",
+    ),
+    Setting(
+        "allowed_hosts", Texts("NAMES", r"(?i)\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*", "a host name such as queue.example.com"),
+        (),
+        "Names under which the page on the status port is served, with commas between them, beside addresses, names"
+        " without a dot and names inside a cluster. .example.com is all that end so.",
+    ),
 )  # fmt: skip
 
 _CONNECTIONS = (

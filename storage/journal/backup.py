@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from storage.journal import rows
-from storage.journal.database import Database
+from storage.journal.database import RESTORE_NAME, Database
 from storage.journal.errors import JournalError
 from storage.journal.schema import stored_schema
 
@@ -85,18 +85,41 @@ def _kept(journal: Database) -> Iterator[tuple[bytes, bytes]]:
 def restore(file: Path, directory: Path) -> int:
     """Make a journal in `directory`, which must hold none, from a backup; returns its rows. Raises `JournalError`.
 
-    A restore that was interrupted leaves a directory that a server refuses. O(rows).
+    A restore that was interrupted, however early, leaves a directory that a server refuses. O(rows).
     """
     with _errors(file):
         if directory.exists() and any(directory.iterdir()):
             raise JournalError(f"{directory} is not empty: a restore replaces no journal")
-    with _errors(file), contextlib.closing(_opened(file)) as database:
-        journal = Database(directory)
+        is_new = not directory.exists()
+        mark = _marked(directory)
+    try:
+        with _errors(file):
+            backup_file = _opened(file)
+    except JournalError:
+        mark.unlink()
+        if is_new:
+            directory.rmdir()
+        raise
+    with _errors(file), contextlib.closing(backup_file) as database:
+        journal = Database(directory, is_restore=True)
         try:
             journal.wait_when_busy()
-            return _fill(journal, database)
+            count = _fill(journal, database)
         finally:
             journal.close()
+        mark.unlink()
+        _sync(directory)
+    return count
+
+
+def _marked(directory: Path) -> Path:
+    """Make the directory with the file in it that says that a restore was begun; both are on the disk."""
+    directory.mkdir(parents=True, exist_ok=True)
+    mark = directory / RESTORE_NAME
+    mark.touch()
+    for path in (mark, directory, directory.parent):
+        _sync(path)
+    return mark
 
 
 def _fill(journal: Database, database: sqlite3.Connection) -> int:

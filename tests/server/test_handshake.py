@@ -113,6 +113,23 @@ async def test_refused(changes: dict[str, str | None], status: int, text: str) -
         assert server.counters.connections_accepted == 0
 
 
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "", "https://a.example:8443", "x" * 5000])
+async def test_web_pages_are_refused(origin: str) -> None:
+    """A page of any site could cancel the items of a server without users."""
+    async with serving(allowed_origins=frozenset({"https://a.example"})) as server:
+        status, _, text = await refused(server.address, request(changes={"Origin": origin}))
+        assert status == 403
+        assert "CUBEQUEUE_ALLOWED_ORIGINS" in text
+        assert len(text) < 400
+        assert server.counters.foreign_refused == 1
+
+
+async def test_web_pages_that_are_named_are_let_in() -> None:
+    async with serving(allowed_origins=frozenset({"https://a.example"})) as server, raw(server.address) as client:
+        await client.send(request(changes={"Origin": "https://A.example"}))
+        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 async def test_only_get_upgrades(method: str) -> None:
     async with serving() as server:

@@ -44,6 +44,8 @@ OTHER: dict[str, tuple[str, Any]] = {
     "users_file": ("/u", "/u"),
     "tls_cert": ("/c", "/c"),
     "tls_key": ("/k", "/k"),
+    "allowed_origins": ("https://a.example, null", ("https://a.example", "null")),
+    "allowed_hosts": ("page.example,.inside.example", ("page.example", ".inside.example")),
     "max_connections": ("5", 5),
     "max_connections_per_user": ("7", 7),
     "join_in_flight": ("2m", 120_000),
