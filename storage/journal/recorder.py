@@ -11,8 +11,11 @@ from storage.asking import ANYBODY
 from storage.cache.entry import Entry
 from storage.journal import rows
 from storage.journal.blobs import Blobs
+from storage.minutes import KEPT_MINUTES
+from storage.queue.history import EndedItem
 from storage.queue.items import Item, StoredResult
 from storage.recorder import AnswerGroup
+from storage.stats import MinuteRows
 from storage.vocabulary import RequestKey, Result, Value
 
 # Longer texts are written ahead of their group, chunk by chunk.
@@ -59,7 +62,7 @@ class Recorder:
     def _begin(self) -> None:
         self.is_clean = True  # nothing for a group
         self._ranges: list[bytes] = []
-        self._notes: list[tuple[bytes, bytes]] = []
+        self._notes: dict[bytes, bytes] = {}
         # What a row is now; None when it is gone.
         self._items: dict[int, Item | None] = {}
         self._states: dict[int, Item] = {}
@@ -71,7 +74,7 @@ class Recorder:
 
     def note(self, key: bytes, value: bytes) -> None:
         """Have the next group write a row that is no change of state."""
-        self._notes.append((key, value))
+        self._notes[key] = value
         self.is_clean = False
 
     # What the tables tell. A change counts in `seq`, for which answers wait; texts that are let go of do not.
@@ -165,6 +168,13 @@ class Recorder:
             self.blobs.release(entry.value)
         self.is_clean = False
 
+    def minute_ended(self, minutes: MinuteRows) -> None:
+        number = minutes[0][1].minute % KEPT_MINUTES
+        self.note(rows.numbered(rows.MINUTE, number), rows.encode(minutes))
+
+    def block_ended(self, number: int, items: list[EndedItem]) -> None:
+        self.note(rows.numbered(rows.BLOCK, number % rows.BLOCKS), rows.encode((number, items)))
+
     def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
         group = self._group
         if group is None:
@@ -206,7 +216,7 @@ class Recorder:
             self._take_entries(deletes, puts)
         if self._answers or self._answer_groups:
             self._take_answers(deletes, puts)
-        puts += self._notes
+        puts += self._notes.items()
         if self._next_id != self._stored_next_id:
             self._stored_next_id = self._next_id
             puts.append((rows.NEXT_ID_KEY, rows.encode(self._next_id)))
@@ -250,6 +260,7 @@ class Recorder:
     def _take_states(self, puts: list[tuple[bytes, bytes]]) -> None:
         for id_, item in self._states.items():
             extra = None if item.extra is None else rows.stored(item.extra, self.blobs.number)
+<<<<<<< HEAD
             claimed_by = item.claimed_by or ANYBODY
             row = rows.StateRow(
                 item.active,
@@ -261,6 +272,23 @@ class Recorder:
                 self.moved_until_ms,
             )
             puts.append((rows.STATE + id_.to_bytes(8, "big"), rows.encode(row)))
+=======
+            claimed_by = item.claimed_by
+            if claimed_by is None:
+                state = rows.StateRow(item.active, item.heartbeat_ms, extra, None, "", 0, self.moved_until_ms, None)
+            else:
+                state = rows.StateRow(
+                    item.active,
+                    item.heartbeat_ms,
+                    extra,
+                    claimed_by.process_id,
+                    claimed_by.peer,
+                    claimed_by.connection,
+                    self.moved_until_ms,
+                    item.claimed_ms,
+                )
+            puts.append((rows.STATE + id_.to_bytes(8, "big"), rows.encode(state)))
+>>>>>>> dc734ef (Docs: the data of the console, its tables and its JSON)
 
     def _take_results(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
         for id_, result in self._results.items():

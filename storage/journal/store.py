@@ -33,6 +33,7 @@ from storage.journal.writer import JournalFigures, Writer
 from storage.keys import first_id
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
+from storage.queue.history import EndedItem
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import (
@@ -286,9 +287,9 @@ class JournaledStore:
         self._on_written(self._written_seq)
 
     def _reload(self, seq: int) -> None:
-        waiters = self._memory.queue.results.waiters
+        before = self._memory.queue
         self._load(seq)
-        self._memory.queue.results.waiters = waiters
+        self._memory.queue.take_over(before)
 
     def _reopen(self) -> None:
         """Closing alone takes the database a second then."""
@@ -345,6 +346,7 @@ class JournaledStore:
         if self._reopening.is_running:
             return  # there is nothing left, and the directory goes with the process
         self._note_alive(self._host.now_ms())
+        self._memory.queue.end_observation(self._host.now_ms())
         self._writer.finish()
         if self.failure is None:
             self._database.sync()
@@ -370,6 +372,9 @@ class JournaledStore:
 
     def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
         return self._memory.read_table(table)
+
+    def take_cancels(self) -> list[EndedItem]:
+        return self._memory.take_cancels()
 
     async def queue_stats(self) -> QueueStatsTable:
         return await self._memory.queue_stats()
