@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from cubequeue_server.access.reloading import Access, AccessError
+from cubequeue_server.client_names import ClientNames
+from cubequeue_server.connections import Connections
 from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.stores import CannotOpenError, JournalFailedError, OpenStore, open_store
 from cubequeue_server.garbage_collection import GarbageCollection
@@ -139,7 +141,8 @@ class _Process:
         self._store = opened.store
         counters = Counters()
         select_limits = settings.query_timeout_ms / 1000, settings.select_max_bytes
-        self._sql = SqlEngine(Ask, self._store, *select_limits, counters)
+        connections = Connections(ClientNames(settings.client_names, by_dns=settings.client_dns))
+        self._sql = SqlEngine(Ask, self._store, *select_limits, counters=counters, connections=connections)
         self._server = Server(
             server_options(settings),
             Router(self._store, self._sql),
@@ -148,6 +151,7 @@ class _Process:
             credentials=access.credentials,
             tls=access.tls,
             counters=counters,
+            connections=connections,
         )
         self._pages: Pages | None = None
         self._status = self._status_server()

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Final
 
 from cubequeue_server.access.credentials import Credentials
+from cubequeue_server.connections import Connections
 from cubequeue_server.net.front import Front, TlsEntrance
 from cubequeue_server.net.http_head import RefusedError
 from cubequeue_server.net.outbox import Outbox
@@ -61,7 +62,9 @@ class Server:
         credentials: Credentials | None = None,
         tls: ssl.SSLContext | None = None,
         counters: Counters | None = None,
+        connections: Connections | None = None,
     ) -> None:
+        self.connections = Connections() if connections is None else connections
         self.counters = Counters() if counters is None else counters
         self._credentials = Credentials() if credentials is None else credentials
         self._tls = tls
@@ -166,11 +169,13 @@ class Server:
             text = f"{self._options.max_connections} connections are open already"
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, text)
 
-    def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
+    def admit(
+        self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes, agent: bytes
+    ) -> None:
         if user:
             self._make_room(user)
-        caller = Caller(process_id, peer_of(transport), next(self.connection_numbers))
-        client = Client(user, caller, self._loop.time())
+        caller = Caller(process_id, peer_of(transport), next(self.connection_numbers), user)
+        client = Client(caller, self._loop.time(), self._clock_ns() // 1_000_000, agent)
         dispatcher = self._dispatcher
         receiver = Receiver(
             partial(dispatcher.receive, client),
@@ -183,10 +188,12 @@ class Server:
         )
         client.attach(websocket)
         self._clients[client] = None
+        self.connections.add(caller.connection, client)
         if user:
             self._of_user.setdefault(user, {})[client] = None
         self.counters.connections += 1
         self.counters.connections_accepted += 1
+        self._log_begin(client)
         websocket.start(already_read)
 
     def _make_room(self, user: bytes) -> None:
@@ -212,6 +219,7 @@ class Server:
 
     def _on_lost(self, client: Client) -> None:
         del self._clients[client]
+        self.connections.remove(client.caller.connection)
         self.counters.connections -= 1
         self._log_end(client)
         user = client.session.user
@@ -220,6 +228,19 @@ class Server:
             clients.pop(client, None)
             if not clients:
                 del self._of_user[user]
+
+    def _log_begin(self, client: Client) -> None:
+        caller = client.caller
+        self.connections.names.learn(caller.peer)
+        fields = {
+            "peer": caller.peer,
+            "name": self.connections.names.name_of(caller.process_id, caller.peer),
+            "user": caller.user,
+            "process_id": caller.process_id,
+            "agent": client.agent,
+            "connection": caller.connection,
+        }
+        log_event(_log, logging.INFO, "client connected", fields)
 
     def _log_end(self, client: Client) -> None:
         cause = client.websocket.end_cause

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
 from mysql_mimic import packets
 from mysql_mimic.charset import CharacterSet
 from mysql_mimic.connection import Connection as MimicConnection
@@ -22,6 +23,7 @@ from mysql_mimic.types import Capabilities, ColumnType, ServerStatus
 from mysql_mimic.variables import SYSTEM_VARIABLES, GlobalVariables, SessionVariables
 
 from cubequeue_server.access.credentials import Credentials
+from cubequeue_server.connections import Figures
 from cubequeue_server.mysql.authentication import Identities
 from cubequeue_server.mysql.statements import PreparedStatements, answer_variables, checked_text
 from cubequeue_server.mysql.stream import GoneError, PacketStream, PacketTooLargeError
@@ -91,6 +93,10 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         self._was_checked = False  # its credentials
         self._is_idle = True
         self._is_stopping = False
+        self._is_waiting = False
+        self._since_ms = time.time_ns() // 1_000_000
+        self._statements = self._errors = 0
+        self._last_error = ""
         self._commands: dict[int, Callable[[bytes], Awaitable[None]]] = {
             0x02: self._do_nothing,  # INIT_DB: any name will do
             0x03: self._query,
@@ -108,6 +114,23 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
     def user(self) -> bytes:
         """The name of its user; empty before the login."""
         return (self.session.username or "").encode()
+
+    def figures(self) -> Figures:
+        """What `system.connections` tells."""
+        return Figures(
+            "mysql",
+            self._caller,
+            None,
+            b"",
+            self._since_ms,
+            self._statements,
+            self._errors,
+            self._last_error,
+            int(not self._is_idle),
+            int(self._is_waiting),
+            self.stream.bytes_in,
+            self.stream.bytes_out,
+        )
 
     async def refuse(self) -> None:
         """Tell the client that there are too many connections."""
@@ -165,6 +188,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         self.capabilities = Capabilities(login.capabilities)
         self._was_checked = True
         await self.authenticate(login.user, login.response, login.plugin, {}, state, plugin)
+        self._caller = msgspec.structs.replace(self._caller, user=self.user)
         self.stream.reset_seq()
 
     async def _command(self) -> bool:
@@ -247,12 +271,15 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         except StatementSyntaxError:
             self._server.counters.syntax_errors += 1
             raise
+        self._statements += 1
         told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         ask = self._server.call(
             statement, self._caller, lambda outcome: None if told.done() else told.set_result(outcome)
         )
         if ask is not None:
+            self._is_waiting = ask.timeout_ms is not None
             await self._wait(told, ask)
+            self._is_waiting = False
         outcome = await told
         if isinstance(outcome, StatementError):
             raise outcome
@@ -297,6 +324,8 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
                 slice_ends_s = time.monotonic() + _SLICE_S
 
     async def _fail(self, text: str, error: tuple[int, bytes] = _INTERNAL_ERROR) -> None:
+        self._errors += 1
+        self._last_error = text
         code, state = error
         packet = b"\xff" + code.to_bytes(2, "little") + b"#" + state + text.encode(errors="replace")
         await self.stream.write(packet)

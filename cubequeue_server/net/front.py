@@ -21,6 +21,7 @@ from cubequeue_server.options import ServerOptions
 _log = logging.getLogger(__name__)
 
 _MAX_PROCESS_ID_BYTES: Final = 64
+_MAX_AGENT_BYTES: Final = 100
 
 _UPLOAD_TEXT: Final = (
     "cubequeue is a queue and cache server: it stores no pre-aggregations and takes no uploads. "
@@ -34,8 +35,10 @@ class Gate(Protocol):
     def check_room(self) -> None:
         """Raise `RefusedError` when too many connections are open."""
 
-    def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
-        """Take a new WebSocket over; `already_read` followed its handshake. `user` may be empty."""
+    def admit(
+        self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes, agent: bytes
+    ) -> None:
+        """Take a new WebSocket over; `already_read` followed its handshake. `user` may be empty, as `agent`."""
 
 
 class Front(asyncio.Protocol):
@@ -151,7 +154,8 @@ class Front(asyncio.Protocol):
         self._gate.check_room()
         self._finish()
         self._transport.write(upgrade_response(accept, self._options.announce_version))
-        self._gate.admit(self._transport, _user_of(head), process_id, already_read)
+        agent = (head.header(b"user-agent") or b"")[:_MAX_AGENT_BYTES]
+        self._gate.admit(self._transport, _user_of(head), process_id, already_read, agent)
 
     def _refuse(self, refused: RefusedError) -> None:
         self._is_done = True

@@ -80,7 +80,7 @@ class WebSocket(FrameListener):
     __slots__ = (
         "_backlog", "_counters", "_fragments", "_framing", "_is_listed", "_is_reading", "_max_message_bytes",
         "_on_message", "_options", "_out", "_out_bytes", "_outbox", "_receiver", "_stalled", "_transport",
-        "_unfinished", "end_cause", "is_open"
+        "_unfinished", "bytes_in", "bytes_out", "end_cause", "is_open"
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +111,7 @@ class WebSocket(FrameListener):
         self._is_reading = False
         self._is_listed = False
         self._stalled = False
+        self.bytes_in = self.bytes_out = 0  # of messages
         self.end_cause = ""
         self.is_open = True
 
@@ -145,6 +146,7 @@ class WebSocket(FrameListener):
             counters = self._counters
             counters.messages_in += 1
             counters.bytes_in += size
+            self.bytes_in += size
             if size > counters.largest_message_bytes:  # noqa: PLR1730  # a call of max() would cost more
                 counters.largest_message_bytes = size
             if size <= self._max_message_bytes:
@@ -253,6 +255,7 @@ class WebSocket(FrameListener):
         size = len(message)
         self._counters.messages_in += 1
         self._counters.bytes_in += size
+        self.bytes_in += size
         self._counters.largest_message_bytes = max(self._counters.largest_message_bytes, size)
         if size <= self._max_message_bytes:
             self._on_message(message)
@@ -294,6 +297,7 @@ class WebSocket(FrameListener):
         size = len(message)
         self._counters.messages_out += 1
         self._counters.bytes_out += size
+        self.bytes_out += size
         self._out.append(message)
         self._out_bytes += size
         if not self._is_reading and not self._is_listed:

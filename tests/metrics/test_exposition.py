@@ -98,9 +98,9 @@ def test_figures_of_a_queue(text: str) -> None:
     assert value(text, "cubequeue_queue_waited_seconds_total", queue="q") == 4.5
     ended = {
         reason: value(text, "cubequeue_queue_ended_total", queue="q", reason=reason)
-        for reason in ("acknowledged", "expired", "stalled", "orphaned", "manual")
+        for reason in ("acknowledged", "error", "expired", "stalled", "orphaned", "manual")
     }
-    assert ended == {"acknowledged": 1, "expired": 0, "stalled": 1, "orphaned": 0, "manual": 0}
+    assert ended == {"acknowledged": 1, "error": 0, "expired": 0, "stalled": 1, "orphaned": 0, "manual": 0}
 
 
 def test_durations_of_a_command(text: str) -> None:

@@ -131,7 +131,7 @@ _CELLS = st.integers(0, (1 << 32) - 2)
 
 @given(st.lists(st.tuples(_CELLS, *[_CELLS | st.none()] * 4), max_size=20))
 def test_rows_come_back_as_they_were(cells: list[tuple[Any, ...]]) -> None:
-    rows = [Minute(at, 1, 2, 3, 4, *some[1:], some[0], 6) for at, some in enumerate(cells)]
+    rows = [Minute(at, 1, 2, 3, 4, some[1], some[2], some[3], some[4], some[0], 6) for at, some in enumerate(cells)]
     kept = Minutes()
     for row in rows:
         kept.restore(row)

@@ -10,11 +10,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from msgspec import msgpack
 
+from cubequeue_server.connections import TABLE as CONNECTIONS
+from cubequeue_server.connections import Connections
 from cubequeue_server.engines.sql import frames
 from cubequeue_server.engines.sql.fixed import no_such_table
 from cubequeue_server.engines.sql.helper_process import HelperProcess
@@ -55,12 +58,18 @@ class _EndedError(Exception):
 class Evaluator:
     """Evaluates one SELECT after the other.
 
-    `tables` are those of the store; a SELECT over them may take `time_limit_s`. An evaluation may take `max_bytes` of
-    memory.
+    `tables` are those of the store, and `connections` are a table, too. A SELECT over tables may take `time_limit_s`,
+    an evaluation `max_bytes` of memory.
     """
 
-    def __init__(self, tables: Inspectable, time_limit_s: float, max_bytes: int, counters: Counters) -> None:
+    def __init__(
+        self, tables: Inspectable, time_limit_s: float, max_bytes: int, counters: Counters, connections: Connections
+    ) -> None:
         self._tables = tables
+        self._readings: Mapping[str, Callable[[], AsyncIterator[list[Row]]]] = {
+            CONNECTIONS: partial(connections.read, tables),
+            **{name: partial(tables.read_table, table) for name, table in SYSTEM_TABLES.items()},
+        }
         self._time_limit_s = time_limit_s
         self._max_bytes = max_bytes
         self._counters = counters
@@ -158,7 +167,7 @@ class Evaluator:
             _, content = await self._receive(helper)
         columns, reads, references = msgpack.decode(content)
         limit = _limited(QUICK_LIMIT_S, "SELECT without a table took longer than {:g} s")
-        self._has_read = not SYSTEM_TABLES.keys().isdisjoint(reads)
+        self._has_read = not self._readings.keys().isdisjoint(reads)
         if self._has_read:
             limit = _limited(self._time_limit_s, "SELECT took longer than {:g} s (CUBESTORE_QUERY_TIMEOUT)")
         async with limit:
@@ -170,12 +179,12 @@ class Evaluator:
         """Send the columns that are read. Large values among them are not sent but returned."""
         large: list[Cell] = []
         for number, (table, names) in enumerate(reads.items()):
-            if table not in SYSTEM_TABLES:
+            if table not in self._readings:
                 continue
             of_all = list(TABLES[table])
             places = [(of_all.index(name), name in LARGE_COLUMNS) for name in names]
             pause = _Pause()
-            async for rows in self._tables.read_table(SYSTEM_TABLES[table]):
+            async for rows in self._readings[table]():
                 picked = [_picked(row, places, large) for row in rows]
                 await helper.send(frames.frame(frames.ROWS, _encode((number, picked))))
                 await pause.when_due()

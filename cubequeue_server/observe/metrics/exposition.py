@@ -23,7 +23,11 @@ from storage.vocabulary import Statement
 _WORK_BITS = range(10, 35, 2)
 _WAIT_BITS = range(20, 43, 2)
 _QUEUE, _QUEUE_STATE, _QUEUE_REASON = ["queue"], ["queue", "state"], ["queue", "reason"]
-_REASONS = ("acknowledged", "expired", "stalled", "orphaned", "manual")
+# The label of each count of ended items.
+_REASONS = {
+    "acknowledged": "acknowledged", "error": "errors", "expired": "expired", "stalled": "stalled",
+    "orphaned": "orphaned", "manual": "manual",
+}  # fmt: skip
 
 
 class Exposition(Collector):
@@ -97,9 +101,9 @@ class Exposition(Collector):
         for name, queue in self._totals.items():
             added.add_metric([name], queue.added)
             claimed.add_metric([name], queue.claimed)
-            waited.add_metric([name], queue.waited_ms / 1000)
-            for reason in _REASONS:
-                ended.add_metric([name, reason], getattr(queue, reason))
+            waited.add_metric([name], queue.waits[0] / 1000)
+            for reason, count_name in _REASONS.items():
+                ended.add_metric([name, reason], getattr(queue, count_name))
         return iter((added, claimed, waited, ended))
 
 

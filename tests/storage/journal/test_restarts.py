@@ -9,7 +9,6 @@ from hypothesis.stateful import run_state_machine_as_test
 from storage.asking import ANYBODY, Caller
 from storage.journal.store import JournaledStore
 from storage.limits import AnswerLimits
-from storage.minutes import MINUTE_MS
 from storage.system_tables import SystemTable
 from storage.vocabulary import (
     CacheIncr,
