@@ -232,7 +232,14 @@ class _Process:
     def _open_pages(self, make: type[Pages]) -> None:
         if self._stop_asked.is_set():
             return
-        self._pages = make(self._store, self._server, now_ms, self._may_cancel, self._settings.statsd)
+        self._pages = make(
+            self._store,
+            self._server,
+            now_ms,
+            may_cancel=self._may_cancel,
+            settings=self._settings,
+            failure=self._opened.failure,
+        )
         if self._status is not None:
             self._status.add(self._pages.routes, self._pages.actions)
 

