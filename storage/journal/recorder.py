@@ -260,7 +260,6 @@ class Recorder:
     def _take_states(self, puts: list[tuple[bytes, bytes]]) -> None:
         for id_, item in self._states.items():
             extra = None if item.extra is None else rows.stored(item.extra, self.blobs.number)
-<<<<<<< HEAD
             claimed_by = item.claimed_by or ANYBODY
             row = rows.StateRow(
                 item.active,
@@ -270,25 +269,9 @@ class Recorder:
                 claimed_by.peer,
                 claimed_by.connection,
                 self.moved_until_ms,
+                item.claimed_ms,
             )
             puts.append((rows.STATE + id_.to_bytes(8, "big"), rows.encode(row)))
-=======
-            claimed_by = item.claimed_by
-            if claimed_by is None:
-                state = rows.StateRow(item.active, item.heartbeat_ms, extra, None, "", 0, self.moved_until_ms, None)
-            else:
-                state = rows.StateRow(
-                    item.active,
-                    item.heartbeat_ms,
-                    extra,
-                    claimed_by.process_id,
-                    claimed_by.peer,
-                    claimed_by.connection,
-                    self.moved_until_ms,
-                    item.claimed_ms,
-                )
-            puts.append((rows.STATE + id_.to_bytes(8, "big"), rows.encode(state)))
->>>>>>> dc734ef (Docs: the data of the console, its tables and its JSON)
 
     def _take_results(self, deletes: list[bytes], puts: list[tuple[bytes, bytes]]) -> None:
         for id_, result in self._results.items():

@@ -103,6 +103,7 @@ class JournaledStore:
         self._gate = Gate()  # what is durable
         self._persists = Gate()  # what is on the disk, which SYS CACHESTORE PERSIST waits for
         self._position = b"" if sync is None else _NEVER_SYNCED  # up to where the log is synced
+        self._lag_seq = self._lag_since_ms = 0  # a change of the last ticks that was not durable, and when
         self._is_closing = False
         self._compaction = BackgroundJob(host.in_thread, database.compact, self._on_compacted)
         self._reopening = BackgroundJob(host.in_thread, self._reopen, self._on_reopened)
@@ -323,6 +324,8 @@ class JournaledStore:
             self._reopening.start()  # it closes the database, which nobody else may be in
         self._sync_if_due(now_ms)
         self._writer.write_mark()
+        if self._lag_seq <= self._gate.seq:
+            self._lag_seq, self._lag_since_ms = self._recorder.seq, now_ms
         if _is_due(now_ms, self._next_alive_ms, _ALIVE_INTERVAL_MS):
             self._next_alive_ms = now_ms + _ALIVE_INTERVAL_MS
             self._note_alive(now_ms)
@@ -388,6 +391,10 @@ class JournaledStore:
     async def cache_totals(self) -> PrefixTotalsTable:
         return await self._memory.cache_totals()
 
+    def _lag_ms(self) -> int:
+        """For how long at least the oldest change that is not durable waits; a tick notes one now and then."""
+        return 0 if self._lag_seq <= self._gate.seq else max(0, self._host.now_ms() - self._lag_since_ms)
+
     def gauges(self) -> dict[str, int]:
         figures = self.figures
         return {
@@ -397,6 +404,7 @@ class JournaledStore:
             "journal_rows": figures.rows,
             "journal_failures": figures.failures,
             "journal_lag": self._recorder.seq - self._gate.seq,
+            "journal_lag_ms": self._lag_ms(),
         }
 
 
