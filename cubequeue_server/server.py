@@ -13,7 +13,7 @@ from typing import Final
 
 from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.connections import Connections
-from cubequeue_server.net.front import Front, TlsEntrance
+from cubequeue_server.net.front import Front, TlsEntrance, peer_of
 from cubequeue_server.net.http_head import RefusedError
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
@@ -25,11 +25,10 @@ from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.dispatcher import Dispatcher
 from cubequeue_server.router import Router
-from cubequeue_server.settings.values import Endpoint
-from storage.asking import Caller, Outcome
+from storage.asking import ANYBODY, Caller, Outcome
 from storage.vocabulary import Statement
 
-__all__ = ["Server", "ServerOptions"]
+__all__ = ["Server", "ServerOptions", "peer_of"]
 
 _EVICTED: Final = "connection evicted to admit a newer one for the same user"
 _STOPPING: Final = "cubequeue is stopping"
@@ -41,6 +40,7 @@ _log = logging.getLogger(__name__)
 _CHECK_PEERS_S: Final = 1.0
 _CLOSED_AT_ONCE: Final = 100  # connections between two turns of the loop
 _BUSY_TICK_S: Final = 0.001  # until the next tick when more is due: others get their turn in between
+_CANCELS_LOGGED: Final = 10  # lines a tick
 _STOP_POLL_S: Final = 0.005
 _SHARE_FOR_ANSWERS: Final = 0.5  # of the time a stop may take; the rest is for closing
 
@@ -141,6 +141,7 @@ class Server:
         await self._until(lambda: not self._clients, deadline_s - _STOP_POLL_S)
         for client in list(self._clients):
             client.websocket.abort("stopping")
+        self._log_cancels()
         for timer in self._timers.values():
             timer.cancel()
         self.lag.stop()
@@ -229,6 +230,26 @@ class Server:
             if not clients:
                 del self._of_user[user]
 
+    def _log_cancels(self) -> None:
+        """Log who cancelled which item by hand: those that STALLED or ORPHANED named are Cube's own business."""
+        cancelled = self._router.store.take_cancels()
+        for item in cancelled[:_CANCELS_LOGGED]:
+            caller = item.ended_by or ANYBODY
+            fields = {
+                "key": item.path,
+                "user": caller.user,
+                "peer": caller.peer,
+                "process_id": caller.process_id,
+                "name": self.connections.names.name_of(caller.process_id, caller.peer),
+                "request_id": item.request_id,
+                "was_active": item.claimed_by is not None,
+            }
+            log_event(_log, logging.WARNING, "item cancelled by hand", fields)
+        if len(cancelled) > _CANCELS_LOGGED:
+            log_event(
+                _log, logging.WARNING, "more items cancelled by hand", {"count": len(cancelled) - _CANCELS_LOGGED}
+            )
+
     def _log_begin(self, client: Client) -> None:
         caller = client.caller
         self.connections.names.learn(caller.peer)
@@ -261,6 +282,7 @@ class Server:
         is_more_due = False
         try:
             is_more_due = self._router.tick(self._clock_ns() // 1_000_000, self._options.tick_max_rows)
+            self._log_cancels()
         finally:  # an error goes to the loop, which logs it; one must not end all expiry
             delay_s = _BUSY_TICK_S if is_more_due else self._options.tick_interval_s
             self._timers["tick"] = self._loop.call_later(delay_s, self._tick)
@@ -282,9 +304,3 @@ class Server:
             self._options.proof_interval_s,
         )
         self._timers["peers"] = self._loop.call_later(delay_s, self._check_peers)
-
-
-def peer_of(transport: asyncio.BaseTransport) -> str:
-    """The address of a client as `host:port`; empty when it has gone."""
-    name = transport.get_extra_info("peername")
-    return str(Endpoint(*name[:2])) if isinstance(name, tuple) else str(name or "")

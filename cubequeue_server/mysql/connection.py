@@ -91,6 +91,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         self._max_packet_bytes = max_packet_bytes
         self._prepared = PreparedStatements()
         self._was_checked = False  # its credentials
+        self.gave_credentials = False
         self._is_idle = True
         self._is_stopping = False
         self._is_waiting = False
@@ -187,6 +188,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         login = read_login(packet, announced)
         self.capabilities = Capabilities(login.capabilities)
         self._was_checked = True
+        self.gave_credentials = bool(login.user)
         await self.authenticate(login.user, login.response, login.plugin, {}, state, plugin)
         self._caller = msgspec.structs.replace(self._caller, user=self.user)
         self.stream.reset_seq()

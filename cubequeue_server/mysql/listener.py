@@ -103,7 +103,7 @@ class MysqlListener:
                 self._clients[task] = client
                 self._server.connections.add(caller.connection, client)
                 if not await client.serve():
-                    self._credentials.count_refusal(caller.peer)
+                    self._credentials.count_refusal(caller.peer, with_credentials=client.gave_credentials)
         except Exception as error:  # one client must not take others down
             _log.debug("a MySQL client ended with %s: %s", type(error).__name__, error)
         finally:

@@ -17,6 +17,7 @@ from cubequeue_server.access.credentials import Credentials, Verdict, basic_cred
 from cubequeue_server.net.http_head import Head, RefusedError, accept_key, error_response, take_head, upgrade_response
 from cubequeue_server.net.lingering import Lingering
 from cubequeue_server.options import ServerOptions
+from cubequeue_server.settings.values import Endpoint
 
 _log = logging.getLogger(__name__)
 
@@ -144,7 +145,8 @@ class Front(asyncio.Protocol):
         if verdict is Verdict.BUSY:
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "too many passwords are being checked")
         if verdict is Verdict.REFUSED:
-            self._credentials.count_refusal(self._transport.get_extra_info("peername"))
+            with_credentials = head.header(b"authorization") is not None
+            self._credentials.count_refusal(peer_of(self._transport), with_credentials=with_credentials)
             raise RefusedError(HTTPStatus.FORBIDDEN, "Not authorized")
         self._upgrade(head, process_id, already_read)
 
@@ -223,3 +225,9 @@ def _check_route(head: Head) -> None:
         raise RefusedError(HTTPStatus.NOT_FOUND, "Not found: cubequeue serves WebSocket clients at /ws")
     if head.method != b"GET":
         raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "/ws is opened with GET", {"Allow": "GET"})
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """The address of a client as `host:port`; empty when it has gone."""
+    name = transport.get_extra_info("peername")
+    return str(Endpoint(*name[:2])) if isinstance(name, tuple) else str(name or "")

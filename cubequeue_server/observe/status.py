@@ -16,6 +16,7 @@ from typing import Final, cast
 
 from cubequeue_server.access.credentials import Credentials, Verdict, basic_credentials
 from cubequeue_server.net.http_head import Answer, Head, RefusedError, take_head
+from cubequeue_server.observe.logs import log_event
 from cubequeue_server.server import peer_of
 from cubequeue_server.settings.values import Endpoint
 
@@ -39,15 +40,30 @@ _log = logging.getLogger(__name__)
 Route = Callable[[Head], Answer | Awaitable[Answer]]
 
 
-def probe(check: Callable[[], None]) -> Route:
-    """A route that answers 200, or 500 when `check` raises. The body is empty."""
+class NotReadyError(Exception):
+    """The known reason of a probe that fails."""
 
-    def answer(_request: Head) -> Answer:
+
+def probe(check: Callable[[], None]) -> Route:
+    """A route that answers 200, or 500 when `check` raises. The body is empty.
+
+    A failure is logged when its reason changes, not each time: probes come every few seconds. Only an unknown one has a
+    traceback.
+    """
+    logged = ""
+
+    def answer(request: Head) -> Answer:
+        nonlocal logged
         try:
             check()
-        except Exception:
-            _log.warning("a probe failed", exc_info=True)
+        except Exception as error:
+            if logged != (reason := repr(error)):
+                is_known = isinstance(error, NotReadyError)
+                fields = {"path": request.path, "reason": error}
+                log_event(_log, logging.WARNING, "a probe failed", fields, None if is_known else error)
+                logged = reason
             return Answer(500)
+        logged = ""
         return Answer(200)
 
     return answer
