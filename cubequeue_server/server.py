@@ -194,7 +194,7 @@ class Server:
             self._of_user.setdefault(user, {})[client] = None
         self.counters.connections += 1
         self.counters.connections_accepted += 1
-        self._log_begin(client)
+        self.log_begin(caller, agent)
         websocket.start(already_read)
 
     def _make_room(self, user: bytes) -> None:
@@ -250,15 +250,15 @@ class Server:
                 _log, logging.WARNING, "more items cancelled by hand", {"count": len(cancelled) - _CANCELS_LOGGED}
             )
 
-    def _log_begin(self, client: Client) -> None:
-        caller = client.caller
+    def log_begin(self, caller: Caller, agent: bytes = b"") -> None:
+        """Log that a client was admitted."""
         self.connections.names.learn(caller.peer)
         fields = {
             "peer": caller.peer,
             "name": self.connections.names.name_of(caller.process_id, caller.peer),
             "user": caller.user,
             "process_id": caller.process_id,
-            "agent": client.agent,
+            "agent": agent,
             "connection": caller.connection,
         }
         log_event(_log, logging.INFO, "client connected", fields)

@@ -145,6 +145,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
                 await self._log_in()
             if self.session.username is None:
                 return not self._was_checked
+            self._server.log_begin(self._caller)
             self.stream.max_packet_bytes = self._max_packet_bytes
             while not self._is_stopping and await self._command():
                 self.stream.reset_seq()

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from storage.asking import ANYBODY, Caller
-from storage.journal.store import JournaledStore
+from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits
 from storage.system_tables import SystemTable
 from storage.vocabulary import (
@@ -190,3 +190,16 @@ def test_how_long_an_item_runs_outlives_the_process() -> None:
 
 def _rows(store: JournaledStore, table: SystemTable) -> list[Row]:
     return run(rows_of(store.read_table(table)))
+
+
+def test_the_lag_of_the_journal_in_time() -> None:
+    world = World(durability=Durability.STRICT)
+    world.turns.all()
+    world.store.tick(NOW_MS, 1_000)
+    assert world.store.gauges()["journal_lag_ms"] == 0
+    world.ask(add("a"))
+    world.store.tick(NOW_MS - 700, 1_000)  # the clock of the host stands still at NOW_MS
+    assert world.store.gauges()["journal_lag_ms"] == 700
+    world.turns.all()
+    world.store.synced(world.applied_seq)
+    assert world.store.gauges()["journal_lag_ms"] == 0
