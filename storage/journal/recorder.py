@@ -12,7 +12,7 @@ from storage.cache.entry import Entry
 from storage.journal import rows
 from storage.journal.blobs import Blobs
 from storage.minutes import KEPT_MINUTES
-from storage.queue.history import EndedItem
+from storage.queue.history import BLOCKS, EndedItem
 from storage.queue.items import Item, StoredResult
 from storage.recorder import AnswerGroup
 from storage.stats import MinuteRows
@@ -173,7 +173,7 @@ class Recorder:
         self.note(rows.numbered(rows.MINUTE, number), rows.encode(minutes))
 
     def block_ended(self, number: int, items: list[EndedItem]) -> None:
-        self.note(rows.numbered(rows.BLOCK, number % rows.BLOCKS), rows.encode((number, items)))
+        self.note(rows.numbered(rows.BLOCK, number % BLOCKS), rows.encode((number, items)))
 
     def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
         group = self._group

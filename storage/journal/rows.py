@@ -52,8 +52,6 @@ SYNCED_KEY: Final = META + b"synced"
 # Longer texts are rows of their own, so that a changed row does not write them again.
 INLINE_BYTES: Final = 256
 CHUNK_BYTES: Final = 256 * 1024
-# Blocks of the history: 16 384 items.
-BLOCKS: Final = 256
 
 # MessagePack extension types: a text by its number, the same for binary, a binary value in place.
 _TEXT_REF: Final = 1

@@ -39,6 +39,7 @@ _REQUEST_ID: Final = re.compile(rb'"requestId"\s*:\s*"([^"\\]{1,256})"')
 _MAX_CANCELS: Final = 100  # that wait to be taken
 
 BLOCK_ITEMS: Final = 64  # that are written together
+BLOCKS: Final = 256  # that a journal keeps
 Block: TypeAlias = tuple[int, "list[EndedItem]"]  # its number, and its items that are still remembered
 
 
@@ -121,8 +122,8 @@ class History:
     """
 
     __slots__ = (
-        "_cancels", "_due", "_entries", "_given", "_keep_ms", "_max_bytes", "_max_items", "cancels_dropped", "count",
-        "size_bytes"
+        "_cancels", "_due", "_emptied", "_entries", "_given", "_keep_ms", "_max_bytes", "_max_items",
+        "cancels_dropped", "count", "size_bytes"
     )  # fmt: skip
 
     def __init__(self, limits: HistoryLimits) -> None:
@@ -134,6 +135,7 @@ class History:
         self.count = 0  # of all items that ever came
         self._given = 0  # so many were given as blocks
         self._due = 0  # so many are to be given
+        self._emptied = 0  # blocks below were given again as empty ones
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -218,35 +220,50 @@ class History:
         self._due = self.count
 
     def next_block(self) -> Block | None:
-        """A block with items that were not given yet; None when none is due. O(entries), ten nanoseconds each."""
+        """A block with items that were not given yet, or one that is empty now; None when none is due.
+
+        O(entries), ten nanoseconds each.
+        """
         first = self.count - len(self._entries)
         position = max(self._given, first)
-        if position >= self._due:
-            return None
-        number = position // BLOCK_ITEMS
-        begin, end = max(number * BLOCK_ITEMS, first), (number + 1) * BLOCK_ITEMS
-        self._given = min(end, self.count)
-        return number, list(islice(self._entries, begin - first, end - first))
+        if position < self._due:
+            number = position // BLOCK_ITEMS
+            begin, end = max(number * BLOCK_ITEMS, first), (number + 1) * BLOCK_ITEMS
+            self._given = min(end, self.count)
+            return number, list(islice(self._entries, begin - first, end - first))
+        self._emptied = max(self._emptied, self._given // BLOCK_ITEMS - BLOCKS + 1)  # older places have newer blocks
+        if self._emptied < min(first, self._given) // BLOCK_ITEMS:
+            self._emptied += 1
+            return self._emptied - 1, []
+        return None
 
     def restore(self, blocks: Iterable[Block], alive: Container[int] = ()) -> None:
-        """Begin with earlier blocks, in any order, but without items that are alive: their end was lost."""
+        """Begin with earlier blocks, in any order, but without items that are alive: their end was lost.
+
+        The items get new places, behind those of the earlier blocks: they are given again before those are emptied.
+        """
         self._entries.clear()
         self.size_bytes = 0
-        last, callers = -1, {_NOBODY: _NOBODY}  # one object each: a client has many items
-        for number, entries in sorted(blocks, key=itemgetter(0)):
-            last = number
+        ordered = sorted(blocks, key=itemgetter(0))
+        callers = {_NOBODY: _NOBODY}  # one object each: a client has many items
+        seen: set[int] = set()
+        for _, entries in ordered:
             for entry in entries:
+                if entry.number in alive or entry.number in seen:
+                    continue
+                seen.add(entry.number)
                 entry.added_by = callers.setdefault(entry.added_by, entry.added_by)
                 if entry.claimed_by is not None:
                     entry.claimed_by = callers.setdefault(entry.claimed_by, entry.claimed_by)
                 if entry.ended_by is not None:
                     entry.ended_by = callers.setdefault(entry.ended_by, entry.ended_by)
-                if entry.number not in alive:
-                    self._entries.append(entry)
-                    self.size_bytes += entry.size_bytes
+                self._entries.append(entry)
+                self.size_bytes += entry.size_bytes
         while self.size_bytes > self._max_bytes or len(self._entries) > self._max_items:
             self.size_bytes -= self._entries.popleft().size_bytes
-        self.count = self._given = self._due = (last + 1) * BLOCK_ITEMS
+        self._emptied = ordered[0][0] if ordered else 0
+        self._given = self._due = (ordered[-1][0] + 1) * BLOCK_ITEMS if ordered else 0
+        self.count = self._given + len(self._entries)
 
     def take_over(self, earlier: History, alive: Container[int]) -> None:
         """Go on after effects were lost, without items that are alive: their end was lost, too."""

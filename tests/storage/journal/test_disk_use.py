@@ -13,6 +13,7 @@ from storage.asking import ANYBODY
 from storage.journal import rows
 from storage.journal.database import Database
 from storage.journal.store import JournaledStore
+from storage.limits import HistoryLimits, QueueLimits
 from storage.vocabulary import (
     CacheSet,
     CachestoreAction,
@@ -45,7 +46,8 @@ class Churn:
         self._turns = Turns()
         self._random = Random(directory.name)
         self._database = Database(directory)
-        self.store: JournaledStore = opened(self._database, self._turns, now_ms=START_MS)  # type: ignore[arg-type]
+        limits = QueueLimits(history=HistoryLimits(max_bytes=MIB))  # it would stay for a day
+        self.store: JournaledStore = opened(self._database, self._turns, queue=limits, now_ms=START_MS)  # type: ignore[arg-type]
         self._now_ms = START_MS
         self._messages = 0
         self.written_bytes = 0
