@@ -12,15 +12,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from cubequeue_server.access.browsers import AllowedHosts
 from cubequeue_server.access.reloading import Access, AccessError
+from cubequeue_server.client_names import ClientNames
+from cubequeue_server.connections import Connections
 from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.stores import CannotOpenError, JournalFailedError, OpenStore, open_store
 from cubequeue_server.garbage_collection import GarbageCollection
@@ -30,9 +32,9 @@ from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.observe import status
 from cubequeue_server.observe.counters import Counters
-from cubequeue_server.observe.logs import configure_logs, flush_logs, print_line, print_notice
+from cubequeue_server.observe.logs import configure_logs, flush_logs, log_event, print_line, print_notice
 from cubequeue_server.observe.start_notice import notice_lines
-from cubequeue_server.observe.status import StatusServer, probe
+from cubequeue_server.observe.status import NotReadyError, StatusServer, probe
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.process_limits import Sockets, open_standard_files, raise_file_limit
 from cubequeue_server.requests.ask import Ask
@@ -156,7 +158,8 @@ class _Process:
         self._store = opened.store
         counters = Counters()
         select_limits = settings.query_timeout_ms / 1000, settings.select_max_bytes
-        self._sql = SqlEngine(Ask, self._store, *select_limits, counters)
+        connections = Connections(ClientNames(settings.client_names, by_dns=settings.client_dns))
+        self._sql = SqlEngine(Ask, self._store, *select_limits, counters=counters, connections=connections)
         self._server = Server(
             server_options(settings, sockets),
             Router(self._store, self._sql),
@@ -165,6 +168,7 @@ class _Process:
             credentials=access.credentials,
             tls=access.tls,
             counters=counters,
+            connections=connections,
         )
         self._pages: Pages | None = None
         self._status = self._status_server()
@@ -214,7 +218,6 @@ class _Process:
         self._announce()
         self._import_the_rest()
         await self._stop_asked.wait()
-        _log.info("stopping")
         is_closed = await self._stop()
         _log.info("stopped")
         return EXIT_STOPPED if is_closed else EXIT_CANNOT_CLOSE
@@ -231,7 +234,7 @@ class _Process:
         self._store.gauges()
         failure = self._opened.failure()
         if failure is not None:
-            raise RuntimeError(failure)
+            raise NotReadyError(failure)
 
     def _announce(self) -> None:
         listeners = {"ws": Endpoint(*self._server.address[:2])}
@@ -241,8 +244,32 @@ class _Process:
             listeners["mysql"] = self._mysql.address
         words = " ".join(f"{name}={listeners.get(name, 'off')}" for name in ("ws", "status", "mysql"))
         print_line(f"cubequeue {__version__} listening {words}")
+        log_event(_log, logging.INFO, "started", self._started_fields(listeners))
         if self._settings.log_format != "json":  # which programs read, on a terminal too
             print_notice(notice_lines(self._settings, listeners))
+
+    def _started_fields(self, listeners: Mapping[str, Endpoint]) -> dict[str, Any]:
+        """Everything that a reader of the log wants to know of a start."""
+        settings, gauges = self._settings, self._store.gauges()
+        return {
+            "version": __version__,
+            **listeners,
+            "durability": settings.durability,
+            "data_dir": settings.data_dir,
+            "users": settings.access.demands_credentials,
+            "tls": bool(settings.access.tls_cert),
+            "max_items": settings.queue.max_items,
+            "queue_max_bytes": settings.queue.max_bytes,
+            "cache_max_bytes": settings.cache.max_bytes,
+            "answers_max_bytes": settings.answers.max_bytes,
+            "history_max_bytes": settings.queue.history.max_bytes,
+            "max_connections": settings.max_connections,
+            "recovered_items": gauges["queue_items"],
+            "recovered_results": gauges["queue_results"],
+            "recovered_cache_keys": gauges["cache_keys"],
+            "recovered_answers": gauges["answers"],
+            "opened_ms": self._opened.opened_ms,
+        }
 
     def _import_the_rest(self) -> None:
         """Import in a thread what the first requests need not, while they are answered: the pages.
@@ -277,7 +304,14 @@ class _Process:
     def _open_pages(self, make: type[Pages]) -> None:
         if self._stop_asked.is_set():
             return
-        self._pages = make(self._store, self._server, now_ms, self._may_cancel, self._settings.statsd)
+        self._pages = make(
+            self._store,
+            self._server,
+            now_ms,
+            may_cancel=self._may_cancel,
+            settings=self._settings,
+            failure=self._opened.failure,
+        )
         if self._status is not None:
             self._status.add(self._pages.routes, self._pages.actions)
 
@@ -302,7 +336,7 @@ class _Process:
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop_asked.set)
+        loop.add_signal_handler(signal.SIGTERM, self._ask_to_stop, signal.SIGTERM)
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         if self._access.has_files:  # else it ends the process, as when a terminal is closed
             loop.add_signal_handler(signal.SIGHUP, self._access.reload)
@@ -311,6 +345,11 @@ class _Process:
         if self._stop_asked.is_set():
             flush_logs(_LAST_WORDS_S)
             os._exit(EXIT_INTERRUPTED)
+        self._ask_to_stop(signal.SIGINT)
+
+    def _ask_to_stop(self, by: signal.Signals) -> None:
+        if not self._stop_asked.is_set():
+            log_event(_log, logging.INFO, "stopping", {"signal": by.name})
         self._stop_asked.set()
 
 

@@ -12,7 +12,8 @@ from http import HTTPStatus
 from typing import Final
 
 from cubequeue_server.access.credentials import Credentials
-from cubequeue_server.net.front import Front
+from cubequeue_server.connections import Connections
+from cubequeue_server.net.front import Front, peer_of
 from cubequeue_server.net.http_head import RefusedError
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
@@ -26,13 +27,12 @@ from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.dispatcher import Dispatcher
 from cubequeue_server.requests.statement_log import without_texts
 from cubequeue_server.router import Router
-from cubequeue_server.settings.values import Endpoint
 from protocol.errors import ProtocolError
-from storage.asking import Caller, Outcome
+from storage.asking import ANYBODY, Caller, Outcome
 from storage.errors import StatementError
 from storage.vocabulary import Statement
 
-__all__ = ["Server", "ServerOptions"]
+__all__ = ["Server", "ServerOptions", "peer_of"]
 
 _EVICTED: Final = "connection evicted to admit a newer one for the same user"
 _STOPPING: Final = "cubequeue is stopping"
@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 _CHECK_PEERS_S: Final = 1.0
 _CLOSED_AT_ONCE: Final = 100  # connections between two turns of the loop
 _BUSY_TICK_S: Final = 0.001  # until the next tick when more is due: others get their turn in between
+_CANCELS_LOGGED: Final = 10  # lines a tick
 _STOP_POLL_S: Final = 0.005
 _SHARE_FOR_ANSWERS: Final = 0.5  # of the time a stop may take; the rest is for closing
 
@@ -65,7 +66,9 @@ class Server:
         credentials: Credentials | None = None,
         tls: ssl.SSLContext | None = None,
         counters: Counters | None = None,
+        connections: Connections | None = None,
     ) -> None:
+        self.connections = Connections() if connections is None else connections
         self.counters = Counters() if counters is None else counters
         self._credentials = Credentials() if credentials is None else credentials
         self._tls = tls
@@ -147,6 +150,7 @@ class Server:
         await self._until(lambda: not self._clients, deadline_s - _STOP_POLL_S)
         for client in list(self._clients):
             client.websocket.abort("stopping")
+        self._log_cancels()
         for timer in self._timers.values():
             timer.cancel()
         self.lag.stop()
@@ -178,11 +182,13 @@ class Server:
     def count_foreign(self) -> None:
         self.counters.foreign_refused += 1
 
-    def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
+    def admit(
+        self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes, agent: bytes
+    ) -> None:
         if user:
             self._make_room(user)
-        caller = Caller(process_id, peer_of(transport), next(self.connection_numbers))
-        client = Client(user, caller, self._loop.time())
+        caller = Caller(process_id, peer_of(transport), next(self.connection_numbers), user)
+        client = Client(caller, self._loop.time(), self._clock_ns() // 1_000_000, agent)
         dispatcher = self._dispatcher
         receiver = Receiver(
             partial(dispatcher.receive, client),
@@ -196,10 +202,12 @@ class Server:
         )
         client.attach(websocket)
         self._clients[client] = None
+        self.connections.add(caller.connection, client)
         if user:
             self._of_user.setdefault(user, {})[client] = None
         self.counters.connections += 1
         self.counters.connections_accepted += 1
+        self.log_begin(caller, agent)
         websocket.start(already_read)
 
     def _make_room(self, user: bytes) -> None:
@@ -225,6 +233,7 @@ class Server:
 
     def _on_lost(self, client: Client) -> None:
         del self._clients[client]
+        self.connections.remove(client.caller.connection)
         self.counters.connections -= 1
         self._log_end(client)
         user = client.session.user
@@ -233,6 +242,39 @@ class Server:
             clients.pop(client, None)
             if not clients:
                 del self._of_user[user]
+
+    def _log_cancels(self) -> None:
+        """Log who cancelled which item by hand: those that STALLED or ORPHANED named are Cube's own business."""
+        cancelled = self._router.store.take_cancels()
+        for item in cancelled[:_CANCELS_LOGGED]:
+            caller = item.ended_by or ANYBODY
+            fields = {
+                "key": item.path,
+                "user": caller.user,
+                "peer": caller.peer,
+                "process_id": caller.process_id,
+                "name": self.connections.names.name_of(caller.process_id, caller.peer),
+                "request_id": item.request_id,
+                "was_active": item.claimed_by is not None,
+            }
+            log_event(_log, logging.WARNING, "item cancelled by hand", fields)
+        if len(cancelled) > _CANCELS_LOGGED:
+            log_event(
+                _log, logging.WARNING, "more items cancelled by hand", {"count": len(cancelled) - _CANCELS_LOGGED}
+            )
+
+    def log_begin(self, caller: Caller, agent: bytes = b"") -> None:
+        """Log that a client was admitted."""
+        self.connections.names.learn(caller.peer)
+        fields = {
+            "peer": caller.peer,
+            "name": self.connections.names.name_of(caller.process_id, caller.peer),
+            "user": caller.user,
+            "process_id": caller.process_id,
+            "agent": agent,
+            "connection": caller.connection,
+        }
+        log_event(_log, logging.INFO, "client connected", fields)
 
     def _log_end(self, client: Client) -> None:
         cause = client.websocket.end_cause
@@ -253,6 +295,7 @@ class Server:
         is_more_due = False
         try:
             is_more_due = self._router.tick(self._clock_ns() // 1_000_000, self._options.tick_max_rows)
+            self._log_cancels()
         finally:  # an error goes to the loop, which logs it; one must not end all expiry
             delay_s = _BUSY_TICK_S if is_more_due else self._options.tick_interval_s
             self._timers["tick"] = self._loop.call_later(delay_s, self._tick)
@@ -274,9 +317,3 @@ class Server:
             self._options.proof_interval_s,
         )
         self._timers["peers"] = self._loop.call_later(delay_s, self._check_peers)
-
-
-def peer_of(transport: asyncio.BaseTransport) -> str:
-    """The address of a client as `host:port`; empty when it has gone."""
-    name = transport.get_extra_info("peername")
-    return str(Endpoint(*name[:2])) if isinstance(name, tuple) else str(name or "")

@@ -8,7 +8,9 @@ from typing import Final, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from cubequeue_server.observe.limits import Limit
 from cubequeue_server.observe.metrics.exposition import Exposition
+from cubequeue_server.observe.metrics.histograms import queue_histograms
 from docs_site.tables import code, table
 from tests.metrics.scenery import busy_scene
 
@@ -32,6 +34,8 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Journal": ("journal",),
     "SELECT": ("select",),
+    "History": ("history",),
+    "Limits and readiness": ("limit", "ready"),
     "Process": ("build", "loop", "log", "process"),
 }
 
@@ -61,7 +65,10 @@ def _rows() -> Iterator[Row]:
     sources = busy_scene().sources
 
     async def exposed() -> bytes:
-        return Exposition(sources).text(await sources.queues(), await sources.queue_totals())
+        totals = await sources.queue_totals()
+        limits = [Limit("items", 1, 2, "items", "")]
+        text = Exposition(sources).text(await sources.queues(), totals, limits)
+        return b"".join([text, *queue_histograms(totals)])
 
     for family in text_string_to_metric_families(asyncio.run(exposed()).decode()):
         name = family.name + ("_total" if family.type == "counter" else "")

@@ -29,10 +29,9 @@ _MAX_LESSONS: Final = 16  # a client has two or three shapes of messages, or non
 
 
 class Session:
-    """One connection. `in_flight` counts its requests that wait for an answer."""
+    """One connection. `in_flight` counts its requests that wait for an answer; `client_id` names its client."""
 
     __slots__ = (
-        "_client_id",
         "_lessons_left",
         "_ping_payload",
         "_pinged_at_s",
@@ -42,6 +41,7 @@ class Session:
         "_shape",
         "_unproved",
         "_unproved_bytes",
+        "client_id",
         "in_flight",
         "user",
     )
@@ -49,7 +49,7 @@ class Session:
     def __init__(self, user: bytes, now_s: float) -> None:
         self.user = user
         self.in_flight = 0
-        self._client_id: bytes | None = None
+        self.client_id: bytes | None = None
         self._shape = NO_SHAPE
         self._lessons_left = _MAX_LESSONS
         self._seen = array("q")
@@ -87,8 +87,8 @@ class Session:
         connection_id = request.connection_id
         if connection_id is None:
             return request
-        if connection_id != self._client_id:
-            self._client_id = connection_id
+        if connection_id != self.client_id:
+            self.client_id = connection_id
             self._seen = array("q", [-1]) * _REMEMBERED_IDS
         message_id = request.message_id
         seen, slot = self._seen, message_id % _REMEMBERED_IDS

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from storage.asking import Caller, Later
+from storage.queue.history import EndedItem
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import Path, RequestKey, Result, Row, Statement
@@ -91,6 +92,9 @@ class Inspectable(Protocol):
 
         Rows that go before their slice is read are left out; rows that come later are not seen.
         """
+
+    def take_cancels(self) -> list[EndedItem]:
+        """The items that were cancelled by hand since the last call, 100 at most. O(items)."""
 
     async def queue_stats(self) -> QueueStatsTable:
         """Totals of each queue since the start; read-only."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+import msgspec
 from mysql_mimic import packets
 from mysql_mimic.charset import CharacterSet
 from mysql_mimic.connection import Connection as MimicConnection
@@ -21,6 +23,7 @@ from mysql_mimic.types import Capabilities, ColumnType, ServerStatus
 from mysql_mimic.variables import SYSTEM_VARIABLES, GlobalVariables, SessionVariables
 
 from cubequeue_server.access.credentials import Credentials
+from cubequeue_server.connections import Figures
 from cubequeue_server.mysql.authentication import Identities
 from cubequeue_server.mysql.statements import PreparedStatements, answer_variables, checked_text
 from cubequeue_server.mysql.stream import GoneError, PacketStream, PacketTooLargeError
@@ -97,13 +100,35 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         self._prepared = PreparedStatements(stream.hold_values)
         self._was_checked = False  # its credentials
         self._refused = 0  # statements
+        self.gave_credentials = False
         self._is_idle = True
         self._is_stopping = False
+        self._is_waiting = False
+        self._since_ms = time.time_ns() // 1_000_000
+        self._statements = self._errors = 0
+        self._last_error = ""
 
     @property
     def user(self) -> bytes:
         """The name of its user; empty before the login."""
         return (self.session.username or "").encode()
+
+    def figures(self) -> Figures:
+        """What `system.connections` tells."""
+        return Figures(
+            "mysql",
+            self._caller,
+            None,
+            b"",
+            self._since_ms,
+            self._statements,
+            self._errors,
+            self._last_error,
+            int(not self._is_idle),
+            int(self._is_waiting),
+            self.stream.bytes_in,
+            self.stream.bytes_out,
+        )
 
     async def refuse(self) -> None:
         """Tell the client that there are too many connections."""
@@ -118,6 +143,7 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
             if self.session.username is None:
                 return not self._was_checked
             self._on_login()
+            self._server.log_begin(self._caller)
             self.stream.max_packet_bytes = self._max_packet_bytes
             while not self._is_stopping and await self._command():
                 self.stream.reset_seq()
@@ -161,7 +187,9 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         login = read_login(packet, announced)
         self.capabilities = Capabilities(login.capabilities)
         self._was_checked = True
+        self.gave_credentials = bool(login.user)
         await self.authenticate(login.user, login.response, login.plugin, {}, state, plugin)
+        self._caller = msgspec.structs.replace(self._caller, user=self.user)
         self.stream.reset_seq()
 
     async def _command(self) -> bool:
@@ -246,12 +274,15 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         except StatementSyntaxError:
             self._server.counters.syntax_errors += 1
             raise
+        self._statements += 1
         told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         ask = self._server.call(
             statement, self._caller, lambda outcome: None if told.done() else told.set_result(outcome)
         )
         if ask is not None:
+            self._is_waiting = ask.timeout_ms is not None
             await self._wait(told, ask)
+            self._is_waiting = False
         outcome = await told
         assert not isinstance(outcome, bytes), "a ready message is for the WebSocket"
         return outcome
@@ -300,6 +331,8 @@ class MysqlConnection(MimicConnection):  # type: ignore[misc]  # the library is 
         await self._fail(text.removeprefix("Internal: "))
 
     async def _fail(self, text: str, error: tuple[int, bytes] = _INTERNAL_ERROR) -> None:
+        self._errors += 1
+        self._last_error = text
         code, state = error
         packet = b"\xff" + code.to_bytes(2, "little") + b"#" + state + text.encode(errors="replace")
         await self.stream.write(packet)

@@ -115,11 +115,11 @@ class MysqlListener:
         self._server.counters.mysql_connections -= 1
 
     async def _serve(self, opening: Opening, has_room: bool) -> None:
+        caller = Caller(None, peer_of(opening.transport), next(self._server.connection_numbers))
         try:
             if self._protocol is None:  # for a client that comes meanwhile, this waits for the same import
                 self._protocol = await asyncio.to_thread(importlib.import_module, _PROTOCOL)
             stream = PacketStream(opening, self._max_packet_bytes, self._server.unfinished)
-            caller = Caller(None, peer_of(opening.transport), next(self._server.connection_numbers))
             client: MysqlConnection = self._protocol.MysqlConnection(
                 stream,
                 self._server,
@@ -137,9 +137,11 @@ class MysqlListener:
                 task = asyncio.current_task()
                 assert task is not None
                 self._clients[task] = client
+                self._server.connections.add(caller.connection, client)
                 if not await client.serve():
-                    self._credentials.count_refusal(caller.peer)
+                    self._credentials.count_refusal(caller.peer, with_credentials=client.gave_credentials)
         except Exception as error:  # one client must not take others down
             _log.debug("a MySQL client ended with %s: %s", type(error).__name__, error)
         finally:
+            self._server.connections.remove(caller.connection)
             opening.transport.close()

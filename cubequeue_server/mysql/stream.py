@@ -115,6 +115,7 @@ class PacketStream:
         self._reader: Opening | asyncio.StreamReader = opening
         self._writer: asyncio.StreamWriter | None = None
         self._transport: asyncio.WriteTransport = opening.transport
+        self.bytes_in = self.bytes_out = 0
         self._sequence = 0
         self._ahead: asyncio.Task[bytes] | None = None
         self._values_bytes = 0
@@ -139,6 +140,7 @@ class PacketStream:
             self._sequence = (sequence + 1) % 256
             if len(payload) + length > self.max_packet_bytes:
                 raise PacketTooLargeError
+            self.bytes_in += length + _HEADER_BYTES
             if length < _SMALL_PACKET_BYTES and not payload:
                 return await self._exactly(length)
             await self._read_piece(length, payload)
@@ -188,12 +190,15 @@ class PacketStream:
 
     async def write(self, data: bytes, drain: bool = True) -> None:
         """Send a payload, in the order of calls. Raises GoneError."""
-        self._transport.write(self.framed(data))
+        framed = self.framed(data)
+        self.bytes_out += len(framed)
+        self._transport.write(framed)
         if drain:
             await self.drain()
 
     async def write_framed(self, data: bytes) -> None:
         """Send packets that `framed` made. Raises GoneError."""
+        self.bytes_out += len(data)
         self._transport.write(data)
         await self.drain()
 

@@ -16,11 +16,13 @@ from cubequeue_server.net.entrance import TlsEntrance
 from cubequeue_server.net.http_head import Head, RefusedError, accept_key, error_response, take_head, upgrade_response
 from cubequeue_server.net.lingering import Lingering
 from cubequeue_server.options import ServerOptions
+from cubequeue_server.settings.values import Endpoint
 
 _log = logging.getLogger(__name__)
 
 _MAX_PROCESS_ID_BYTES: Final = 64
 _MAX_SHOWN_ORIGIN: Final = 200
+_MAX_AGENT_BYTES: Final = 100
 
 _UPLOAD_TEXT: Final = (
     "cubequeue is a queue and cache server: it stores no pre-aggregations and takes no uploads. "
@@ -37,8 +39,10 @@ class Gate(Protocol):
     def count_foreign(self) -> None:
         """Count a WebSocket that is refused for its `Origin`."""
 
-    def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
-        """Take a new WebSocket over; `already_read` followed its handshake. `user` may be empty."""
+    def admit(
+        self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes, agent: bytes
+    ) -> None:
+        """Take a new WebSocket over; `already_read` followed its handshake. `user` may be empty, as `agent`."""
 
 
 class Front(asyncio.Protocol):
@@ -137,7 +141,8 @@ class Front(asyncio.Protocol):
         if verdict is Verdict.BUSY:
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "too many passwords are being checked")
         if verdict is Verdict.REFUSED:
-            self._credentials.count_refusal(self._transport.get_extra_info("peername"))
+            with_credentials = head.header(b"authorization") is not None
+            self._credentials.count_refusal(peer_of(self._transport), with_credentials=with_credentials)
             raise RefusedError(HTTPStatus.FORBIDDEN, "Not authorized")
         self._upgrade(head, process_id, already_read)
 
@@ -148,7 +153,8 @@ class Front(asyncio.Protocol):
         self._gate.check_room()
         self._finish()
         self._transport.write(upgrade_response(accept, self._options.announce_version))
-        self._gate.admit(self._transport, _user_of(head), process_id, already_read)
+        agent = (head.header(b"user-agent") or b"")[:_MAX_AGENT_BYTES]
+        self._gate.admit(self._transport, _user_of(head), process_id, already_read, agent)
 
     def _check_origin(self, head: Head) -> None:
         """Browsers send an `Origin`, Cube's drivers do not: a page of any site could use a server without users."""
@@ -201,3 +207,9 @@ def _check_route(head: Head) -> None:
         raise RefusedError(HTTPStatus.NOT_FOUND, "Not found: cubequeue serves WebSocket clients at /ws")
     if head.method != b"GET":
         raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "/ws is opened with GET", {"Allow": "GET"})
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """The address of a client as `host:port`; empty when it has gone."""
+    name = transport.get_extra_info("peername")
+    return str(Endpoint(*name[:2])) if isinstance(name, tuple) else str(name or "")

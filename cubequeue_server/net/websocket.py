@@ -96,7 +96,7 @@ class WebSocket(FrameListener):
     __slots__ = (
         "_backlog", "_begun_bytes", "_counters", "_fragments", "_framing", "_is_full", "_is_listed", "_is_reading",
         "_large_bytes", "_max_message_bytes", "_on_message", "_options", "_out", "_out_bytes", "_outbox", "_receiver",
-        "_stalled", "_transport", "_unfinished", "_unread", "end_cause", "is_open"
+        "_stalled", "_transport", "_unfinished", "_unread", "bytes_in", "bytes_out", "end_cause", "is_open"
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917  # each is of its own type
@@ -131,6 +131,7 @@ class WebSocket(FrameListener):
         self._large_bytes = 0  # of the message that is read in steps
         self._begun_bytes = 0  # of long answers that are being made
         self._stalled = False  # one of these three is the case
+        self.bytes_in = self.bytes_out = 0  # of messages
         self.end_cause = ""
         self.is_open = True
 
@@ -165,6 +166,7 @@ class WebSocket(FrameListener):
             counters = self._counters
             counters.messages_in += 1
             counters.bytes_in += size
+            self.bytes_in += size
             if size > counters.largest_message_bytes:  # noqa: PLR1730  # a call of max() would cost more
                 counters.largest_message_bytes = size
             if size <= self._max_message_bytes:
@@ -275,6 +277,7 @@ class WebSocket(FrameListener):
         size = len(message)
         self._counters.messages_in += 1
         self._counters.bytes_in += size
+        self.bytes_in += size
         self._counters.largest_message_bytes = max(self._counters.largest_message_bytes, size)
         if size > self._max_message_bytes:
             self._receive_oversized(message)
@@ -336,6 +339,7 @@ class WebSocket(FrameListener):
         size = len(message)
         self._counters.messages_out += 1
         self._counters.bytes_out += size
+        self.bytes_out += size
         self._out.append(message)
         self._out_bytes += size
         if not self._is_reading and not self._is_listed:

@@ -20,6 +20,7 @@ from cubequeue_server.access.credentials import Credentials, Verdict, basic_cred
 from cubequeue_server.net.entrance import TlsEntrance
 from cubequeue_server.net.http_head import Answer, Head, RefusedError, take_head
 from cubequeue_server.observe.counters import Counters
+from cubequeue_server.observe.logs import log_event
 from cubequeue_server.server import peer_of
 from cubequeue_server.settings.values import Endpoint
 
@@ -53,15 +54,30 @@ _log = logging.getLogger(__name__)
 Route = Callable[[Head], Answer | Awaitable[Answer]]
 
 
-def probe(check: Callable[[], None]) -> Route:
-    """A route that answers 200, or 500 when `check` raises. The body is empty."""
+class NotReadyError(Exception):
+    """The known reason of a probe that fails."""
 
-    def answer(_request: Head) -> Answer:
+
+def probe(check: Callable[[], None]) -> Route:
+    """A route that answers 200, or 500 when `check` raises. The body is empty.
+
+    A failure is logged when its reason changes, not each time: probes come every few seconds. Only an unknown one has a
+    traceback.
+    """
+    logged = ""
+
+    def answer(request: Head) -> Answer:
+        nonlocal logged
         try:
             check()
-        except Exception:
-            _log.warning("a probe failed", exc_info=True)
+        except Exception as error:
+            if logged != (reason := repr(error)):
+                is_known = isinstance(error, NotReadyError)
+                fields = {"path": request.path, "reason": error}
+                log_event(_log, logging.WARNING, "a probe failed", fields, None if is_known else error)
+                logged = reason
             return Answer(500)
+        logged = ""
         return Answer(200)
 
     return answer

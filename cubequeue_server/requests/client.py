@@ -4,24 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cubequeue_server.connections import Figures
 from cubequeue_server.net.websocket import WebSocket
+from protocol.encode import encode_error
 from protocol.pieces import Message
 from protocol.session import Session
 from storage.asking import Caller
 
 
 class Client:
-    """A connection; `user` is empty for an anonymous client."""
+    """A connection. `since_ms` is when it came by the wall clock, `now_s` by the monotonic clock.
 
-    __slots__ = ("caller", "opened_s", "refused", "send", "session", "undecodable", "websocket")
+    The user in `caller` is empty for an anonymous client; `agent` is its User-Agent.
+    """
+
+    __slots__ = (
+        "agent", "caller", "errors", "last_error", "opened_s", "refused", "send", "session", "since_ms", "statements",
+        "undecodable", "waiting", "websocket"
+    )  # fmt: skip
 
     websocket: WebSocket
     send: Callable[[Message], None]
 
-    def __init__(self, user: bytes, caller: Caller, now_s: float) -> None:
+    def __init__(self, caller: Caller, now_s: float, since_ms: int = 0, agent: bytes = b"") -> None:
         self.caller = caller
         self.opened_s = now_s
-        self.session = Session(user, now_s)
+        self.since_ms = since_ms
+        self.agent = agent
+        self.session = Session(caller.user, now_s)
+        self.statements = self.errors = 0
+        self.last_error = ""
+        self.waiting = 0  # requests that wait for a result
         self.undecodable = 0  # messages
         self.refused = 0  # statements
 
@@ -29,6 +42,30 @@ class Client:
         """Answer through this WebSocket, which drops messages after its end."""
         self.websocket = websocket
         self.send = websocket.send
+
+    def fail(self, message_id: int, text: str) -> None:
+        """Answer a message with an error."""
+        self.errors += 1
+        self.last_error = text
+        self.send(encode_error(message_id, text))
+
+    def figures(self) -> Figures:
+        """What `system.connections` tells."""
+        session, websocket = self.session, self.websocket
+        return Figures(
+            "websocket",
+            self.caller,
+            session.client_id,
+            self.agent,
+            self.since_ms,
+            self.statements,
+            self.errors,
+            self.last_error,
+            session.in_flight,
+            self.waiting,
+            websocket.bytes_in,
+            websocket.bytes_out,
+        )
 
     @property
     def is_open(self) -> bool:

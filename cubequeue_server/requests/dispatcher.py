@@ -124,7 +124,7 @@ class Dispatcher:
         if request.response_format or session.in_flight >= self._max_in_flight:
             refusal = self._refusal(client, request)
             if refusal is not None:
-                client.send(encode_error(request.message_id, refusal))
+                client.fail(request.message_id, refusal)
                 return False
         if large is None:
             self.answer(client, request, key)
@@ -151,7 +151,7 @@ class Dispatcher:
         client.undecodable += 1
         log_undecodable(client.caller.peer, client.undecodable, error.wire_text)
         if error.message_id is not None:
-            client.send(encode_error(error.message_id, error.wire_text))
+            client.fail(error.message_id, error.wire_text)
         if error.closes:
             client.websocket.close(UNSUPPORTED_DATA, "")
 
@@ -179,11 +179,12 @@ class Dispatcher:
         except StatementSyntaxError as error:
             self.counters.syntax_errors += 1
             self.statement_log.tell_syntax_error(client, request, error)
-            client.send(encode_error(message_id, error.wire_text))
+            client.fail(message_id, error.wire_text)
             return
         except Exception as error:  # one request must not take others down
-            client.send(encode_error(message_id, self._unforeseen(error)))
+            client.fail(message_id, self._unforeseen(error))
             return
+        client.statements += 1
         kind = type(statement)
         message: Message | None = None
         try:
@@ -220,11 +221,11 @@ class Dispatcher:
             error = UnforeseenError(self._unforeseen(error))
         if isinstance(error, StatementError):
             self.statement_log.tell_error(client, request, statement, error)
-        answer = encode_error(request.message_id, self._error_text(error))
+        text = self._error_text(error)
         if isinstance(error, NoRoomError) and key is not None:
-            end_without_room(client, key, error, lambda _: client.send(answer), self.call)
+            end_without_room(client, key, error, lambda _: client.fail(request.message_id, text), self.call)
         else:
-            client.send(answer)
+            client.fail(request.message_id, text)
 
     def _wait(  # noqa: PLR0917  # by position, which is faster: each write in a durable mode comes here
         self,
@@ -254,6 +255,7 @@ class Dispatcher:
         if type(outcome) is Result:
             self._long_answers.add(ask, outcome)
         elif ask.timeout_ms is not None:
+            client.waiting += 1
             self._limit(ask, ask.timeout_ms)
         elif statement in _LISTS:
             client.websocket.begin_answer(_LIST_BYTES)
@@ -339,6 +341,9 @@ class Dispatcher:
             deliver = partial(self._deliver, ask, answer, is_kept=False)
             end_without_room(ask.client, ask.request_key, outcome, lambda _: deliver(), self.call)
             return
+        if isinstance(outcome, StatementError) and ask.client is not None:
+            ask.client.errors += 1
+            ask.client.last_error = outcome.wire_text
         is_kept = ask.statement.effect is _KEPT and not isinstance(outcome, StatementError)
         try:
             if type(outcome) is Result:
@@ -371,6 +376,8 @@ class Dispatcher:
             histogram[0] += duration_ns
         else:
             observe(histogram, duration_ns)
+        if ask.timeout_ms is not None and ask.client is not None:
+            ask.client.waiting -= 1
         is_delivered = False
         for client in (ask.client, *ask.repeats):
             assert client is not None

@@ -21,7 +21,7 @@ from cubequeue_server.settings.table import (
     Setting,
 )
 from cubequeue_server.settings.values import PORT_AUTO, PORT_OFF, Endpoint
-from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
+from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, HistoryLimits, QueueLimits
 
 
 class SettingsError(Exception):
@@ -85,6 +85,8 @@ class Settings:
     data_dir: str
     durability: str  # memory, relaxed or strict
     cache_durability: str  # memory, or auto for the same
+    client_names: Mapping[str, str]  # by process id or address
+    client_dns: bool
     queue: QueueLimits
     cache: CacheLimits
     answers: AnswerLimits
@@ -254,12 +256,19 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         data_dir=values["data_dir"],
         durability=_durability(values, origins),
         cache_durability=values["cache_durability"],
+        client_names=_names(values["client_names"]),
+        client_dns=values["client_dns"],
         queue=QueueLimits(
             max_items=values["queue_max_items"],
             max_bytes=values["queue_max_size"],
             max_waiters=values["queue_max_waiters"],
             results_expire_ms=values["queue_results_expire"],
             restart_grace_ms=values["restart_grace"],
+            history=HistoryLimits(
+                max_items=values["history_max_items"],
+                max_bytes=values["history_max_size"],
+                keep_ms=values["history_keep"],
+            ),
         ),
         cache=CacheLimits(
             max_keys=values["cache_max_keys"],
@@ -278,6 +287,11 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
             keep_undelivered_ms=values["answers_keep_undelivered"],
         ),
     )
+
+
+def _names(text: str) -> dict[str, str]:
+    pairs = (pair.partition("=") for pair in text.split(",") if pair)
+    return {id_.strip(): name.strip() for id_, _, name in pairs}
 
 
 def _durability(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> str:

@@ -29,7 +29,7 @@ from cubequeue_server.settings.values import (
     Text,
     Texts,
 )
-from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
+from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, HistoryLimits, QueueLimits
 
 # What the process itself takes: code, the journal's buffers, a thousand connections, a few large messages on their way.
 # Of a small limit it may be most: a quarter is for what is kept all the same.
@@ -88,7 +88,7 @@ class Setting:
         return self.cubestore[0] if self.cubestore else self.own_variable
 
 
-_QUEUE, _CACHE, _ANSWERS = QueueLimits(), CacheLimits(), AnswerLimits()
+_QUEUE, _CACHE, _ANSWERS, _HISTORY = QueueLimits(), CacheLimits(), AnswerLimits(), HistoryLimits()
 _LOG_LEVELS = ("error", "warn", "info", "debug", "trace")
 
 _LISTENERS = (
@@ -230,6 +230,30 @@ _QUEUE_SETTINGS = (
     ),
 )  # fmt: skip
 
+_HISTORY_SETTINGS = (
+    Setting(
+        "history_max_items", Integer(), _HISTORY.max_items, "Ended items that are remembered for people; 0 is none.",
+        minimum=0, maximum=1_000_000,
+    ),
+    Setting(
+        "history_max_size", Size(), _HISTORY.max_bytes,
+        "Bytes of them: of each payload the first 4096 bytes and the last 512.",
+        minimum=0, maximum=16 * GIB, memory_percent=4,
+    ),
+    Setting(
+        "history_keep", Duration(), _HISTORY.keep_ms, "How long they are remembered.",
+        minimum=0, maximum=30 * 86_400 * SECOND_MS,
+    ),
+    Setting(
+        "client_names",
+        Text("ID=NAME,…", r"[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*", "pairs such as 10.0.0.7=worker-1, with commas"), "",
+        "Names of clients for people, by process id or address: api-1 says more than a UUID.",
+    ),
+    Setting(
+        "client_dns", Boolean(), False, "Whether clients get the names that reverse DNS has for their addresses.",
+    ),
+)  # fmt: skip
+
 _CACHE_SETTINGS = (
     Setting(
         "cache_max_size", Size(), _CACHE.max_bytes, "Bytes of all cache values; beyond it entries are evicted.",
@@ -363,6 +387,7 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
     "connections and repeated requests": _CONNECTIONS,
     "queue": _QUEUE_SETTINGS,
     "cache": _CACHE_SETTINGS,
+    "history and names of clients": _HISTORY_SETTINGS,
     "metrics and slow statements": _METRICS,
     "process": _PROCESS,
     "understood, without effect in this version": _WITHOUT_EFFECT,

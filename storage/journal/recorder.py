@@ -11,8 +11,11 @@ from storage.asking import ANYBODY
 from storage.cache.entry import Entry
 from storage.journal import rows
 from storage.journal.blobs import Blobs
+from storage.minutes import KEPT_MINUTES
+from storage.queue.history import BLOCKS, EndedItem
 from storage.queue.items import Item, StoredResult
 from storage.recorder import AnswerGroup
+from storage.stats import MinuteRows
 from storage.vocabulary import RequestKey, Result, Value
 
 # Longer texts are written ahead of their group, chunk by chunk.
@@ -64,7 +67,7 @@ class Recorder:
     def _begin(self) -> None:
         self.is_clean = True  # nothing for a group
         self._ranges: list[bytes] = []
-        self._notes: list[tuple[bytes, bytes]] = []
+        self._notes: dict[bytes, bytes] = {}
         # What a row is now; None when it is gone.
         self._items: dict[int, Item | None] = {}
         self._states: dict[int, Item] = {}
@@ -76,7 +79,7 @@ class Recorder:
 
     def note(self, key: bytes, value: bytes) -> None:
         """Have the next group write a row that is no change of state."""
-        self._notes.append((key, value))
+        self._notes[key] = value
         self.is_clean = False
 
     def lease(self, value: bytes) -> int:
@@ -179,6 +182,13 @@ class Recorder:
             self.blobs.release(entry.value)
         self.is_clean = False
 
+    def minute_ended(self, minutes: MinuteRows) -> None:
+        number = minutes[0][1].minute % KEPT_MINUTES
+        self.note(rows.numbered(rows.MINUTE, number), rows.encode(minutes))
+
+    def block_ended(self, number: int, items: list[EndedItem]) -> None:
+        self.note(rows.numbered(rows.BLOCK, number % BLOCKS), rows.encode((number, items)))
+
     def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
         group = self._group
         if group is None:
@@ -220,7 +230,7 @@ class Recorder:
             self._take_entries(deletes, puts)
         if self._answers or self._answer_groups:
             self._take_answers(deletes, puts)
-        puts += self._notes
+        puts += self._notes.items()
         if self._next_id != self._stored_next_id:
             self._stored_next_id = self._next_id
             puts.append((rows.NEXT_ID_KEY, rows.encode(self._next_id)))
@@ -273,6 +283,7 @@ class Recorder:
                 claimed_by.peer,
                 claimed_by.connection,
                 self.moved_until_ms,
+                item.claimed_ms,
             )
             puts.append((rows.STATE + id_.to_bytes(8, "big"), rows.encode(row)))
 

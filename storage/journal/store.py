@@ -33,6 +33,7 @@ from storage.journal.writer import JournalFigures, Writer
 from storage.keys import first_id
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
+from storage.queue.history import EndedItem
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import (
@@ -106,6 +107,7 @@ class JournaledStore:
         self._gate = Gate()  # what is durable
         self._persists = Gate()  # what is on the disk, which SYS CACHESTORE PERSIST waits for
         self._position = b"" if sync is None else _NEVER_SYNCED  # up to where the log is synced
+        self._lag_seq = self._lag_since_ms = 0  # a change of the last ticks that was not durable, and when
         self._is_closing = False
         self._compaction = BackgroundJob(host.in_thread, database.compact, self._on_compacted)
         self._reopening = BackgroundJob(host.in_thread, self._reopen, self._on_reopened)
@@ -314,9 +316,9 @@ class JournaledStore:
         self._on_written(self._written_seq)
 
     def _reload(self, seq: int) -> None:
-        waiters = self._memory.queue.results.waiters
+        before = self._memory.queue
         self._load(seq)
-        self._memory.queue.results.waiters = waiters
+        self._memory.queue.take_over(before)
 
     def _reopen(self) -> None:
         """Closing alone takes the database a second then."""
@@ -350,6 +352,8 @@ class JournaledStore:
             self._reopening.start()  # it closes the database, which nobody else may be in
         self._sync_if_due(now_ms)
         self._writer.write_mark()
+        if self._lag_seq <= self._gate.seq:
+            self._lag_seq, self._lag_since_ms = self._recorder.seq, now_ms
         if _is_due(now_ms, self._next_alive_ms, _ALIVE_INTERVAL_MS):
             self._next_alive_ms = now_ms + _ALIVE_INTERVAL_MS
             self._note_alive(now_ms)
@@ -373,6 +377,7 @@ class JournaledStore:
         if self._reopening.is_running:
             return  # there is nothing left, and the directory goes with the process
         self._note_alive(self._host.now_ms())
+        self._memory.queue.end_observation(self._host.now_ms())
         self._writer.finish()
         if self.failure is None:
             self._database.sync()
@@ -399,6 +404,9 @@ class JournaledStore:
     def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
         return self._memory.read_table(table)
 
+    def take_cancels(self) -> list[EndedItem]:
+        return self._memory.take_cancels()
+
     async def queue_stats(self) -> QueueStatsTable:
         return await self._memory.queue_stats()
 
@@ -411,6 +419,10 @@ class JournaledStore:
     async def cache_totals(self) -> PrefixTotalsTable:
         return await self._memory.cache_totals()
 
+    def _lag_ms(self) -> int:
+        """For how long at least the oldest change that is not durable waits; a tick notes one now and then."""
+        return 0 if self._lag_seq <= self._gate.seq else max(0, self._host.now_ms() - self._lag_since_ms)
+
     def gauges(self) -> dict[str, int]:
         figures = self.figures
         return {
@@ -420,6 +432,7 @@ class JournaledStore:
             "journal_rows": figures.rows,
             "journal_failures": figures.failures,
             "journal_lag": self._recorder.seq - self._gate.seq,
+            "journal_lag_ms": self._lag_ms(),
         }
 
 

@@ -16,7 +16,7 @@ from cubequeue_server.access.reloading import Tls
 from cubequeue_server.net.http_head import Answer, Head
 from cubequeue_server.observe import status
 from cubequeue_server.observe.counters import Counters
-from cubequeue_server.observe.status import Route, StatusServer, probe
+from cubequeue_server.observe.status import NotReadyError, Route, StatusServer, probe
 from cubequeue_server.settings.values import Endpoint
 from tests.certificates import Certificate
 from tests.cli.running import Running, serving
@@ -49,6 +49,28 @@ def test_a_failing_check_is_500() -> None:
 
     assert probe(fails)(REQUEST) == Answer(500)
     assert probe(lambda: None)(REQUEST) == Answer(200)
+
+
+def test_a_known_reason_is_logged_once_and_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    reasons: list[Exception | None] = []
+
+    def check() -> None:
+        reason = reasons.pop(0)
+        if reason is not None:
+            raise reason
+
+    probed = probe(check)
+    full, other = NotReadyError("the disk is full"), NotReadyError("the disk is gone")
+    reasons += [full, full, other, None, other, ValueError("a defect")]
+    statuses = [answer.status for _ in range(6) if isinstance(answer := probed(REQUEST), Answer)]
+    assert statuses == [500, 500, 500, 200, 500, 500]
+    logged = [(vars(each)["fields"]["reason"], each.exc_info is not None) for each in caplog.records]
+    assert logged == [
+        ("the disk is full", False),
+        ("the disk is gone", False),
+        ("the disk is gone", False),
+        ("a defect", True),
+    ]
 
 
 async def _ask(server: StatusServer, path: str, host: str = "x") -> bytes:

@@ -26,6 +26,7 @@ from storage.asking import Caller, Later, NewLater, Outcome
 from storage.errors import NoRoomError, StatementError, UserError
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
+from storage.queue.history import EndedItem
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import (
@@ -357,6 +358,9 @@ class ExampleEngine:
 
     def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
         return self._slices(lambda store: store.read_table(table))
+
+    def take_cancels(self) -> list[EndedItem]:
+        return []  # the remote store is the one that knows
 
     async def queue_stats(self) -> QueueStatsTable:
         return await self._read(lambda store: store.queue.stats)

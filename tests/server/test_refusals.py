@@ -20,6 +20,7 @@ from cubequeue_server.net.http_head import Answer, Head
 from cubequeue_server.observe.pages import Pages
 from cubequeue_server.observe.status import StatusServer
 from cubequeue_server.requests.ask import Ask
+from cubequeue_server.settings.resolve import load_settings
 from cubequeue_server.settings.values import Endpoint
 from protocol.client_codec import encode_query
 from storage.errors import InternalError
@@ -176,7 +177,15 @@ async def test_refused_requests_of_the_status_port_leave_nothing(line: str) -> N
 
     store = WatchedStore()
     async with serving(store) as server:
-        pages = Pages(store, server, lambda: 1, lambda: line != "POST /api/cancel", None)
+        may_cancel = line != "POST /api/cancel"
+        pages = Pages(
+            store,
+            server,
+            lambda: 1,
+            may_cancel=lambda: may_cancel,
+            settings=load_settings({}, {}).settings,
+            failure=lambda: None,
+        )
         routes = {**pages.routes, "/fails": fails_here}
         status = StatusServer(Endpoint("127.0.0.1", 0), routes, actions=pages.actions)
         await status.start()

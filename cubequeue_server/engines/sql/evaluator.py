@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from msgspec import msgpack
 
+from cubequeue_server.connections import TABLE as CONNECTIONS
+from cubequeue_server.connections import Connections
 from cubequeue_server.engines.sql import frames
 from cubequeue_server.engines.sql.fixed import no_such_table
 from cubequeue_server.engines.sql.helper_process import HelperProcess
@@ -57,12 +59,15 @@ class _EndedError(Exception):
 class Evaluator:
     """Evaluates one SELECT after the other.
 
-    `tables` are those of the store; a SELECT over them may take `time_limit_s`. An evaluation may take `max_bytes` of
-    memory.
+    `tables` are those of the store, and `connections` are a table, too. A SELECT over tables may take `time_limit_s`,
+    an evaluation `max_bytes` of memory.
     """
 
-    def __init__(self, tables: Inspectable, time_limit_s: float, max_bytes: int, counters: Counters) -> None:
+    def __init__(
+        self, tables: Inspectable, time_limit_s: float, max_bytes: int, counters: Counters, connections: Connections
+    ) -> None:
         self._tables = tables
+        self._connections = connections
         self._time_limit_s = time_limit_s
         self._max_bytes = max_bytes
         self._counters = counters
@@ -160,7 +165,7 @@ class Evaluator:
             _, content = await self._receive(helper)
         columns, reads, references = msgpack.decode(content)
         limit = _limited(QUICK_LIMIT_S, "SELECT without a table took longer than {:g} s")
-        self._has_read = not SYSTEM_TABLES.keys().isdisjoint(reads)
+        self._has_read = any(map(_is_read, reads))
         if self._has_read:
             limit = _limited(self._time_limit_s, "SELECT took longer than {:g} s (CUBESTORE_QUERY_TIMEOUT)")
         async with limit:
@@ -172,17 +177,22 @@ class Evaluator:
         """Send the columns that are read. Large values among them are not sent but returned."""
         large: list[Cell] = []
         for number, (table, names) in enumerate(reads.items()):
-            if table not in SYSTEM_TABLES:
+            if not _is_read(table):
                 continue
             of_all = list(TABLES[table])
             places = [(of_all.index(name), name in LARGE_COLUMNS) for name in names]
             pause = _Pause()
-            async for rows in self._tables.read_table(SYSTEM_TABLES[table]):
+            async for rows in self._read(table):
                 picked = [_picked(row, places, large) for row in rows]
                 await helper.send(frames.frame(frames.ROWS, _encode((number, picked))))
                 await pause.when_due()
         await helper.send(frames.frame(frames.END))
         return large
+
+    def _read(self, table: str) -> AsyncIterator[list[Row]]:
+        if table == CONNECTIONS:
+            return self._connections.read(self._tables)
+        return self._tables.read_table(SYSTEM_TABLES[table])
 
     async def _receive_rows(
         self, helper: HelperProcess, references: frozenset[int], large: list[Cell]
@@ -225,6 +235,11 @@ class Evaluator:
         if why == frames.NO_TABLE:
             raise no_such_table(text)
         raise (InternalError if why == frames.INTERNAL else UserError)(text)
+
+
+def _is_read(table: str) -> bool:
+    """Whether a table has rows that are read here; those of information_schema have none."""
+    return table == CONNECTIONS or table in SYSTEM_TABLES
 
 
 class _Pause:

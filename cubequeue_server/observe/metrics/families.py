@@ -124,6 +124,9 @@ GAUGES: Final = (
     Family("cubequeue_cache_bytes", "Bytes of all cache entries.", "cache_bytes"),
     Family("cubequeue_journal_bytes", "Bytes of the journal on the disk.", "journal_bytes"),
     Family("cubequeue_journal_lag", "Changes applied and not yet as durable as the mode promises.", "journal_lag"),
+    Family("cubequeue_journal_lag_seconds", "For how long at least the oldest of them waits.", "journal_lag_s"),
+    Family("cubequeue_history_items", "Ended items that are remembered.", "history_items"),
+    Family("cubequeue_history_bytes", "Bytes of them.", "history_bytes"),
 )
 
 # Values that the metrics of each queue add up to.

@@ -32,13 +32,14 @@ class Sources:
     now_ms: Callable[[], int]
 
     def values(self) -> dict[str, float]:
-        """Every simple number by name: fields of `Counters`, gauges of the store, and three more. O(1)."""
+        """Every simple number by name: fields of `Counters`, gauges of the store, and four more. O(1)."""
         return {
             **{name: getattr(self.counters, name) for name in _NUMBERS},
             "in_flight": self.in_flight(),
             "log_lines_dropped": dropped_lines(),
             "journal_lag": 0,  # of a store without a journal
-            **self.store.gauges(),
+            **(gauges := self.store.gauges()),
+            "journal_lag_s": gauges.get("journal_lag_ms", 0) / 1000,
         }
 
     async def queues(self) -> list[tuple[str, QueueFigures]]:

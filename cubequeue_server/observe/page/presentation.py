@@ -42,9 +42,7 @@ def queue_json(name: str, figures: QueueFigures | None, totals: QueueStats | Non
     # Their events are counted under `other` (docs/metrics.md, "Labels").
     counted: dict[str, int | None] = dict.fromkeys(("claimed", "added", "ended"))
     if totals is not None:
-        cancelled = totals.stalled + totals.orphaned + totals.manual
-        ended = totals.acknowledged + totals.expired + cancelled
-        counted.update(claimed=totals.claimed, added=totals.added, ended=ended)
+        counted.update(claimed=totals.claimed, added=totals.added, ended=totals.ended)
     return {
         "name": name,
         "id": None if figures is None or name == OTHER else encoded(figures.prefix),
