@@ -12,7 +12,8 @@ from http import HTTPStatus
 from typing import Final
 
 from cubequeue_server.access.credentials import Credentials
-from cubequeue_server.net.front import Front, TlsEntrance
+from cubequeue_server.net.entrance import Entrance
+from cubequeue_server.net.front import Front
 from cubequeue_server.net.http_head import RefusedError
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
@@ -155,7 +156,7 @@ class Server:
             self.counters.handshakes_dropped += 1
         front = Front(self._options, self, self._credentials, self._forget_front)
         self._fronts[front] = None
-        return front if self._tls is None else TlsEntrance(front, self._tls)
+        return front if self._tls is None else Entrance(partial(front.secure, tls=self._tls))
 
     def _forget_front(self, front: Front) -> None:
         self._fronts.pop(front, None)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from http import HTTPStatus
 from typing import Final, Protocol, cast
 
 from cubequeue_server.access.credentials import Credentials, Verdict, basic_credentials
+from cubequeue_server.net.entrance import mysql_refusal, secured
 from cubequeue_server.net.http_head import Head, RefusedError, accept_key, error_response, take_head, upgrade_response
 from cubequeue_server.net.lingering import Lingering
 from cubequeue_server.options import ServerOptions
@@ -70,7 +69,7 @@ class Front(asyncio.Protocol):
             self._transport.abort()
             return
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._options.handshake_timeout_s, self._on_timeout)
+        self._timer = loop.call_later(self._options.handshake_timeout_s / 2, self._on_silence)
 
     def data_received(self, data: bytes) -> None:
         if self._is_done:
@@ -90,18 +89,23 @@ class Front(asyncio.Protocol):
         if has_transport:
             self._transport.abort()
 
-    def secure(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
-        """Begin with a TLS handshake on `accepted`, and read the request inside of it."""
-        self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(accepted, tls))
+    def secure(self, accepted: socket.socket | None, tls: ssl.SSLContext) -> None:
+        """Begin with a TLS handshake on `accepted`, and read the request inside of it. Without a socket, give up."""
+        if accepted is None:
+            self.abort()
+        else:
+            self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(accepted, tls))
 
     async def _shake_hands(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
+        options = self._options
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self,
+            await secured(
                 accepted,
-                ssl=tls,
-                ssl_handshake_timeout=self._options.handshake_timeout_s,
-                ssl_shutdown_timeout=self._options.close_timeout_s,
+                self,
+                tls,
+                silence_timeout_s=options.handshake_timeout_s / 2,
+                handshake_timeout_s=options.handshake_timeout_s,
+                close_timeout_s=options.close_timeout_s,
             )
         except (OSError, asyncio.CancelledError) as error:  # of TLS, the socket or the time limit; or by `abort`
             _log.debug("a TLS handshake failed: %r", error)
@@ -154,11 +158,22 @@ class Front(asyncio.Protocol):
         self._gate.admit(self._transport, _user_of(head), process_id, already_read)
 
     def _refuse(self, refused: RefusedError) -> None:
+        self._end_with(error_response(refused, has_body=self._may_have_body))
+
+    def _end_with(self, last_words: bytes) -> None:
         self._is_done = True
         self._stop_timer()
-        self._transport.write(error_response(refused, has_body=self._may_have_body))
+        self._transport.write(last_words)
         options = self._options
         Lingering(self._transport, options.close_timeout_s, options.max_discarded_bytes, self._finish)
+
+    def _on_silence(self) -> None:
+        """A client of MySQL waits for the server to begin; any other one has said something by now."""
+        if self._buffer or self._transport.get_extra_info("sslcontext") is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._options.handshake_timeout_s / 2, self._on_timeout)
+        else:
+            self._end_with(mysql_refusal())
 
     def _on_timeout(self) -> None:
         self._refuse(RefusedError(HTTPStatus.REQUEST_TIMEOUT, "no request arrived in time"))
@@ -171,31 +186,6 @@ class Front(asyncio.Protocol):
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-
-
-class TlsEntrance(asyncio.Protocol):
-    """Accepts a connection for a `Front` inside TLS.
-
-    It gives the socket to the loop again: `create_server` with a context would do the handshake, too, but nothing could
-    limit the number of handshakes.
-    """
-
-    __slots__ = "_front", "_tls"
-
-    def __init__(self, front: Front, tls: ssl.SSLContext) -> None:
-        self._front = front
-        self._tls = tls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        accepted: socket.socket | None = None
-        with contextlib.suppress(OSError):  # too many files are open
-            accepted = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-            accepted.setblocking(False)
-        cast(asyncio.Transport, transport).abort()  # the loop's end; nothing was read yet
-        if accepted is None:
-            self._front.abort()
-        else:
-            self._front.secure(accepted, self._tls)
 
 
 def _process_id_of(head: Head) -> bytes | None:

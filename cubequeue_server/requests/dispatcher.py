@@ -160,7 +160,7 @@ class Dispatcher:
                     self._wait(client, request, kind, outcome, key, started_ns)
                 else:
                     client.send(message)
-                    if key is not None and kind.effect is _KEPT and client.session.sent(key, len(message)):
+                    if key is not None and statement.effect is _KEPT and client.session.sent(key, len(message)):
                         client.ping(self._loop.time())
             except Exception as error:  # no second answer to a message that has one
                 self._unforeseen(error)

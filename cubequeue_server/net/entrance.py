@@ -1,0 +1,111 @@
+"""Where a connection begins whose port speaks TLS, and what a client of another protocol is told.
+
+The first byte tells TLS from plain text. A client that got the scheme wrong gets an answer in its own words instead of
+an end without one: HTTP to a client of HTTP, an error packet of MySQL to one that waits for the server to begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final, cast
+
+from cubequeue_server.net.http_head import TLS_HANDSHAKE, RefusedError, error_response
+from cubequeue_server.net.lingering import Lingering
+
+_SPEAKS_TLS: Final = RefusedError(HTTPStatus.BAD_REQUEST, "this port speaks TLS only: use wss:// or https://")
+_MAX_DISCARDED_BYTES: Final = 1024 * 1024
+_BAD_HANDSHAKE: Final = 1043  # MySQL's ER_HANDSHAKE_ERROR
+_MYSQL_TEXT: Final = b"no MySQL here: this is the WebSocket port of cubequeue, that of MySQL is CUBESTORE_PORT (3306)"
+
+
+class Entrance(asyncio.Protocol):
+    """Accepts a connection and hands its socket on before anything is read; None when too many files are open.
+
+    `create_server` with a context would do the handshake, too, but nothing could limit the number of handshakes, and
+    nothing could tell a client without TLS what is wrong.
+    """
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, begin: Callable[[socket.socket | None], None]) -> None:
+        self._begin = begin
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        accepted: socket.socket | None = None
+        with contextlib.suppress(OSError):
+            accepted = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            accepted.setblocking(False)
+        cast(asyncio.Transport, transport).abort()  # the loop's end; nothing was read yet
+        self._begin(accepted)
+
+
+class _Refusal(asyncio.Protocol):
+    """A connection that gets its last words at once; `is_over` is set when it is gone."""
+
+    def __init__(self, last_words: bytes, timeout_s: float) -> None:
+        self._last_words = last_words
+        self._timeout_s = timeout_s
+        self.is_over = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        theirs = cast(asyncio.Transport, transport)
+        theirs.write(self._last_words)
+        Lingering(theirs, self._timeout_s, _MAX_DISCARDED_BYTES, self.is_over.set)
+
+
+async def secured(
+    accepted: socket.socket,
+    protocol: asyncio.Protocol,
+    tls: ssl.SSLContext,
+    *,
+    silence_timeout_s: float,
+    handshake_timeout_s: float,
+    close_timeout_s: float,
+) -> None:
+    """Connect `protocol` inside TLS; a client that speaks none is told so, and the call returns when it has gone.
+
+    Raises OSError, of TLS, the socket or a time limit. May be cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    with contextlib.ExitStack() as unless_connected:
+        unless_connected.callback(accepted.close)
+        first = await _first_byte(accepted, silence_timeout_s)
+        unless_connected.pop_all()
+    if first == TLS_HANDSHAKE:
+        timeouts = {"ssl_handshake_timeout": handshake_timeout_s, "ssl_shutdown_timeout": close_timeout_s}
+        await loop.connect_accepted_socket(lambda: protocol, accepted, ssl=tls, **timeouts)
+        return
+    refusal = _Refusal(error_response(_SPEAKS_TLS) if first else mysql_refusal(), close_timeout_s)
+    transport, _ = await loop.connect_accepted_socket(lambda: refusal, accepted)
+    try:
+        await refusal.is_over.wait()
+    finally:
+        transport.abort()
+    raise ConnectionError("the client spoke no TLS")
+
+
+async def _first_byte(accepted: socket.socket, timeout_s: float) -> bytes:
+    """The first byte that the peer sends, left to be read; empty when it sends none in time. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(accepted.fileno(), readable.set)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await readable.wait()
+    except TimeoutError:
+        return b""
+    finally:
+        loop.remove_reader(accepted.fileno())
+    return accepted.recv(1, socket.MSG_PEEK)
+
+
+def mysql_refusal() -> bytes:
+    """An error packet for a client of MySQL, which waits for a greeting before it says anything."""
+    body = b"\xff" + _BAD_HANDSHAKE.to_bytes(2, "little") + _MYSQL_TEXT
+    return len(body).to_bytes(3, "little") + b"\0" + body
