@@ -30,6 +30,8 @@ _UPLOAD_TEXT: Final = (
 class Gate(Protocol):
     """Admits clients."""
 
+    announced: bytes  # header lines about the server, for the 101 of a handshake
+
     def check_room(self) -> None:
         """Raise `RefusedError` when too many connections are open."""
 
@@ -154,7 +156,7 @@ class Front(asyncio.Protocol):
         accept = accept_key(head)
         self._gate.check_room()
         self._finish()
-        self._transport.write(upgrade_response(accept, self._options.announce_version))
+        self._transport.write(upgrade_response(accept, self._gate.announced))
         self._gate.admit(self._transport, _user_of(head), process_id, already_read)
 
     def _refuse(self, refused: RefusedError) -> None:

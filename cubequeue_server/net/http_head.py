@@ -96,7 +96,9 @@ def take_head(buffer: bytearray, max_bytes: int) -> tuple[Head, bytes] | None:
     """
     if not buffer[:1].isalpha():
         is_tls = buffer[:1] == TLS_HANDSHAKE
-        raise RefusedError(HTTPStatus.BAD_REQUEST, "this port speaks no TLS: use ws:// or http://" if is_tls else "this is no HTTP")
+        raise RefusedError(
+            HTTPStatus.BAD_REQUEST, "this port speaks no TLS: use ws:// or http://" if is_tls else "this is no HTTP"
+        )
     end = buffer.find(_END, 0, max_bytes)
     if end >= 0:
         head, rest = _parse(bytes(buffer[:end])), bytes(buffer[end + len(_END) :])
@@ -152,9 +154,8 @@ def accept_key(head: Head) -> bytes:
     return b64encode(sha1(key + _ACCEPT_SUFFIX).digest())  # noqa: S324  # the algorithm is the RFC's
 
 
-def upgrade_response(accept: bytes, announce_version: str) -> bytes:
-    """The 101 that ends the handshake, without extensions."""
-    announced = b"X-CubeStore-Version: %b\r\n" % announce_version.encode() if announce_version else b""
+def upgrade_response(accept: bytes, announced: bytes) -> bytes:
+    """The 101 that ends the handshake, without extensions. `announced` are header lines about the server."""
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, announced)

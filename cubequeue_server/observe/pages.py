@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from cubequeue_server.net.http_head import Answer, Head
 from cubequeue_server.observe.metrics.sources import Sources
 from cubequeue_server.observe.metrics.statsd import Statsd
+from cubequeue_server.observe.page.live_statements import LiveStatements
 from cubequeue_server.observe.page.routes import LivePage
 from cubequeue_server.observe.status import Route
 from cubequeue_server.server import Server
@@ -36,7 +37,7 @@ class Pages:
         self._sources = Sources(store, server.counters, server.lag.lags, lambda: server.in_flight, now_ms)
         self._exposition: Exposition | None = None
         page = LivePage(self._sources, server, may_cancel)
-        self.routes: dict[str, Route] = {"/metrics": self._metrics, **page.routes()}
+        self.routes: dict[str, Route] = {"/metrics": self._metrics, **page.routes(), **LiveStatements(server).routes()}
         self.actions: dict[str, Route] = page.actions()
         self._statsd = None if statsd is None else Statsd(statsd, self._sources)
         if self._statsd is not None:

@@ -20,6 +20,7 @@ from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.long_answers import LongAnswers
 from cubequeue_server.requests.lost_results import end_without_room, refuse_oversized
+from cubequeue_server.requests.monitor import Monitor
 from cubequeue_server.requests.statement_log import StatementLog, UnforeseenError, log_undecodable
 from cubequeue_server.requests.timing_wheel import TimingWheel
 from cubequeue_server.router import OF_SQL, Router
@@ -66,7 +67,8 @@ class Dispatcher:
         self._options = options
         self._max_in_flight = options.max_in_flight
         self._durations = counters.durations
-        self._statement_log = StatementLog(options.slow_statement_ms)
+        self.monitor = Monitor(clock_ns)
+        self._statement_log = StatementLog(options.slow_statement_ms, self.monitor)
         self._logged_ns = self._statement_log.threshold_ns
         self._router = router
         self._routes = router.routes
@@ -78,6 +80,14 @@ class Dispatcher:
         self._wheel = TimingWheel(loop, self._give_up)
         self._is_stopping = False
         self._long_answers = LongAnswers(loop, self._on_encoded)
+
+    def watch(self, *, is_on: bool) -> None:
+        """Begin or end to note statements for the monitor."""
+        if is_on and not self.monitor.is_on:
+            self.monitor.start()
+        elif not is_on:
+            self.monitor.stop()
+        self._logged_ns = self._statement_log.threshold_ns
 
     # Messages
 
