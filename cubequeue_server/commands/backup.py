@@ -78,8 +78,8 @@ def _restore(name: str, directory: Path, tell: Callable[[int], None]) -> int:
     """A backup of either kind, compressed or plain."""
     if name != "-":
         file = Path(name)
-        with _errors(file), file.open("rb") as source:
-            is_compressed = source.read(len(_MAGIC)) == _MAGIC
+        with _errors(file), file.open("rb") as start:
+            is_compressed = start.read(len(_MAGIC)) == _MAGIC
         if not is_compressed:
             return restore(file, directory, tell)
     with _errors(directory):

@@ -28,6 +28,10 @@ _CONNECT_TIMEOUT_S: Final = 10.0
 _MAX_MESSAGE_BYTES: Final = 256 << 20  # the largest that a server can be configured to send
 
 
+class MissingTableError(CommandError):
+    """The server has no such table."""
+
+
 class Connection(WSListener):
     """Asks statements on an open connection, any number at once. Replies are matched by message id."""
 
@@ -115,6 +119,17 @@ class Connection(WSListener):
     async def table(self, statement: str | bytes) -> Table:
         """The same with numbers and times as such, where the server has Arrow. Raises CommandError."""
         return table_of(await self.ask(statement, ResponseFormat.ARROW))
+
+    async def remembered(self, statement: str) -> Table:
+        """The same of a table of what the server remembers. Raises CommandError, `MissingTableError` for an old one."""
+        try:
+            return await self.table(statement)
+        except CommandError as error:
+            if "was not found" not in str(error):
+                raise
+            raise MissingTableError(
+                "the server remembers nothing of that kind: it is older than this command"
+            ) from error
 
 
 def rows_of(reply: Reply) -> Rows:

@@ -33,7 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _clients(arguments: argparse.Namespace) -> int:
     async with connected(arguments.url) as connection:
-        table = await connection.table("SELECT *, NOW() AS now FROM system.connections ORDER BY errors DESC, since")
+        table = await connection.remembered(
+            "SELECT *, NOW() AS now FROM system.connections ORDER BY errors DESC, since"
+        )
     clients = []
     for row in table.dicts():
         client = {("since_ms" if name == "since" else name): value for name, value in row.items()}

@@ -134,7 +134,7 @@ class _Deployment:
     def _query(self) -> _Query:
         draw = self._random
         queue = draw.choices(list(_QUEUES), (6, 3, 1))[0]
-        table, value, day = draw.choice(_TABLES), draw.choice(_MEASURES), draw.randrange(1, 29)
+        table, value, day = draw.choice(_TABLES), draw.choice(_MEASURES), draw.randrange(1, 4)
         sql = f"SELECT {value} AS value FROM public.{table} WHERE created_at >= $1 GROUP BY 1 ORDER BY 1 LIMIT 10000"  # noqa: S608  # a payload
         key = hashlib.sha256(f"{sql}{day}".encode()).hexdigest()[:32]
         request_id = f"{uuid.UUID(int=draw.getrandbits(128))}-span-1"

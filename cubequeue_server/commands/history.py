@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from cubequeue_server.commands.client import Connection, connected, quoted
+from cubequeue_server.commands.client import Connection, MissingTableError, connected, quoted
 from cubequeue_server.commands.output import clock, number, print_json, print_table, short_span, size, time_ms
 from cubequeue_server.commands.tables import printable
 from protocol.arrow_reader import Value
@@ -48,10 +48,13 @@ async def ended_of(connection: Connection, item: str, since_ms: int = 0) -> dict
     wanted = [f"(id = {quoted(key)} AND prefix = {quoted(prefix)})"] if colon else [f"id = {quoted(item)}"]
     if item.isascii() and item.isdigit() and len(item) < 19:
         wanted.append(f"number = {item}")
-    rows = await connection.table(
-        f"SELECT {_COLUMNS} FROM system.history WHERE ({' OR '.join(wanted)}) "  # noqa: S608
-        f"AND {_since(since_ms)} ORDER BY ended DESC LIMIT 1"
-    )
+    try:
+        rows = await connection.remembered(
+            f"SELECT {_COLUMNS} FROM system.history WHERE ({' OR '.join(wanted)}) "  # noqa: S608
+            f"AND {_since(since_ms)} ORDER BY ended DESC LIMIT 1"
+        )
+    except MissingTableError:
+        return None
     return _as_json(rows.dicts()[0]) if rows.rows else None
 
 
@@ -102,7 +105,7 @@ async def _history(arguments: argparse.Namespace) -> int:
     order = "COALESCE(run_ms, 0) + wait_ms DESC" if arguments.slowest else "ended DESC"
     limit = 100_000 if arguments.json else arguments.limit
     async with connected(arguments.url) as connection:
-        rows = await connection.table(
+        rows = await connection.remembered(
             f"SELECT {_COLUMNS} FROM system.history WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT {limit}"  # noqa: S608
         )
     items = [_as_json(row) for row in rows.dicts()]
@@ -137,7 +140,7 @@ async def _stats(arguments: argparse.Namespace) -> int:
     if arguments.prefix is not None:
         where.append(f"prefix = {quoted(arguments.prefix)}")
     async with connected(arguments.url) as connection:
-        rows = await connection.table(
+        rows = await connection.remembered(
             f"SELECT * FROM system.queue_minutes WHERE {' AND '.join(where)} ORDER BY minute"  # noqa: S608
         )
     queues: dict[Value, dict[str, Any]] = {}

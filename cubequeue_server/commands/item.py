@@ -13,7 +13,7 @@ from cubequeue_server.commands.client import Connection, connected, quoted
 from cubequeue_server.commands.history import OUTCOME_STYLES, ended_line, ended_of
 from cubequeue_server.commands.output import age, clock, paint, print_json, size, time_ms
 from cubequeue_server.commands.queues import items_of
-from cubequeue_server.commands.tables import printable
+from cubequeue_server.commands.tables import fit, printable
 from protocol.arrow_reader import Value
 
 _MAX_SHOWN: Final = 8_192  # characters
@@ -128,7 +128,7 @@ def _why(place: int | None, active: list[dict[str, Any]]) -> str:
 
 def _slot(item: dict[str, Any]) -> str:
     owner = _owner(item["claimed_by"] or item["claimed_peer"])
-    return f"{printable(str(item['key']), 24)} ({age(item['created_ms'], item['now_ms'])} old, {owner})"
+    return f"{fit(printable(str(item['key'])), 12).rstrip()} ({age(item['created_ms'], item['now_ms'])} old, {owner})"
 
 
 def _owner(value: Value) -> str:

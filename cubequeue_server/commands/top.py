@@ -40,13 +40,14 @@ async def _once(arguments: argparse.Namespace) -> int:
         before = await look(connection, port, view)
         await asyncio.sleep(1.0 if before.overview else 0.0)  # a rate takes two looks
         now = await look(connection, port, view)
-        url = connection.url
+        url = connection.url.removesuffix("/ws")
     if arguments.json:
         print_json(_as_json(now, before))
         return 0
     width = shutil.get_terminal_size(SMALL).columns if sys.stdout.isatty() else 10_000
     for line in frame(now, before, url, view, (width, 1_000_000)):
-        print(paint(line.text.rstrip(), _STYLES.get(line.style, "")))
+        if line.style != "foot":  # of keys
+            print(paint(line.text.rstrip(), _STYLES.get(line.style, "")))
     return 0
 
 

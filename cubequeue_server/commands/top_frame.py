@@ -12,13 +12,14 @@ from cubequeue_server.commands.tables import columns, fit, printable
 
 _GAP: Final = 2
 _MIN_NAME: Final = 8
+_MIN_ROWS: Final = 8
 _HELP: Final = "q quit  ↑↓ move  ⏎ open  esc back  / filter  s sort  r reverse"
 _QUEUE_HEADS: Final = ("QUEUE", "PENDING", "ACTIVE", "OLDEST", "HEARTBEAT", "ADD/s", "END/s", "OWNER")
 _ITEM_HEADS: Final = ("KEY", "ID", "STATUS", "PRIORITY", "AGE", "HEARTBEAT", "ADDED BY", "CLAIMED BY")
 SORTS: Final = ("items", "name", "pending", "active", "oldest", "heartbeat")
 _SORT_KEYS: Final[dict[str, Callable[[QueueLine], Any]]] = {
     "items": lambda line: (-line.pending - line.active, line.name),
-    "name": lambda line: line.name,
+    "name": lambda line: line.name.lower(),
     "pending": lambda line: (-line.pending, line.name),
     "active": lambda line: (-line.active, line.name),
     "oldest": lambda line: (-(line.oldest_ms or -1), line.name),
@@ -54,7 +55,7 @@ class View:
 
 
 class Line(NamedTuple):
-    """A line of a frame; `style` is `head`, `selected`, `warning` or empty."""
+    """A line of a frame; `style` is `head`, `selected`, `warning`, `foot` or empty."""
 
     text: str
     style: str = ""
@@ -77,7 +78,7 @@ def frame(now: Figures, before: Figures, url: str, view: View, terminal: tuple[i
     """The lines of one frame, which fit the terminal. O(rows)."""
     width, height = max(1, terminal[0] - 1), terminal[1]
     head = [
-        Line(f"cubequeue top  {printable(url, 60)}  {_HELP}"),
+        Line(f"cubequeue top  {printable(url, 60)}"),
         Line(_throughput_line(now, before)),
         Line(_cache_line(now)),
         Line(_memory_line(now)),
@@ -89,8 +90,10 @@ def frame(now: Figures, before: Figures, url: str, view: View, terminal: tuple[i
     else:
         rows = [item_cells(item) for item in items_of(now, view)]
         table = _table(_ITEM_HEADS, [(row[1], row[0], *row[2:]) for row in rows], width)
-    lines = [*head, Line(table[0], "head"), *_window(table[1:], view, max(0, height - len(head) - 1))]
-    return [Line(fit(line.text, width), line.style) for line in lines[:height]]
+    foot = [Line(_HELP, "foot")] if height > len(head) + _MIN_ROWS else []
+    room = max(0, height - len(head) - 1 - len(foot))
+    lines = [*head, Line(table[0], "head"), *_window(table[1:], view, room)][: height - len(foot)]
+    return [Line(fit(line.text, width), line.style) for line in [*lines, *foot]]
 
 
 def _window(rows: list[str], view: View, room: int) -> list[Line]:

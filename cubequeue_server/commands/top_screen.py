@@ -22,7 +22,9 @@ from cubequeue_server.commands.status_port import StatusPort
 from cubequeue_server.commands.top import look
 from cubequeue_server.commands.top_frame import SORTS, Figures, View, frame, items_of, queues_of
 
-_STYLE = Style.from_dict({"head": "bold underline", "selected": "reverse", "warning": "ansiyellow"})
+_STYLE = Style.from_dict(
+    {"head": "bold underline", "selected": "reverse", "warning": "ansiyellow", "foot": "ansibrightblack"}
+)
 _MAX_FILTER = 100
 
 

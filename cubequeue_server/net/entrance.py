@@ -67,10 +67,11 @@ async def secured(
     silence_timeout_s: float,
     handshake_timeout_s: float,
     close_timeout_s: float,
+    to_silent: bytes = b"",
 ) -> None:
-    """Connect `protocol` inside TLS; a client that speaks none is told so, and the call returns when it has gone.
+    """Connect `protocol` inside TLS. A client that speaks none is told so; one that says nothing gets `to_silent`.
 
-    Raises OSError, of TLS, the socket or a time limit. May be cancelled.
+    Raises OSError, of TLS, the socket or a time limit, and when a client that spoke no TLS has gone. May be cancelled.
     """
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as unless_connected:
@@ -81,7 +82,7 @@ async def secured(
         timeouts = {"ssl_handshake_timeout": handshake_timeout_s, "ssl_shutdown_timeout": close_timeout_s}
         await loop.connect_accepted_socket(lambda: protocol, accepted, ssl=tls, **timeouts)
         return
-    refusal = _Refusal(error_response(_SPEAKS_TLS) if first else mysql_refusal(), close_timeout_s)
+    refusal = _Refusal(error_response(_SPEAKS_TLS) if first else to_silent, close_timeout_s)
     transport, _ = await loop.connect_accepted_socket(lambda: refusal, accepted)
     try:
         await refusal.is_over.wait()

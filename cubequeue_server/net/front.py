@@ -108,6 +108,7 @@ class Front(asyncio.Protocol):
                 silence_timeout_s=options.handshake_timeout_s / 2,
                 handshake_timeout_s=options.handshake_timeout_s,
                 close_timeout_s=options.close_timeout_s,
+                to_silent=mysql_refusal(),
             )
         except (OSError, asyncio.CancelledError) as error:  # of TLS, the socket or the time limit; or by `abort`
             _log.debug("a TLS handshake failed: %r", error)

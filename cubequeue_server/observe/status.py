@@ -8,13 +8,17 @@ Where clients need credentials, all paths but the probes need them too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final, cast
 
 from cubequeue_server.access.credentials import Credentials, Verdict, basic_credentials
+from cubequeue_server.net.entrance import Entrance, secured
 from cubequeue_server.net.http_head import Answer, Head, RefusedError, take_head
 from cubequeue_server.server import peer_of
 from cubequeue_server.settings.values import Endpoint
@@ -99,19 +103,40 @@ class StatusServer:
             self._is_complete.clear()
         self._server: asyncio.Server | None = None
         self._open: set[_StatusConnection] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address is not available."""
         loop = asyncio.get_running_loop()
         host, port = self._endpoint
-        self._server = await loop.create_server(
-            lambda: _StatusConnection(self._answer, self._open),
-            host,
-            port,
-            ssl=self._tls,
-            ssl_handshake_timeout=None if self._tls is None else _REQUEST_TIMEOUT_S,
-            ssl_shutdown_timeout=None if self._tls is None else _TLS_SHUTDOWN_TIMEOUT_S,
-        )
+        self._server = await loop.create_server(self._accept, host, port)
+
+    def _accept(self) -> asyncio.Protocol:
+        return self._connection() if self._tls is None else Entrance(partial(self._begin_tls, tls=self._tls))
+
+    def _connection(self) -> _StatusConnection:
+        return _StatusConnection(self._answer, self._open)
+
+    def _begin_tls(self, accepted: socket.socket | None, tls: ssl.SSLContext) -> None:
+        if accepted is None:
+            return
+        if len(self._handshakes) >= _MAX_CONNECTIONS:
+            accepted.close()
+            return
+        handshake = asyncio.get_running_loop().create_task(self._shake_hands(accepted, tls))
+        self._handshakes.add(handshake)
+        handshake.add_done_callback(self._handshakes.discard)
+
+    async def _shake_hands(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
+        with contextlib.suppress(OSError):
+            await secured(
+                accepted,
+                self._connection(),
+                tls,
+                silence_timeout_s=_REQUEST_TIMEOUT_S,
+                handshake_timeout_s=_REQUEST_TIMEOUT_S,
+                close_timeout_s=_TLS_SHUTDOWN_TIMEOUT_S,
+            )
 
     def add(self, routes: Mapping[str, Route], actions: Mapping[str, Route]) -> None:
         """Add the last routes and actions."""
@@ -132,6 +157,8 @@ class StatusServer:
         self._server.close()
         for connection in list(self._open):
             connection.abort()
+        for handshake in self._handshakes:
+            handshake.cancel()
         await self._server.wait_closed()
 
     async def _answer(self, request: Head) -> Answer:
