@@ -151,6 +151,8 @@ class Dispatcher:
             statement = parse_statement(request.query, request.parameters)
         except StatementSyntaxError as error:
             self.counters.syntax_errors += 1
+            if self.monitor.is_on:
+                self.monitor.note(client, request, None, None, error.wire_text)
             client.send(encode_error(message_id, error.wire_text))
             return
         except Exception as error:  # one request must not take others down

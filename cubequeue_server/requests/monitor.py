@@ -46,8 +46,10 @@ class Monitor:
         self._kept.clear()
         self.seen = 0
 
-    def note(self, client: Client, request: Request, statement: Statement, duration_ns: int | None, error: str) -> None:
-        """A statement was executed, or refused with `error`. O(1)."""
+    def note(
+        self, client: Client, request: Request, statement: Statement | None, duration_ns: int | None, error: str
+    ) -> None:
+        """A statement was executed, or refused with `error`; it is None when its text is none. O(1)."""
         self.seen += 1
         now_ns = self._clock_ns()
         if now_ns // _WINDOW_NS != self._window:
@@ -62,7 +64,7 @@ class Monitor:
                 "at_ms": now_ns // 1_000_000,
                 "peer": client.caller.peer,
                 "process_id": _text(client.caller.process_id),
-                "command": f"{statement.family} {statement.command}",
+                "command": None if statement is None else f"{statement.family} {statement.command}",
                 "duration_ms": None if duration_ns is None else round(duration_ns / 1e6, 3),
                 "error": error or None,
                 "text": _text(request.query[:_TEXT_BYTES]),

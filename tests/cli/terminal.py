@@ -42,7 +42,7 @@ class Terminal:
 
     def read(self) -> bool:
         """Read what there is, for a fifth of a second at most; False at the end."""
-        assert time.monotonic() < self._until_s, self.output[-2_000:]
+        assert time.monotonic() < self._until_s, self.text
         if select.select([self._descriptor], [], [], 0.2)[0]:
             try:
                 read = os.read(self._descriptor, 65_536)

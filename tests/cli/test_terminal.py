@@ -159,7 +159,9 @@ def test_the_shell_answers_keeps_a_history_and_ends_at_the_end_of_input(server: 
 
 def test_the_shell_completes_and_has_commands_of_its_own(server: Running, tmp_path: Path) -> None:
     fill(server, "QUEUE ADD PRIORITY 1 'SQL_QUERY:k' 'x'")
-    with on_terminal("sql", url(server), variables={"XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}) as terminal:
+    with on_terminal(
+        "sql", url(server), size=(100, 60), variables={"XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
+    ) as terminal:
 
         def type_in(keys: bytes, shown: str) -> None:
             terminal.wait_for(lambda text: text.rstrip().endswith("cubequeue>"))
