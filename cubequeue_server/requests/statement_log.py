@@ -27,6 +27,7 @@ class StatementLog:
     def __init__(self, slow_ms: int, monitor: Monitor) -> None:
         self._slow_ns = slow_ms * 1_000_000
         self._monitor = monitor
+        self._refusal = ""
 
     @property
     def threshold_ns(self) -> int:
@@ -36,7 +37,8 @@ class StatementLog:
     def tell(self, client: Client, request: Request, statement: Statement, duration_ns: int) -> None:
         """Log an executed statement; its text only at trace."""
         if self._monitor.is_on:
-            self._monitor.note(client, request, statement, duration_ns, "")
+            self._monitor.note(client, request, statement, duration_ns, self._refusal)
+            self._refusal = ""
         is_slow = duration_ns >= self._slow_ns
         level = logging.WARNING if is_slow else logging.DEBUG
         if _log.isEnabledFor(level):
@@ -49,7 +51,7 @@ class StatementLog:
     def tell_error(self, client: Client, request: Request, statement: Statement, error: StatementError) -> None:
         """Log an error. Clients cause many on purpose, so only unforeseen ones are logged above debug."""
         if self._monitor.is_on:
-            self._monitor.note(client, request, statement, None, error.wire_text)
+            self._refusal = error.wire_text  # `tell` follows
         is_unforeseen = isinstance(error, UnforeseenError)
         level = logging.ERROR if is_unforeseen else logging.DEBUG
         if _log.isEnabledFor(level):
