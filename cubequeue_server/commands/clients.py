@@ -8,7 +8,9 @@ from typing import Final
 
 from cubequeue_server.commands.client import connected
 from cubequeue_server.commands.output import age, number, print_json, print_table, size, time_ms
+from cubequeue_server.commands.tables import printable
 
+_MAX_ERROR: Final = 60  # characters; --json has all
 _HEADS: Final = (
     "id",
     "who",
@@ -56,7 +58,7 @@ async def _clients(arguments: argparse.Namespace) -> int:
                 *(str(client[name]) for name in ("statements", "errors", "in_flight", "waiting")),
                 *(size(number(client[name])) for name in ("bytes_in", "bytes_out")),
                 str(client["holds"]),
-                str(client["last_error"] or "-"),
+                printable(str(client["last_error"] or "-"), _MAX_ERROR),
             )
             for client in clients
         ],

@@ -205,7 +205,7 @@ class _Deployment:
         return None if error else result
 
     async def _sweeper(self, instance: str) -> None:
-        """Cancel what is stalled or orphaned, as each instance of Cube does."""
+        """Cancel what is stalled or orphaned and claim what waits, as each instance of Cube does."""
         async with connected(self._url, process_id=instance) as connection:
             while True:
                 await asyncio.sleep(5.0)
@@ -213,6 +213,7 @@ class _Deployment:
                     asked = f"QUEUE TO_CANCEL {_STALLED_MS} {_ORPHANED_MS} {quoted(queue)}"
                     for _, number in (await connection.rows(asked)).rows:
                         await connection.rows(f"QUEUE CANCEL {(number or b'').decode()}")
+                    await self._claim_next(connection, instance, queue)
 
     async def _wrong_client(self) -> None:
         """A tool of somebody's that asks for a table of another product."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from cubequeue_server.commands.client import Connection, MissingTableError, connected, quoted
+from cubequeue_server.commands.client import Connection, MissingTableError, Table, connected, quoted
 from cubequeue_server.commands.output import clock, number, print_json, print_table, short_span, size, time_ms
 from cubequeue_server.commands.tables import printable
 from protocol.arrow_reader import Value
@@ -141,9 +141,10 @@ async def _stats(arguments: argparse.Namespace) -> int:
         where.append(f"prefix = {quoted(arguments.prefix)}")
     async with connected(arguments.url) as connection:
         rows = await connection.remembered(
-            f"SELECT * FROM system.queue_minutes WHERE {' AND '.join(where)} ORDER BY minute"  # noqa: S608
+            f"SELECT *, NOW() AS now FROM system.queue_minutes WHERE {' AND '.join(where)} ORDER BY minute"  # noqa: S608
         )
     queues: dict[Value, dict[str, Any]] = {}
+    minutes = _minutes_covered(rows, arguments.minutes)
     for row in rows.dicts():
         queue = queues.setdefault(
             row["prefix"], {"queue": row["prefix"], **dict.fromkeys(_COUNTS, 0), **dict.fromkeys(_PERCENTILES)}
@@ -155,17 +156,24 @@ async def _stats(arguments: argparse.Namespace) -> int:
                 queue[name] = max(number(row[name]), queue[name] or 0)
         queue.update(pending=number(row["pending"]), active=number(row["active"]))
     for queue in queues.values():
-        queue["per_minute"] = round(queue["ended"] / arguments.minutes, 2)
+        queue["per_minute"] = round(queue["ended"] / minutes, 2)
     found = sorted(queues.values(), key=lambda queue: (-queue["ended"], str(queue["queue"])))
     if arguments.json:
-        print_json({"minutes": arguments.minutes, "queues": found})
+        print_json({"minutes": minutes, "queues": found})
         return 0
     if not found:
         print(f"nothing happened in the last {arguments.minutes} minutes")
         return 0
     print_table(_STATS_HEADS, [_stats_cells(queue) for queue in found])
-    print(f"the last {arguments.minutes} minutes; percentiles are those of the worst minute")
+    print(f"the last {minutes} minutes; percentiles are those of the worst minute")
     return 0
+
+
+def _minutes_covered(rows: Table, most: int) -> int:
+    """The minutes since the first that is remembered: a server that has just started covers fewer than were asked for."""
+    first_ms = min((time_ms(row["minute"]) or 0 for row in rows.dicts()), default=0)
+    now_ms = time_ms(rows.dicts()[0]["now"]) or 0 if rows.rows else 0
+    return max(1, min(most, -(-(now_ms - first_ms) // 60_000)))
 
 
 def _stats_cells(queue: Mapping[str, Any]) -> tuple[str, ...]:
