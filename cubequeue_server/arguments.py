@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, NoReturn
 from cubequeue_server.version import __version__
 
 EXIT_USAGE: Final = 2
+QUEUE: Final = "QUEUE"  # the name of arguments that are the name of a queue
 
 _DESCRIPTION: Final = "A queue and cache server for Cube that speaks CubeStore's protocol."
 _MAX_LIMIT: Final = 100_000
@@ -66,14 +67,7 @@ def _output(parser: argparse.ArgumentParser, what: str, *, has_limit: bool = Fal
 
 
 def _queue_name(parser: argparse.ArgumentParser, help_text: str) -> None:
-    action = parser.add_argument("prefix", metavar="QUEUE", nargs="?", help=help_text)
-    action.completer = _complete_queues  # type: ignore[attr-defined]  # argcomplete's way to be told
-
-
-def _complete_queues(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
-    from cubequeue_server.commands.completion import queue_names  # noqa: PLC0415
-
-    return queue_names(prefix, parsed_args)
+    parser.add_argument("prefix", metavar=QUEUE, nargs="?", help=help_text)
 
 
 def _of_settings(names: Sequence[str] = ()) -> AddFlags:

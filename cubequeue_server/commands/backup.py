@@ -62,7 +62,7 @@ def _to_file(directory: Path, file: Path, tell: Callable[[int], None]) -> int:
 def _to_pipe(directory: Path, tell: Callable[[int], None]) -> int:
     if sys.stdout.isatty():
         raise JournalError("a backup is not for a terminal: pipe it somewhere")
-    with _scratch(None) as plain:
+    with _scratch(_temporary(directory.parent)) as plain:
         count = write(directory, plain, tell)
         _compress(plain, sys.stdout.buffer)
         sys.stdout.buffer.flush()
@@ -99,11 +99,19 @@ def _input(name: str) -> BinaryIO:
     return sys.stdin.buffer if name == "-" else Path(name).open("rb")
 
 
+def _temporary(otherwise: Path) -> Path:
+    """The folder for temporary files; in a container without any, the data directory."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return otherwise
+
+
 @contextlib.contextmanager
-def _scratch(folder: Path | None) -> Iterator[Path]:
-    """An empty file for its user alone, gone afterwards; where there is room for the whole backup, or in $TMPDIR."""
+def _scratch(folder: Path) -> Iterator[Path]:
+    """An empty file for its user alone, gone afterwards. The folder needs room for the whole backup."""
     with contextlib.ExitStack() as stack:
-        with _errors(folder or Path(tempfile.gettempdir())):
+        with _errors(folder):
             name = stack.enter_context(tempfile.NamedTemporaryFile(dir=folder, prefix=".cubequeue-", suffix=".partial"))
         yield Path(name.name)
 

@@ -170,7 +170,7 @@ async def _stats(arguments: argparse.Namespace) -> int:
 
 
 def _minutes_covered(rows: Table, most: int) -> int:
-    """The minutes since the first that is remembered: a server that has just started covers fewer than were asked for."""
+    """The minutes since the first that is remembered: fewer than were asked for when the server has just started."""
     first_ms = min((time_ms(row["minute"]) or 0 for row in rows.dicts()), default=0)
     now_ms = time_ms(rows.dicts()[0]["now"]) or 0 if rows.rows else 0
     return max(1, min(most, -(-(now_ms - first_ms) // 60_000)))

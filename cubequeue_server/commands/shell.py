@@ -21,10 +21,10 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import InMemoryHistory
 
 from cubequeue_server.commands.address import CommandError
+from cubequeue_server.commands.answers import Style, answer, columns_of
 from cubequeue_server.commands.client import connected
 from cubequeue_server.commands.output import paint
 from cubequeue_server.commands.queues import queue_lines
-from cubequeue_server.commands.sql import Style, answer, columns_of
 from cubequeue_server.commands.statements import split
 from cubequeue_server.commands.tables import printable
 

@@ -13,8 +13,11 @@ _PIECE: Final = re.compile(
 _OPEN: Final = frozenset({"'", '"', "`", "/*"})
 
 
-def split(text: str) -> tuple[list[str], str]:
-    """The statements of a text, and the rest of it, whose quote or comment is not closed. O(text)."""
+def split(text: str, ends: frozenset[str] = frozenset(";\n")) -> tuple[list[str], str]:
+    """The statements of a text, and the rest of it, whose quote or comment is not closed. O(text).
+
+    `ends` are the characters that end a statement.
+    """
     statements: list[str] = []
     parts: list[str] = []
     start = 0
@@ -22,7 +25,7 @@ def split(text: str) -> tuple[list[str], str]:
         piece = match[0]
         if piece in _OPEN:
             return statements, text[start:]
-        if piece in {";", "\n"}:
+        if piece in ends:
             _add("".join(parts), statements)
             parts.clear()
             start = match.end()

@@ -19,7 +19,7 @@ from prompt_toolkit.styles import Style
 
 from cubequeue_server.commands.client import connected
 from cubequeue_server.commands.status_port import StatusPort
-from cubequeue_server.commands.top import look
+from cubequeue_server.commands.top_figures import look
 from cubequeue_server.commands.top_frame import SORTS, Figures, View, frame, items_of, queues_of
 
 _STYLE = Style.from_dict(
