@@ -84,7 +84,7 @@ def _of_settings(names: Sequence[str] = ()) -> AddFlags:
 def _healthcheck(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="ask this http:// or ws:// address instead of the configured ports")
     _output(parser, "the answer")
-    _of_settings(("http_bind", "http_port", "status_bind", "status_port", "tls_cert", "tls_key"))(parser)
+    _of_settings(("http_bind", "http_port", "status_bind", "status_port", "tls_cert", "tls_key", "user"))(parser)
 
 
 def _backup(parser: argparse.ArgumentParser) -> None:

@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             parsed = parse(sys.argv[1:] if arguments is None else arguments)
             code = _RUNNERS.get(parsed.command, _run_module)(parsed)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # the process may have none
+                sys.stdout.flush()
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough

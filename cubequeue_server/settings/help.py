@@ -13,9 +13,9 @@ CONFIG_FLAG = "--config"
 
 
 def add_setting_flags(parser: argparse.ArgumentParser, names: Sequence[str] = ()) -> None:
-    """One flag a setting that has an effect, grouped as in the table: of all, or of those with `names`.
+    """One flag a setting that has an effect, grouped as in the table. Texts are taken as they are, unchecked.
 
-    Texts are taken as they are, unchecked.
+    With `names` the help has only these: the others are taken all the same, as they are given to `serve`.
     """
     if not names:
         parser.usage = "%(prog)s [flags]"
@@ -27,8 +27,9 @@ def add_setting_flags(parser: argparse.ArgumentParser, names: Sequence[str] = ()
         CONFIG_FLAG, metavar="FILE", help="a TOML file of settings, its keys the flags' names with _ for -"
     )
     for title, settings in GROUPS.items():
-        effective = [each for each in settings if each.no_effect is None and (not names or each.name in names)]
-        group = parser.add_argument_group(title) if effective else parser
+        effective = [setting for setting in settings if setting.no_effect is None]
+        is_shown = any(not names or setting.name in names for setting in effective)
+        group = parser.add_argument_group(title) if is_shown else parser
         for setting in effective:
             if setting.is_secret:
                 parser.add_argument(
@@ -40,7 +41,9 @@ def add_setting_flags(parser: argparse.ArgumentParser, names: Sequence[str] = ()
                 dest=setting.name,
                 metavar=setting.kind.placeholder,
                 default=argparse.SUPPRESS,
-                help=_help_line(setting).replace("%", "%%"),
+                help=_help_line(setting).replace("%", "%%")
+                if not names or setting.name in names
+                else argparse.SUPPRESS,
             )
 
 

@@ -307,6 +307,9 @@ def test_the_help_of_a_command_has_its_own_settings_only(command: str) -> None:
     text = run(command, "--help", COLUMNS="200").stdout
     assert "--cache-max-size" not in text
     assert "--json" in text
+    taken = run(command, *(["/nowhere/file"] if command != "healthcheck" else []), "--cache-max-size", "nonsense")
+    assert "unrecognized" not in taken.stderr, "the flags of serve may be given to each"
+    assert "CUBEQUEUE_URL" not in run("settings", CUBEQUEUE_URL="h").stderr
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"serve", "demo", "hash-password", "completion"}))
