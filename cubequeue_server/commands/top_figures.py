@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Final
+from typing import Any, Final
 
 from cubequeue_server.commands.address import CommandError
 from cubequeue_server.commands.client import Connection
@@ -25,7 +25,7 @@ async def look(connection: Connection, port: StatusPort, view: View) -> Figures:
     if view.queue is not None:
         figures.item_count, figures.items = await items_of(connection, view.queue, _MAX_ITEMS)
     try:
-        figures.overview = await port.get("/api/overview")
+        figures.overview = await _overview(port)
         resident = re.search(rb"^process_resident_memory_bytes (\S+)", await port.text("/metrics"), re.MULTILINE)
     except CommandError as error:
         figures.missing = str(error)
@@ -36,6 +36,18 @@ async def look(connection: Connection, port: StatusPort, view: View) -> Figures:
         if all(isinstance(total, int) for total in totals.values()):  # else the queue has no totals of its own
             figures.totals[str(queue.get("name"))] = totals
     return figures
+
+
+async def _overview(port: StatusPort) -> dict[str, Any]:
+    """The figures of the server, and as `queues` those of the queues that have totals. Raises CommandError."""
+    try:
+        return await port.get("/api/overview")
+    except CommandError as error:
+        if "answered 404" not in str(error):
+            raise
+    busiest = await port.get("/api/queues?sort=throughput&order=desc&limit=100")
+    queues = [{"name": row.get("name"), **(row.get("totals") or {})} for row in busiest.get("rows", [])]
+    return {**await port.get("/api/server"), "queues": queues}
 
 
 async def _queues(connection: Connection) -> list[QueueLine]:
