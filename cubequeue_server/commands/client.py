@@ -18,12 +18,14 @@ from cubequeue_server.commands.address import (
     websocket_url,
     why_not_connected,
 )
+from cubequeue_server.version import __version__
 from protocol.arrow_reader import Value, read_stream
 from protocol.client_codec import ArrowReply, ErrorReply, Reply, Rows, decode_reply, encode_query
 from protocol.errors import ProtocolError
 from protocol.messages import ResponseFormat
 
 REPLY_TIMEOUT_S: Final = 600.0  # RESULT_BLOCKING may wait for minutes
+_AGENT: Final = {"User-Agent": f"cubequeue/{__version__}"}
 _CONNECT_TIMEOUT_S: Final = 10.0
 _MAX_MESSAGE_BYTES: Final = 256 << 20  # the largest that a server can be configured to send
 
@@ -182,7 +184,7 @@ async def connected(
             whole,
             websocket_handshake_timeout=_CONNECT_TIMEOUT_S,
             max_frame_size=_MAX_MESSAGE_BYTES,
-            extra_headers=headers if process_id is None else {**headers, "x-process-id": process_id},
+            extra_headers={**_AGENT, **headers, **({} if process_id is None else {"x-process-id": process_id})},
             max_redirects=0,  # credentials go to no third party
             logger_name="command",
         )

@@ -51,7 +51,7 @@ async def ended_of(connection: Connection, item: str, since_ms: int = 0) -> dict
     try:
         rows = await connection.remembered(
             f"SELECT {_COLUMNS} FROM system.history WHERE ({' OR '.join(wanted)}) "  # noqa: S608
-            f"AND {_since(since_ms)} ORDER BY ended DESC LIMIT 1"
+            f"AND {_since(since_ms)} ORDER BY ended DESC, number DESC LIMIT 1"
         )
     except MissingTableError:
         return None
@@ -102,7 +102,7 @@ async def _history(arguments: argparse.Namespace) -> int:
         like = quoted(f"%{arguments.text}%")
         columns = ("id", "value", "value_tail", "request_id", "added_by", "claimed_by", "error")
         conditions.append("(" + " OR ".join(f"{column} LIKE {like}" for column in columns) + ")")
-    order = "COALESCE(run_ms, 0) + wait_ms DESC" if arguments.slowest else "ended DESC"
+    order = "COALESCE(run_ms, 0) + wait_ms DESC" if arguments.slowest else "ended DESC, number DESC"
     limit = 100_000 if arguments.json else arguments.limit
     async with connected(arguments.url) as connection:
         rows = await connection.remembered(

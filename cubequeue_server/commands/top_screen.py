@@ -66,13 +66,15 @@ class _Screen:
             loop.add_signal_handler(number, self.end)
         while self._now is None and not self._is_over.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._is_over.wait(), 0.02)
+                async with asyncio.timeout(0.02):
+                    await self._is_over.wait()
         if not self._is_over.is_set():
             await self._application.run_async(handle_sigint=False)
 
     def end(self) -> None:
         """Leave the screen."""
         self._is_over.set()
+        self._look_now.set()
         if self._application.is_running:
             self._application.exit()
 
@@ -81,14 +83,15 @@ class _Screen:
         async with connected(self._arguments.url) as connection:
             self._url = connection.url.removesuffix("/ws")
             port = StatusPort(connection, self._arguments.status_url)
-            while True:
+            while not self._is_over.is_set():
+                self._look_now.clear()
                 figures = await look(connection, port, self._view)
                 self._before, self._now = self._now or figures, figures
                 self._clamp()
                 self._application.invalidate()
-                self._look_now.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look_now.wait(), self._arguments.interval)
+                    async with asyncio.timeout(self._arguments.interval):
+                        await self._look_now.wait()
 
     def _text(self) -> StyleAndTextTuples:
         if self._now is None or self._before is None:
