@@ -43,7 +43,7 @@ class ServerOptions:
     ping_interval_s: float = 15.0
     proof_interval_s: float = 1.0  # between pings while answers wait for the proof of their arrival
     pong_timeout_s: float = 60.0
-    handshake_timeout_s: float = 10.0
+    handshake_timeout_s: float = 10.0  # silent for half of it, a client is taken for one of MySQL
     close_timeout_s: float = 5.0  # for the peer to answer a close, or to stop sending a refused body
     stop_timeout_s: float = 5.0
 

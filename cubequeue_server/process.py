@@ -240,6 +240,7 @@ class _Process:
         listeners = {"ws": Endpoint(*self._server.address[:2])}
         if self._status is not None:
             listeners["status"] = self._status.address
+            self._server.announce_status_port(self._status.address.port)
         if self._mysql is not None:
             listeners["mysql"] = self._mysql.address
         words = " ".join(f"{name}={listeners.get(name, 'off')}" for name in ("ws", "status", "mysql"))

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import ssl
+import uuid
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -25,6 +26,7 @@ from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.dispatcher import Dispatcher
+from cubequeue_server.requests.monitor import Monitor
 from cubequeue_server.requests.statement_log import without_texts
 from cubequeue_server.router import Router
 from protocol.errors import ProtocolError
@@ -53,7 +55,7 @@ class Server:
     """Serves the engines of a router to WebSocket clients on one port (wire.md §1 to §3). Made in a running loop.
 
     `clock_ns` is the wall clock in ns. `credentials` say who may connect, anybody when None; with `tls` the port
-    speaks nothing else. `counters` and `lag` may be read at any time.
+    speaks nothing else. `counters` and `lag` may be read at any time; `instance` is another text after each start.
     """
 
     def __init__(
@@ -77,6 +79,9 @@ class Server:
         self._outbox = outbox
         self._clock_ns = clock_ns
         self._loop = asyncio.get_running_loop()
+        self.instance = uuid.uuid4().hex
+        version = options.announce_version
+        self.announced = b"X-CubeStore-Version: %b\r\n" % version.encode() if version else b""
         self.lag = LoopLag()
         self.unfinished = Unfinished(
             options.max_unfinished_bytes, options.message_timeout_s, self.counters, self._loop.time
@@ -119,12 +124,25 @@ class Server:
         """Requests that were begun and not answered."""
         return self._dispatcher.in_flight
 
+    def announce_status_port(self, port: int) -> None:
+        """Tell clients from now on which port has the figures of this server; `instance` names it there as well."""
+        self.announced += b"X-Cubequeue-Status: %d %b\r\n" % (port, self.instance.encode())
+
     def call(self, statement: Statement, caller: Caller, tell: Callable[[Outcome], None]) -> Ask | None:
         """Execute a statement for a caller inside this process; `tell` gets its outcome, now or later.
 
         Returns the request if it waits.
         """
         return self._dispatcher.call(statement, caller, tell)
+
+    def watch_statements(self) -> Monitor:
+        """Note a sample of the statements from now on."""
+        self._dispatcher.watch(is_on=True)
+        return self._dispatcher.monitor
+
+    def unwatch_statements(self) -> None:
+        """Note no statements any more."""
+        self._dispatcher.watch(is_on=False)
 
     def give_up_call(self, ask: Ask) -> None:
         """Nobody listens to a call any more."""

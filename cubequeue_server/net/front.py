@@ -12,7 +12,7 @@ from typing import Final, Protocol, cast
 
 from cubequeue_server.access.browsers import is_allowed_origin
 from cubequeue_server.access.credentials import Credentials, Verdict, basic_credentials
-from cubequeue_server.net.entrance import TlsEntrance
+from cubequeue_server.net.entrance import TlsEntrance, mysql_refusal
 from cubequeue_server.net.http_head import Head, RefusedError, accept_key, error_response, take_head, upgrade_response
 from cubequeue_server.net.lingering import Lingering
 from cubequeue_server.options import ServerOptions
@@ -32,6 +32,8 @@ _UPLOAD_TEXT: Final = (
 
 class Gate(Protocol):
     """Admits clients."""
+
+    announced: bytes  # header lines about the server, for the 101 of a handshake
 
     def check_room(self) -> None:
         """Raise `RefusedError` when too many connections are open."""
@@ -77,7 +79,7 @@ class Front(asyncio.Protocol):
             self._transport.abort()
             return
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._options.handshake_timeout_s, self._on_timeout)
+        self._timer = loop.call_later(self._options.handshake_timeout_s / 2, self._on_silence)
 
     def data_received(self, data: bytes) -> None:
         if self._is_done:
@@ -104,8 +106,10 @@ class Front(asyncio.Protocol):
             self,
             tls,
             self._finish,
+            silence_timeout_s=options.handshake_timeout_s / 2,
             handshake_timeout_s=options.handshake_timeout_s,
-            shutdown_timeout_s=options.close_timeout_s,
+            close_timeout_s=options.close_timeout_s,
+            to_silent=mysql_refusal(),
         )
         return self._entrance
 
@@ -152,7 +156,7 @@ class Front(asyncio.Protocol):
         accept = accept_key(head)
         self._gate.check_room()
         self._finish()
-        self._transport.write(upgrade_response(accept, self._options.announce_version))
+        self._transport.write(upgrade_response(accept, self._gate.announced))
         agent = (head.header(b"user-agent") or b"")[:_MAX_AGENT_BYTES]
         self._gate.admit(self._transport, _user_of(head), process_id, already_read, agent)
 
@@ -166,11 +170,22 @@ class Front(asyncio.Protocol):
             raise RefusedError(HTTPStatus.FORBIDDEN, text)
 
     def _refuse(self, refused: RefusedError) -> None:
+        self._end_with(error_response(refused, has_body=self._may_have_body))
+
+    def _end_with(self, last_words: bytes) -> None:
         self._is_done = True
         self._stop_timer()
-        self._transport.write(error_response(refused, has_body=self._may_have_body))
+        self._transport.write(last_words)
         options = self._options
         Lingering(self._transport, options.close_timeout_s, options.max_discarded_bytes, self._finish)
+
+    def _on_silence(self) -> None:
+        """A client of MySQL waits for the server to begin; any other one has said something by now."""
+        if self._buffer or self._transport.get_extra_info("sslcontext") is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._options.handshake_timeout_s / 2, self._on_timeout)
+        else:
+            self._end_with(mysql_refusal())
 
     def _on_timeout(self) -> None:
         self._refuse(RefusedError(HTTPStatus.REQUEST_TIMEOUT, "no request arrived in time"))

@@ -14,6 +14,7 @@ from cubequeue_server.observe.limits import Limits
 from cubequeue_server.observe.metrics.histograms import queue_histograms
 from cubequeue_server.observe.metrics.sources import Sources
 from cubequeue_server.observe.metrics.statsd import Statsd
+from cubequeue_server.observe.page.live_statements import LiveStatements
 from cubequeue_server.observe.page.routes import LivePage
 from cubequeue_server.observe.status import Route
 from cubequeue_server.server import Server
@@ -46,7 +47,12 @@ class Pages:
         self._failure = failure
         self._limits = limits = Limits(settings, store, server.counters)
         data = ConsoleData(self._sources, server, settings, failure=failure, may_cancel=may_cancel, limits=limits)
-        self.routes: dict[str, Route] = {"/metrics": self._metrics, **page.routes(), **data.routes()}
+        self.routes: dict[str, Route] = {
+            "/metrics": self._metrics,
+            **page.routes(),
+            **data.routes(),
+            **LiveStatements(server).routes(),
+        }
         self.actions: dict[str, Route] = page.actions()
         self._statsd = None if settings.statsd is None else Statsd(settings.statsd, self._sources)
         if self._statsd is not None:

@@ -37,10 +37,27 @@ _PROBES: Final = frozenset({b"/livez", b"/readyz"})
 _ANY_HOST: Final = _PROBES | {b"/metrics"}
 
 # 401, not the WebSocket port's 403: with 401 a browser asks its user for credentials.
+_ASK: Final = {"www-authenticate": 'Basic realm="cubequeue", charset="UTF-8"'}
+_MISSING: Final = Answer(
+    401, b"This server has users: give a name and its password. /livez and /readyz need none.\n", headers=_ASK
+)
 _REFUSALS: Final[Mapping[Verdict, Answer]] = {
-    Verdict.REFUSED: Answer(401, headers={"www-authenticate": 'Basic realm="cubequeue", charset="UTF-8"'}),
-    Verdict.BUSY: Answer(503),
+    Verdict.REFUSED: Answer(
+        401, b"Wrong name or password: CUBEQUEUE_USER or CUBEQUEUE_USERS_FILE of the server has it.\n", headers=_ASK
+    ),
+    Verdict.BUSY: Answer(503, b"Too many passwords are being checked: try again.\n"),
 }
+_NOT_HERE: Final = Answer(
+    404, b"Nothing is at this path. The page is at /, metrics at /metrics, probes at /livez and /readyz.\n"
+)
+_NO_WEBSOCKET: Final = Answer(
+    404, b"This is the status port of cubequeue. Clients connect to the WebSocket port, CUBESTORE_HTTP_PORT (3030).\n"
+)
+_NOT_ALLOWED: Final = Answer(405, b"This path takes GET and HEAD.\n", headers={"allow": "GET, HEAD"})
+_FAILED: Final = Answer(500, b"This page failed. The log of cubequeue says why.\n")
+_NOT_READY: Final = Answer(
+    500, b"Not ready: statements are refused. The log of cubequeue says why, and so does its page.\n"
+)
 
 _TOO_MANY: Final = Answer(503, b"too many requests at once\n", headers={"retry-after": "1"})
 _FOREIGN: Final = Answer(
@@ -76,7 +93,7 @@ def probe(check: Callable[[], None]) -> Route:
                 fields = {"path": request.path, "reason": error}
                 log_event(_log, logging.WARNING, "a probe failed", fields, None if is_known else error)
                 logged = reason
-            return Answer(500)
+            return _NOT_READY
         logged = ""
         return Answer(200)
 
@@ -176,15 +193,17 @@ class StatusServer:
         if self._route(request) is None:
             await self._is_complete.wait()
         if request.method not in {b"GET", b"HEAD"} and request.path not in self._actions:
-            return Answer(405)
+            return _NOT_ALLOWED
         if request.path not in _PROBES and self._credentials.are_demanded:
             given = basic_credentials(request.header(b"authorization") or b"")
-            verdict = Verdict.REFUSED if given is None else await self._credentials.verify(*given)
+            if given is None:
+                return _MISSING
+            verdict = await self._credentials.verify(*given)
             if verdict is not Verdict.ADMITTED:
                 return _REFUSALS[verdict]
         route = self._route(request)
         if route is None:
-            return Answer(404)
+            return _NO_WEBSOCKET if request.has_token(b"upgrade", b"websocket") else _NOT_HERE
         answer = route(request)
         return answer if isinstance(answer, Answer) else await answer
 
@@ -211,8 +230,9 @@ class _StatusConnection(asyncio.Protocol):
             self,
             tls,
             self._lose,
+            silence_timeout_s=_REQUEST_TIMEOUT_S,
             handshake_timeout_s=_REQUEST_TIMEOUT_S,
-            shutdown_timeout_s=_TLS_SHUTDOWN_TIMEOUT_S,
+            close_timeout_s=_TLS_SHUTDOWN_TIMEOUT_S,
         )
         return self._entrance
 
@@ -231,7 +251,7 @@ class _StatusConnection(asyncio.Protocol):
         try:
             read = take_head(self._buffer, _MAX_HEAD_BYTES)
         except RefusedError as refused:
-            self._send(Answer(refused.status))
+            self._send(Answer(refused.status, f"{refused.text}\n".encode()))
             return
         if read is not None:
             request = replace(read[0], peer=peer_of(self._transport))
@@ -262,7 +282,7 @@ class _StatusConnection(asyncio.Protocol):
             answer = await self._server.answer(self, request)
         except Exception:
             _log.exception("a page failed unexpectedly")
-            answer = Answer(500)
+            answer = _FAILED
         self._send(answer, has_body=request.method != b"HEAD")
 
     def _send(self, answer: Answer, *, has_body: bool = True) -> None:

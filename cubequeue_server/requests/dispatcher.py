@@ -21,6 +21,7 @@ from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.large_messages import LargeMessages
 from cubequeue_server.requests.long_answers import LongAnswers
 from cubequeue_server.requests.lost_results import end_without_room, refuse_oversized
+from cubequeue_server.requests.monitor import Monitor
 from cubequeue_server.requests.statement_log import StatementLog, UnforeseenError, log_undecodable
 from cubequeue_server.requests.timing_wheel import TimingWheel
 from cubequeue_server.router import OF_SQL, Router
@@ -83,7 +84,8 @@ class Dispatcher:
         self._options = options
         self._max_in_flight = options.max_in_flight
         self._durations = counters.durations
-        self.statement_log = StatementLog(options.slow_statement_ms)
+        self.monitor = Monitor(clock_ns)
+        self.statement_log = StatementLog(options.slow_statement_ms, self.monitor)
         self._logged_ns = self.statement_log.threshold_ns
         self._router = router
         self._routes = router.routes
@@ -96,6 +98,14 @@ class Dispatcher:
         self._is_stopping = False
         self._long_answers = LongAnswers(loop, self._on_encoded, counters, options.max_all_begun_bytes)
         self._large_messages = LargeMessages(loop, self, router.store)
+
+    def watch(self, *, is_on: bool) -> None:
+        """Begin or end to note statements for the monitor."""
+        if is_on and not self.monitor.is_on:
+            self.monitor.start()
+        elif not is_on:
+            self.monitor.stop()
+        self._logged_ns = self.statement_log.threshold_ns
 
     # Messages
 
@@ -179,6 +189,8 @@ class Dispatcher:
         except StatementSyntaxError as error:
             self.counters.syntax_errors += 1
             self.statement_log.tell_syntax_error(client, request, error)
+            if self.monitor.is_on:
+                self.monitor.note(client, request, None, None, error.wire_text)
             client.fail(message_id, error.wire_text)
             return
         except Exception as error:  # one request must not take others down
@@ -199,7 +211,7 @@ class Dispatcher:
                     self._wait(client, request, kind, outcome, key, started_ns)
                 else:
                     client.send(message)
-                    if key is not None and kind.effect is _KEPT and client.session.sent(key, len(message)):
+                    if key is not None and statement.effect is _KEPT and client.session.sent(key, len(message)):
                         client.ping(self._loop.time())
             except Exception as error:  # no second answer to a message that has one
                 self._unforeseen(error)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from cubequeue_server.observe.logs import TRACE, log_event
 from cubequeue_server.requests.client import Client
+from cubequeue_server.requests.monitor import Monitor
 from protocol.errors import ProtocolError, StatementSyntaxError
 from protocol.messages import Request
 from storage.asking import Caller
@@ -32,15 +33,24 @@ class UnforeseenError(StatementError):
 
 
 class StatementLog:
-    """Logs statements. Only one that takes `threshold_ns` needs a call of `tell`."""
+    """Logs statements, and notes them for a monitor that is on. Only one of `threshold_ns` needs a call of `tell`."""
 
-    def __init__(self, slow_ms: int) -> None:
+    def __init__(self, slow_ms: int, monitor: Monitor) -> None:
         self._slow_ns = slow_ms * 1_000_000
         self._rate = Rate(REFUSALS_AT_ONCE, _REFUSALS_A_SECOND)
-        self.threshold_ns = 0 if _log.isEnabledFor(logging.DEBUG) else self._slow_ns
+        self._monitor = monitor
+        self._refusal = ""
+
+    @property
+    def threshold_ns(self) -> int:
+        """How long a statement takes at least that has to be told; the monitor and the level change it."""
+        return 0 if self._monitor.is_on or _log.isEnabledFor(logging.DEBUG) else self._slow_ns
 
     def tell(self, client: Client, request: Request, statement: Statement, duration_ns: int) -> None:
         """Log an executed statement; its text only at trace."""
+        if self._monitor.is_on:
+            self._monitor.note(client, request, statement, duration_ns, self._refusal)
+            self._refusal = ""
         is_slow = duration_ns >= self._slow_ns
         level = logging.WARNING if is_slow else logging.DEBUG
         if _log.isEnabledFor(level):
@@ -52,6 +62,8 @@ class StatementLog:
 
     def tell_error(self, client: Client, request: Request, statement: Statement, error: StatementError) -> None:
         """Log the error of a statement; an unforeseen one is an error of ours."""
+        if self._monitor.is_on:
+            self._refusal = error.wire_text  # `tell` follows
         if isinstance(error, UnforeseenError):
             log_event(
                 _log, logging.ERROR, "statement failed", _fields(client, request, statement, {"error": error.wire_text})

@@ -14,6 +14,7 @@ from typing import Any
 
 from cubequeue_server.settings.table import (
     BY_NAME,
+    CLIENT_VARIABLES,
     CONFIG_VARIABLE,
     FAMILIES_WITHOUT_EFFECT,
     PROCESS_BYTES,
@@ -339,7 +340,7 @@ def _is_off(value: object) -> bool:
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    known = {variable for setting in TABLE for variable in setting.variables} | {CONFIG_VARIABLE}
+    known = {variable for setting in TABLE for variable in setting.variables} | {CONFIG_VARIABLE, *CLIENT_VARIABLES}
     for variable in sorted(environ):
         if not variable.startswith(("CUBESTORE_", "CUBEQUEUE_")) or variable in known:
             continue

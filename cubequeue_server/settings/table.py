@@ -404,3 +404,5 @@ FAMILIES_WITHOUT_EFFECT: Mapping[str, str] = {
 }
 
 CONFIG_VARIABLE = "CUBEQUEUE_CONFIG"
+# Read by the commands that talk to a server, which may have the same environment.
+CLIENT_VARIABLES = ("CUBEQUEUE_URL",)

@@ -128,7 +128,7 @@ class Database:
         access = AccessType.read_only() if read_only else AccessType.read_write()
         with _errors(f"cannot open the journal in {self.directory}"):
             if not read_only:
-                self.directory.mkdir(parents=True, exist_ok=True)
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds queries and their results
             database = Rdict(str(self.directory), _options(), access_type=access)
         _let_requests_go_first()
         return database

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -40,14 +41,25 @@ def test_probes_answer_200_with_an_empty_body(server: Running, path: str, method
     ("path", "method", "code"), [("/nothing", "GET", 404), ("/livez/", "GET", 404), ("/livez", "POST", 405)]
 )
 def test_other_paths_and_methods(server: Running, path: str, method: str, code: int) -> None:
-    assert server.get(path, method) == (code, b"")
+    answered, body = server.get(path, method)
+    assert (answered, body.count(b"\n")) == (code, 1), "one line says what to do"
+
+
+def test_a_websocket_at_the_status_port_is_told_the_right_one(server: Running) -> None:
+    connection = http.client.HTTPConnection(*server.status, timeout=5)
+    connection.request("GET", "/ws", headers={"connection": "upgrade", "upgrade": "websocket"})
+    answer = connection.getresponse()
+    assert (answer.status, b"CUBESTORE_HTTP_PORT" in answer.read()) == (404, True)
+    connection.close()
 
 
 def test_a_failing_check_is_500() -> None:
     def fails() -> None:
         raise RuntimeError
 
-    assert probe(fails)(REQUEST) == Answer(500)
+    answer = probe(fails)(REQUEST)
+    assert isinstance(answer, Answer)
+    assert (answer.status, b"Not ready" in answer.body) == (500, True)
     assert probe(lambda: None)(REQUEST) == Answer(200)
 
 
@@ -218,22 +230,25 @@ async def _answer_to(request_bytes: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("path", "authorization", "code"),
+    ("path", "authorization", "code", "text"),
     [
-        ("/livez", None, 200),
-        ("/page", None, 401),
-        ("/nothing", None, 401),
-        ("/page", "ann:wrong", 401),
-        ("/page", "ann:pass", 200),
-        ("/nothing", "ann:pass", 404),
+        ("/livez", None, 200, b""),
+        ("/page", None, 401, b"has users"),
+        ("/nothing", None, 401, b"has users"),
+        ("/page", "ann:wrong", 401, b"Wrong name or password"),
+        ("/page", "ann:pass", 200, b"secret page"),
+        ("/nothing", "ann:pass", 404, b"/metrics"),
     ],
 )
-def test_with_credentials_only_the_probes_are_open(path: str, authorization: str | None, code: int) -> None:
+def test_with_credentials_only_the_probes_are_open(
+    path: str, authorization: str | None, code: int, text: bytes
+) -> None:
     header = f"authorization: Basic {b64encode(authorization.encode()).decode()}\r\n" if authorization else ""
     answer = asyncio.run(_answer_to(f"GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode()))
     assert answer.startswith(b"HTTP/1.1 %d " % code)
     assert (b"\r\nwww-authenticate: Basic " in answer) == (code == 401)
-    assert answer.endswith(b"\r\n\r\nsecret page") == (path == "/page" and code == 200)
+    assert text in answer.partition(b"\r\n\r\n")[2]
+    assert (b"secret page" in answer) == (code == 200 and path == "/page")
 
 
 async def _answers(routes: dict[str, Route], actions: dict[str, Route], *request_lines: str) -> list[bytes]:

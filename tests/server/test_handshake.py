@@ -204,9 +204,13 @@ async def test_slow_loris_is_cut_off() -> None:
         assert (await read_refusal(client))[0] == 408
 
 
-async def test_a_silent_socket_is_cut_off() -> None:
+async def test_a_silent_socket_is_told_in_the_words_of_mysql_and_cut_off() -> None:
+    """A client of MySQL waits for a greeting: without any it hangs, and an answer of HTTP is no packet to it."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server.address) as client:
-        assert (await read_refusal(client))[0] == 408
+        packet = await client.read_to_end()
+    assert int.from_bytes(packet[:3], "little") == len(packet) - 4
+    assert packet[3:7] == b"\0\xff" + (1043).to_bytes(2, "little")
+    assert b"no MySQL here" in packet
 
 
 @pytest.mark.parametrize("step", [1, 7, 100])

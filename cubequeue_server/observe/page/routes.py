@@ -97,6 +97,7 @@ class LivePage:
         return _json(
             {
                 "version": __version__,
+                "instance": self._server.instance,
                 "now_ms": sources.now_ms(),
                 "may_cancel": self._may_cancel(),
                 "connections": counters.connections,
