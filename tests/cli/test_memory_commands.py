@@ -8,13 +8,9 @@ from typing import Any
 
 import pytest
 
-from storage.system_tables import SystemTable
 from tests.cli.running import Running, run, serving
 from tests.cli.test_incident_commands import of_json, sql, url
 
-pytestmark = pytest.mark.skipif(
-    "system.history" not in {table.value for table in SystemTable}, reason="this server remembers nothing yet"
-)
 PAYLOAD = json.dumps({"query": {"query": ["SELECT 1 AS needle"], "requestId": "req-7-span-1"}})
 
 
