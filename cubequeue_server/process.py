@@ -192,8 +192,8 @@ class _Process:
         )
 
     def _held_bytes(self) -> int:
-        gauges, counters = self._store.gauges(), self._server.counters
-        return sum(gauges.get(name, 0) for name in _BYTE_GAUGES) + counters.unfinished_bytes + counters.unread_bytes
+        gauges = self._store.gauges()
+        return sum(gauges.get(name, 0) for name in _BYTE_GAUGES)
 
     def _may_cancel(self) -> bool:
         """Whether people who look at the page may cancel items: never those whom nobody asked who they are."""
