@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from cubequeue_server.requests.ask import Ask
 from cubequeue_server.net.front import host_of
+from cubequeue_server.requests.ask import Ask
 from protocol.client_codec import ErrorReply, Reply, Rows, decode_reply, encode_query
 from storage.limits import MIB, AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
