@@ -14,7 +14,7 @@ from typing import Final
 
 from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.connections import Connections
-from cubequeue_server.net.front import Front, peer_of
+from cubequeue_server.net.front import Front, host_of, peer_of
 from cubequeue_server.net.http_head import RefusedError
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
@@ -205,7 +205,7 @@ class Server:
     ) -> None:
         if user:
             self._make_room(user)
-        caller = Caller(process_id, peer_of(transport), next(self.connection_numbers), user)
+        caller = Caller(process_id, peer_of(transport), next(self.connection_numbers), user, host_of(transport))
         client = Client(caller, self._loop.time(), self._clock_ns() // 1_000_000, agent)
         dispatcher = self._dispatcher
         receiver = Receiver(

@@ -14,10 +14,14 @@ from array import array
 from typing import Final
 
 from protocol.decode import decode_request
+from protocol.errors import DecodeError
 from protocol.large import LARGE_BYTES, begin_large
 from protocol.messages import Request
 from protocol.plain_shape import MAX_HEAD_BYTES, NO_SHAPE, learn_shape
 from storage.vocabulary import RequestKey
+
+# Every kept answer and every request in flight names the connection id. Cube's driver sends a UUID of 36 bytes.
+MAX_CONNECTION_ID_BYTES: Final = 1024
 
 # So much unproved makes a ping due out of turn: only answers that are known to have arrived make room (decisions).
 _UNPROVED_ANSWERS: Final = 1024
@@ -88,6 +92,11 @@ class Session:
         if connection_id is None:
             return request
         if connection_id != self.client_id:
+            if len(connection_id) > MAX_CONNECTION_ID_BYTES:
+                size = len(connection_id)
+                raise DecodeError(
+                    f"connection_id of {size} bytes, the limit is {MAX_CONNECTION_ID_BYTES}", request.message_id
+                )
             self.client_id = connection_id
             self._seen = array("q", [-1]) * _REMEMBERED_IDS
         message_id = request.message_id

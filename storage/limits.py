@@ -9,6 +9,9 @@ MIB = 1 << 20
 SECOND_MS = 1_000
 HOUR_MS = 3_600 * SECOND_MS
 
+# A payload above this is large: who holds it is looked at more closely.
+LARGE_TEXT_BYTES = 64 * 1024
+
 
 class EvictionPolicy(enum.Enum):
     """CUBESTORE_CACHE_POLICY (commands.md §5, "Eviction")."""

@@ -73,8 +73,27 @@ def _(answers: Answers) -> None:
     assert sum(not answer.is_confirmed for answer in every) == answers.unconfirmed_count
     assert not answers._kept.keys() & answers._undelivered.keys(), "an answer is in two groups"
     confirmed = {key for key, answer in answers._kept.items() if answer.is_confirmed}
-    assert confirmed <= set(answers._confirmed), "a confirmed answer would never make room"
+    assert confirmed <= {*answers.small.confirmed, *answers.texts.confirmed}, "a confirmed answer would never make room"
     assert not any(answer.is_confirmed for answer in answers._undelivered.values())
+    by_key = {**answers._kept, **answers._undelivered}
+    for item_id, key in answers._claims.items():
+        assert by_key[key].item_id == item_id
+    held = Counter[tuple[int, object, bytes]]()
+    for key, answer in by_key.items():
+        share = answer.share
+        assert share.owner.connections[key[1]] is share
+        assert share.owner.pool.owners[share.owner.name] is share.owner
+        assert share.owner.name == (key[0] or share.owner.name)
+        assert share.owner.pool is answers.pool_of(answer.result)
+        held[id(share.owner.pool), share.owner.name, key[1]] += answer.size_bytes
+    for pool in (answers.small, answers.texts):
+        assert sum(owner.size_bytes for owner in pool.owners.values()) == pool.size_bytes
+        assert sum(owner.is_refused for owner in pool.owners.values()) == pool.refused_owners
+        for name, owner in pool.owners.items():
+            assert owner.connections, "an owner who holds nothing would never go"
+            assert sum(share.size_bytes for share in owner.connections.values()) == owner.size_bytes
+            for connection_id, share in owner.connections.items():
+                assert share.size_bytes == held[id(pool), name, connection_id] > 0
 
 
 # The queue.

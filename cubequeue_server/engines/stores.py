@@ -15,6 +15,8 @@ from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.observe.logs import flush_logs
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.settings.resolve import Settings
+from cubequeue_server.turns import Turns as LoopTurns
+from storage.asking import Turns
 from storage.engine import Store
 from storage.keys import first_id
 from storage.memory import MemoryStore
@@ -50,15 +52,18 @@ def open_store(settings: Settings, now_ms: Callable[[], int], outbox: Outbox) ->
     In memory the first id is above any that a start before can have given: a client that waits for a result across
     a restart never gets another query's (decisions, "Ids, time, texts").
     """
+    turns = LoopTurns(outbox).add
     draw = random.Random(random.SystemRandom().getrandbits(64)).random  # noqa: S311  # it decides evictions, no secrets
     if settings.durability == "memory":
-        store = MemoryStore(settings.queue, settings.cache, settings.answers, first_id(now_ms()), draw, Ask)
+        store = MemoryStore(
+            settings.queue, settings.cache, settings.answers, first_id(now_ms()), draw, Ask, turns=turns
+        )
         return OpenStore(store, _nothing_to_close, _never_fails, 0)
-    return _open_journaled(settings, now_ms, draw, outbox)
+    return _open_journaled(settings, now_ms, draw, outbox, turns)
 
 
 def _open_journaled(
-    settings: Settings, now_ms: Callable[[], int], draw: Callable[[], float], outbox: Outbox
+    settings: Settings, now_ms: Callable[[], int], draw: Callable[[], float], outbox: Outbox, turns: Turns
 ) -> OpenStore:
     from storage.journal.database import Database  # noqa: PLC0415  # 20 ms and 10 MB that memory mode need not pay
     from storage.journal.errors import JournalError  # noqa: PLC0415
@@ -88,7 +93,7 @@ def _open_journaled(
             settings.queue,
             settings.cache,
             settings.answers,
-            Host(loop.call_soon, call_later, in_thread, outbox.batch, now_ms, draw, _end, Ask),
+            Host(loop.call_soon, call_later, in_thread, outbox.batch, now_ms, draw, _end, Ask, turns),
             syncer.ask,
             durability,
             cache_durability,

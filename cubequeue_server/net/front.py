@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
+from ipaddress import IPv6Address
 from typing import Final, Protocol, cast
 
 from cubequeue_server.access.browsers import is_allowed_origin
@@ -228,3 +229,17 @@ def peer_of(transport: asyncio.BaseTransport) -> str:
     """The address of a client as `host:port`; empty when it has gone."""
     name = transport.get_extra_info("peername")
     return str(Endpoint(*name[:2])) if isinstance(name, tuple) else str(name or "")
+
+
+def host_of(transport: asyncio.BaseTransport) -> str:
+    """The address of a client without its port, of IPv6 the network of 64 bits: a client chooses the rest itself."""
+    name = transport.get_extra_info("peername")
+    if not isinstance(name, tuple):
+        return ""
+    host = str(name[0])
+    if ":" not in host:
+        return host
+    address = IPv6Address(host)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Address(int(address) >> 64 << 64))

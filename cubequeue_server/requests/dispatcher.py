@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, cast
 
@@ -25,6 +25,7 @@ from cubequeue_server.requests.monitor import Monitor
 from cubequeue_server.requests.statement_log import StatementLog, UnforeseenError, log_undecodable
 from cubequeue_server.requests.timing_wheel import TimingWheel
 from cubequeue_server.router import OF_SQL, Router
+from cubequeue_server.turns import Turns
 from protocol.arrow import arrow_message
 from protocol.commands import parse_statement
 from protocol.decode import response_format_refusal
@@ -59,6 +60,9 @@ _KEPT: Final = Effect.KEPT
 # Statements that may have long answers, and what one counts for that waits: how long it gets is not known then.
 _LISTS: Final = frozenset({CacheKeys, QueueActive, QueueList, QueueOrphaned, QueuePending, QueueStalled, QueueToCancel})
 _LIST_BYTES: Final = 128 << 10
+
+# Requests that are given up in one step, a tenth of a millisecond.
+_GIVEN_UP_AT_ONCE: Final = 16
 
 # A longer answer of a SELECT is refused: memory holds the whole of it until it is sent.
 MAX_SELECT_REPLY_BYTES: Final = 16 << 20
@@ -96,6 +100,7 @@ class Dispatcher:
         self.in_flight = 0  # requests without an answer yet
         self._wheel = TimingWheel(loop, self._give_up)
         self._is_stopping = False
+        self._turns = Turns(outbox)
         self._long_answers = LongAnswers(loop, self._on_encoded, counters, options.max_all_begun_bytes)
         self._large_messages = LargeMessages(loop, self, router.store)
 
@@ -424,13 +429,13 @@ class Dispatcher:
             self._deliver(ask, made, ask.statement.effect is _KEPT)
 
     def _give_up(self, due: list[Ask]) -> None:
-        now_ms = self._clock_ns() // 1_000_000
+        self._turns.add(self._give_up_all(due, self._clock_ns() // 1_000_000))
 
-        def give_up_all() -> None:
-            for ask in due:
+    def _give_up_all(self, due: list[Ask], now_ms: int) -> Iterator[None]:
+        for start in range(0, len(due), _GIVEN_UP_AT_ONCE):
+            for ask in due[start : start + _GIVEN_UP_AT_ONCE]:
                 self._routes[ask.statement].give_up(ask, now_ms)
-
-        self._outbox.batch(give_up_all)
+            yield
 
     # Errors
 

@@ -14,7 +14,7 @@ Only `insert`, `_replace`, `_remove` and `clear` change rows, together with all 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from storage import vocabulary
@@ -39,6 +39,9 @@ ABSENT = Result(VALUE_COLUMNS, ((None,),))
 
 # An insert into a full cache removes up to this many expired rows before it evicts live ones.
 _EXPIRED_SLICE = 64
+
+# Rows that one step of SYS CACHESTORE EVICTION removes: half a millisecond.
+_EVICTION_STEP = 128
 
 
 class Cache:
@@ -242,21 +245,37 @@ class Cache:
         self._go_on(now_ms, budget)
         return bool(self._reclaimer) or self._run.active or self._deadlines.may_be_due(now_ms)
 
-    def evict(self, now_ms: int) -> list[Row]:
-        """Do a whole eviction pass at once; returns the rows of SYS CACHESTORE EVICTION (§6). O(removed rows)."""
-        keys, size = len(self._entries), self._bytes
-        self._drop_all_expired(now_ms)
-        self._run.begin(len(self._entries), self._bytes)
-        while self._run.active:
-            self._go_on(now_ms, len(self._entries) + 1)
-        skipped = b"rows that had gone before their turn; always 0: a pass runs between two statements"
-        return [
+    def evict(self, now_ms: int) -> Generator[None, None, Result]:
+        """Do a whole eviction pass in steps, for SYS CACHESTORE EVICTION (§6). O(removed rows), 3 µs each.
+
+        Other statements may run between two steps: what they write or take away does not count as removed.
+        """
+        removed_keys = removed_bytes = 0
+        is_begun = False
+        while True:
+            keys, size = len(self._entries), self._bytes
+            if self._deadlines.may_be_due(now_ms):
+                self._drop_expired(now_ms, _EVICTION_STEP)
+            elif not is_begun:
+                self._run.begin(keys, size)
+                is_begun = True
+            elif self._run.active:
+                self._go_on(now_ms, _EVICTION_STEP)
+            else:
+                break
+            removed_keys += keys - len(self._entries)
+            removed_bytes += size - self._bytes
+            if keys - len(self._entries) >= _EVICTION_STEP:
+                yield
+        skipped = b"rows that had gone before their turn; always 0: none is chosen ahead"
+        rows: list[Row] = [
             (b"stats_total_keys", b"%d" % len(self._entries), None),
             (b"stats_total_raw_size", human_size(self._bytes).encode(), None),
-            (b"total_keys_removed", b"%d" % (keys - len(self._entries)), None),
-            (b"total_size_removed", human_size(size - self._bytes).encode(), None),
+            (b"total_keys_removed", b"%d" % removed_keys, None),
+            (b"total_size_removed", human_size(removed_bytes).encode(), None),
             (b"total_delete_skipped", b"0", skipped),
         ]
+        return Result(vocabulary.INFO_COLUMNS, rows)
 
     def see(self, now_ms: int) -> None:
         """Note the time. If the clock stepped back, rows that had expired before are removed: they must not come back.

@@ -14,6 +14,7 @@ from storage.journal.blobs import RestoredBlobs
 from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.recorder import Recorder
+from storage.limits import LARGE_TEXT_BYTES
 from storage.memory import MemoryStore
 from storage.minutes import KEPT_MINUTES, MINUTE_MS
 from storage.queue.items import Item, StoredResult
@@ -144,7 +145,12 @@ def _recover_answers(
         group = recorder.answers_restored(rows.number_of(key), [result for _, result in whole])
         for row, result in whole:
             request_key = (row.user, row.connection_id, row.message_id)
-            store.answers.keep(request_key, result, max(row.answered_ms, now_ms), group)
+            answers = store.answers
+            size_bytes = answers.keep(
+                request_key, result, max(row.answered_ms, now_ms), "", answers.pool_of(result), group
+            )
+            if size_bytes > LARGE_TEXT_BYTES:
+                store.count_payload_once(request_key, result)
             keys.append(request_key)
             times_ms.append(row.answered_ms)
     old_ms = _give_way_ms(times_ms, store.answers.longest_kept_ms)

@@ -504,7 +504,7 @@ class TestSysEviction:
         world.pass_ms(1_000)
         row = 6 + 100 + ROW_OVERHEAD_BYTES
         left = level_after_run(1_100, 1_000)
-        rows = world.cache.evict(world.now_ms)
+        rows = world.evict()
         assert [(name, value) for name, value, _ in rows] == [
             (b"stats_total_keys", b"%d" % left),
             (b"stats_total_raw_size", human_size(left * row).encode()),
@@ -520,11 +520,11 @@ class TestSysEviction:
         world = World(CacheLimits(max_keys=1_000))
         for number in range(1_251):
             world.set(b"p:%d" % number, b"")
-        world.cache.evict(world.now_ms)
+        world.evict()
         assert world.gauge("keys") == 963
 
     def test_of_an_empty_cache(self) -> None:
-        rows = World().cache.evict(START_MS)
+        rows = World().evict()
         assert [value for _, value, _ in rows] == [b"0", b"0 B", b"0", b"0 B", b"0"]
 
 

@@ -66,6 +66,7 @@ TOTALS: Final = (
         {"repeats_joined": "joined", "repeats_dropped": "dropped"},
     ),
     Family("cubequeue_answers_confirmed_total", "Kept answers known to have arrived.", "answers_confirmed"),
+    Family("cubequeue_answers_refused_total", "Answers for which there was no room.", "answers_refused"),
     Family("cubequeue_answers_undelivered_total", "Answers whose clients had all gone.", "answers_undelivered"),
     *_labelled(
         "cubequeue_errors_total", "Requests answered with an error, by kind.", "kind",
@@ -120,6 +121,17 @@ GAUGES: Final = (
     Family("cubequeue_kept_answers", "Answers kept for clients that ask again.", "answers"),
     Family("cubequeue_kept_answers_unconfirmed", "Kept answers not known to have arrived.", "answers_unconfirmed"),
     Family("cubequeue_kept_answer_bytes", "Bytes of all kept answers.", "answer_bytes"),
+    *_labelled(
+        "cubequeue_kept_answer_pool_bytes",
+        "The same, with payloads or results (texts) and without (small).",
+        "pool",
+        {"answer_bytes_texts": "texts", "answer_bytes_small": "small"},
+    ),
+    Family(
+        "cubequeue_kept_answer_owners_refused",
+        "Users and addresses that used up their share of the room, and still hold answers.",
+        "answer_owners_refused",
+    ),
     Family("cubequeue_cache_keys", "Cache entries.", "cache_keys"),
     Family("cubequeue_cache_bytes", "Bytes of all cache entries.", "cache_bytes"),
     Family("cubequeue_journal_bytes", "Bytes of the journal on the disk.", "journal_bytes"),
