@@ -52,8 +52,8 @@ class Front(asyncio.Protocol):
     """One connection before its upgrade, limited in time and bytes. `on_done` is called once it is upgraded or lost."""
 
     __slots__ = (
-        "_buffer", "_credentials", "_entrance", "_gate", "_is_done", "_may_have_body", "_on_done", "_options",
-        "_timer", "_transport"
+        "_buffer", "_credentials", "_entrance", "_gate", "_has_spoken", "_is_done", "_may_have_body", "_on_done",
+        "_options", "_timer", "_transport"
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,7 @@ class Front(asyncio.Protocol):
         self._on_done = on_done
         self._buffer = bytearray()
         self._is_done = False
+        self._has_spoken = False
         self._may_have_body = True
         self._entrance: TlsEntrance | None = None
         self._transport: asyncio.Transport
@@ -86,6 +87,7 @@ class Front(asyncio.Protocol):
         if self._is_done:
             return
         self._buffer += data
+        self._has_spoken = True
         self._guarded(self._read_request)
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -182,7 +184,7 @@ class Front(asyncio.Protocol):
 
     def _on_silence(self) -> None:
         """A client of MySQL waits for the server to begin; any other one has said something by now."""
-        if self._buffer or self._transport.get_extra_info("sslcontext") is not None:
+        if self._has_spoken or self._transport.get_extra_info("sslcontext") is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._options.handshake_timeout_s / 2, self._on_timeout)
         else:
