@@ -21,6 +21,7 @@ import uvloop
 from cubequeue_server.access.reloading import Access, AccessError
 from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.stores import CannotOpenError, JournalFailedError, OpenStore, open_store
+from cubequeue_server.engines.upstream.opening import OpenUpstream, open_upstream
 from cubequeue_server.garbage_collection import GarbageCollection
 from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.net.outbox import Outbox
@@ -34,9 +35,11 @@ from cubequeue_server.requests.ask import Ask
 from cubequeue_server.router import Router
 from cubequeue_server.server import Server
 from cubequeue_server.settings.resolve import Loaded, Settings
+from cubequeue_server.settings.upstream import TargetError
 from cubequeue_server.settings.values import Endpoint
 from cubequeue_server.version import __version__
 from storage.asking import ANYBODY
+from storage.engine import Engine
 from storage.vocabulary import OtherSql
 
 if TYPE_CHECKING:
@@ -81,12 +84,17 @@ async def _run(settings: Settings) -> int:
         _complain(error)
         return EXIT_BAD_SETTING
     try:
+        upstream = open_upstream(settings)
+    except TargetError as error:
+        _complain(error)
+        return EXIT_BAD_SETTING
+    try:
         outbox = Outbox(asyncio.get_running_loop())
         opened = open_store(settings, now_ms, outbox)
     except CannotOpenError as error:
         _complain(error)
         return EXIT_CANNOT_OPEN
-    return await _Process(settings, access, opened, outbox).run()
+    return await _Process(settings, access, opened, outbox, upstream).run()
 
 
 def _complain(error: Exception) -> None:
@@ -132,14 +140,19 @@ def server_options(settings: Settings) -> ServerOptions:
 class _Process:
     """The parts of a running server, in the order in which they start and stop."""
 
-    def __init__(self, settings: Settings, access: Access, opened: OpenStore, outbox: Outbox) -> None:
+    def __init__(
+        self, settings: Settings, access: Access, opened: OpenStore, outbox: Outbox, behind: OpenUpstream | None
+    ) -> None:
         self._settings = settings
         self._access = access
         self._opened = opened
         self._store = opened.store
         counters = Counters()
         select_limits = settings.query_timeout_ms / 1000, settings.select_max_bytes
-        self._sql = SqlEngine(Ask, self._store, *select_limits, counters)
+        sql = SqlEngine(Ask, self._store, *select_limits, counters)
+        self._behind = behind
+        self._upstream = None if behind is None else behind.upstream
+        self._sql = sql if behind is None else behind.routed(sql)
         self._server = Server(
             server_options(settings),
             Router(self._store, self._sql),
@@ -148,6 +161,7 @@ class _Process:
             credentials=access.credentials,
             tls=access.tls,
             counters=counters,
+            upstream=self._upstream,
         )
         self._pages: Pages | None = None
         self._status = self._status_server()
@@ -189,6 +203,8 @@ class _Process:
         return EXIT_STOPPED if is_closed else EXIT_CANNOT_CLOSE
 
     async def _listen(self) -> None:
+        if self._upstream is not None:
+            self._upstream.start()
         await _listening(self._server.start, self._settings.http, "CUBESTORE_HTTP_PORT")
         if self._status is not None and self._settings.status is not None:
             await _listening(self._status.start, self._settings.status, "CUBESTORE_STATUS_PORT")
@@ -198,7 +214,7 @@ class _Process:
     def _check_store(self) -> None:
         """Raise when statements cannot be answered."""
         self._store.gauges()
-        failure = self._opened.failure()
+        failure = self._opened.failure() or (None if self._upstream is None else self._upstream.absence)
         if failure is not None:
             raise RuntimeError(failure)
 
@@ -243,6 +259,8 @@ class _Process:
             await asyncio.wait_for(asyncio.gather(*steps, return_exceptions=True), STOP_TIMEOUT_S - 0.5)
         except TimeoutError:
             _log.warning("not everything could be closed in time")
+        if self._upstream is not None:
+            self._upstream.stop()
         try:
             self._opened.close()
         except JournalFailedError as error:
@@ -272,5 +290,5 @@ async def _listening(start: Callable[[], Coroutine[None, None, None]], endpoint:
         raise CannotListenError(f"cannot listen on {endpoint} ({variable}): {reason}") from error
 
 
-def _answers_sql(sql: SqlEngine) -> None:
+def _answers_sql(sql: Engine) -> None:
     sql.execute(_PROBE_STATEMENT, ANYBODY, None, now_ms())

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.net.front import Front, TlsEntrance
@@ -23,10 +23,14 @@ from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.dispatcher import Dispatcher
+from cubequeue_server.requests.relay import Relay
 from cubequeue_server.router import Router
 from cubequeue_server.settings.values import Endpoint
 from storage.asking import Caller, Outcome
 from storage.vocabulary import Statement
+
+if TYPE_CHECKING:
+    from cubequeue_server.engines.upstream.upstream import Upstream
 
 __all__ = ["Server", "ServerOptions"]
 
@@ -48,7 +52,7 @@ class Server:
     """Serves the engines of a router to WebSocket clients on one port (wire.md §1 to §3). Made in a running loop.
 
     `clock_ns` is the wall clock in ns. `credentials` say who may connect, anybody when None; with `tls` the port
-    speaks nothing else. `counters` and `lag` may be read at any time.
+    speaks nothing else. `counters` and `lag` may be read at any time. What the router relays goes to `upstream`.
     """
 
     def __init__(
@@ -61,7 +65,10 @@ class Server:
         credentials: Credentials | None = None,
         tls: ssl.SSLContext | None = None,
         counters: Counters | None = None,
+        upstream: Upstream | None = None,
     ) -> None:
+        self._relay = None if upstream is None else Relay(upstream)
+        self._forwards_credentials = upstream is not None and upstream.target.forwards_credentials
         self.counters = Counters() if counters is None else counters
         self._credentials = Credentials() if credentials is None else credentials
         self._tls = tls
@@ -81,6 +88,7 @@ class Server:
             counters=self.counters,
             outbox=outbox,
             loop=self._loop,
+            relay=self._relay,
         )
         self._fronts: dict[Front, None] = {}  # in the order they came
         self._clients: dict[Client, None] = {}  # in the order they came
@@ -166,17 +174,26 @@ class Server:
             text = f"{self._options.max_connections} connections are open already"
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, text)
 
-    def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
+    def admit(
+        self,
+        transport: asyncio.Transport,
+        user: bytes,
+        process_id: bytes | None,
+        already_read: bytes,
+        authorization: bytes | None,
+    ) -> None:
         if user:
             self._make_room(user)
         caller = Caller(process_id, peer_of(transport), next(self.connection_numbers))
-        client = Client(user, caller, self._loop.time())
+        forwarded = authorization if self._forwards_credentials else None
+        client = Client(user, caller, self._loop.time(), forwarded, skips_tables=self._relay is not None)
         dispatcher = self._dispatcher
         receiver = Receiver(
             partial(dispatcher.receive, client),
             partial(dispatcher.receive_oversized, client),
             partial(dispatcher.on_pong, client),
             partial(self._on_lost, client),
+            None if self._relay is None else partial(dispatcher.receive_large, client),
         )
         websocket = WebSocket(
             transport, receiver, self._options, self.counters, self._outbox, unfinished=self.unfinished
@@ -212,6 +229,8 @@ class Server:
 
     def _on_lost(self, client: Client) -> None:
         del self._clients[client]
+        if self._relay is not None:
+            self._relay.forget(client)
         self.counters.connections -= 1
         self._log_end(client)
         user = client.session.user

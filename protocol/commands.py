@@ -139,8 +139,11 @@ COMMANDS: Final = (
 )
 
 _BY_HEAD: Final = {command.head: command for command in COMMANDS}
-_USUAL: Final = {command.head: command.usual for command in COMMANDS if command.usual is not None}
-_FAMILIES: Final = frozenset(command.head.split()[0] for command in COMMANDS)
+_USUAL: Final = {
+    **{command.head: command.usual for command in COMMANDS if command.usual is not None},
+    **dict.fromkeys((b"SELECT", b"INSERT", b"CREATE", b"DROP TABLE"), usual.other_sql),
+}
+FAMILIES: Final = frozenset(command.head.split()[0] for command in COMMANDS)
 _SHORTEST_FAMILY: Final = len(b"SYS ")
 _LONGEST_HEAD: Final = max(map(len, _BY_HEAD))
 
@@ -185,7 +188,7 @@ def _parse_by_rule(text: bytes, space: int, parameters: tuple[Cell, ...] | None)
 def _command(cursor: Cursor) -> Command | None:
     """Read the words that begin the statement; None for SQL of another kind."""
     family = cursor.word()
-    if family is None or family not in _FAMILIES:
+    if family is None or family not in FAMILIES:
         return None
     word = cursor.word()
     if word is None and family != b"SYS":

@@ -54,8 +54,8 @@ _COLUMN_TYPE = re.compile(
 )
 
 
-def decode_request(buffer: bytes | bytearray | memoryview) -> Request:
-    """Read one message of a client. `buffer` is not kept.
+def decode_request(buffer: bytes | bytearray | memoryview, *, skips_tables: bool = False) -> Request:
+    """Read one message of a client. `buffer` is not kept. With `skips_tables` inline tables are left out.
 
     Raises `DecodeError` for bytes that are no request; it says what to answer and whether to close.
     """
@@ -73,7 +73,7 @@ def decode_request(buffer: bytes | bytearray | memoryview) -> Request:
         if not command:
             raise MalformedError("the command is missing")
         connection_id = read_text(view, follow(view, position + connection)) if connection else None
-        return _read_query(view, follow(view, position + command), message_id, connection_id)
+        return _read_query(view, follow(view, position + command), message_id, connection_id, skips_tables)
     except READ_ERRORS as error:
         raise DecodeError(_undecodable(error), message_id) from None
 
@@ -106,7 +106,7 @@ def _refuse_command(command: int, message_id: int) -> NoReturn:
     raise DecodeError(f"Internal: Unexpected command: {name}", message_id, closes=True)
 
 
-def _read_query(view: View, position: int, message_id: int, connection_id: bytes | None) -> Request:
+def _read_query(view: View, position: int, message_id: int, connection_id: bytes | None, skips_tables: bool) -> Request:
     text, trace, inline_tables, parameters, response_format = fields(view, position, 5)
     if not text:
         raise MalformedError("the query text is missing")
@@ -120,7 +120,7 @@ def _read_query(view: View, position: int, message_id: int, connection_id: bytes
         if parameters:
             vector = follow(view, position + parameters)
             request.parameters = _read_parameters(view, vector, message_id, texts)
-        if inline_tables:
+        if inline_tables and not skips_tables:
             vector = follow(view, position + inline_tables)
             request.inline_tables = _read_inline_tables(view, vector, message_id, texts)
     return request

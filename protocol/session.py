@@ -28,7 +28,10 @@ _MAX_LESSONS: Final = 16  # a client has two or three shapes of messages, or non
 
 
 class Session:
-    """One connection. `in_flight` counts its requests that wait for an answer."""
+    """One connection. `in_flight` counts its requests that wait for an answer.
+
+    With `skips_tables` inline tables are not decoded: they are for somebody else.
+    """
 
     __slots__ = (
         "_client_id",
@@ -39,18 +42,20 @@ class Session:
         "_proving",
         "_seen",
         "_shape",
+        "_skips_tables",
         "_unproved",
         "_unproved_bytes",
         "in_flight",
         "user",
     )
 
-    def __init__(self, user: bytes, now_s: float) -> None:
+    def __init__(self, user: bytes, now_s: float, *, skips_tables: bool = False) -> None:
         self.user = user
         self.in_flight = 0
         self._client_id: bytes | None = None
         self._shape = NO_SHAPE
         self._lessons_left = _MAX_LESSONS
+        self._skips_tables = skips_tables
         self._seen = array("q")
         self._unproved: list[RequestKey] = []
         self._unproved_bytes = 0
@@ -61,8 +66,10 @@ class Session:
 
     # Requests
 
-    def receive(self, message: bytes | memoryview) -> Request | None:
+    def receive(self, message: bytes | memoryview, decoded: Request | None = None) -> Request | None:
         """Read one message; None for one that this connection has sent before. Raises `DecodeError`.
+
+        Of a message that was `decoded` already only that is asked.
 
         Only the newest ids are compared: a client does not go back further on one connection. About 1 µs for a small
         message of the shape that came before.
@@ -81,7 +88,7 @@ class Session:
                     format_ = shape.response_format
                     request = Request(message_id, shape.connection_id, text, None, format_, shape.trace)
         if request is None:
-            request = self._decode(message)
+            request = decoded or self._decode(message)
         connection_id = request.connection_id
         if connection_id is None:
             return request
@@ -96,7 +103,7 @@ class Session:
         return request
 
     def _decode(self, message: bytes | memoryview) -> Request:
-        request = decode_request(message)
+        request = decode_request(message, skips_tables=self._skips_tables)
         if self._lessons_left and request.parameters is None and not request.inline_tables:
             self._lessons_left -= 1
             self._shape = learn_shape(bytes(message[:MAX_HEAD_BYTES]), request) or self._shape

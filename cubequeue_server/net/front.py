@@ -34,8 +34,18 @@ class Gate(Protocol):
     def check_room(self) -> None:
         """Raise `RefusedError` when too many connections are open."""
 
-    def admit(self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes) -> None:
-        """Take a new WebSocket over; `already_read` followed its handshake. `user` may be empty."""
+    def admit(
+        self,
+        transport: asyncio.Transport,
+        user: bytes,
+        process_id: bytes | None,
+        already_read: bytes,
+        authorization: bytes | None,
+    ) -> None:
+        """Take a new WebSocket over; `already_read` followed its handshake. `user` may be empty.
+
+        `authorization` is the value of that header.
+        """
 
 
 class Front(asyncio.Protocol):
@@ -151,7 +161,8 @@ class Front(asyncio.Protocol):
         self._gate.check_room()
         self._finish()
         self._transport.write(upgrade_response(accept, self._options.announce_version))
-        self._gate.admit(self._transport, _user_of(head), process_id, already_read)
+        authorization = head.header(b"authorization")
+        self._gate.admit(self._transport, _user_of(head), process_id, already_read, authorization)
 
     def _refuse(self, refused: RefusedError) -> None:
         self._is_done = True

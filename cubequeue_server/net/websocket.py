@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, NamedTuple
 
 from cubequeue_server.net import framing
@@ -40,6 +41,7 @@ _FLUSH_BYTES: Final = 256 * 1024  # of answers that wait for the end of a read
 _JOIN_BYTES: Final = 64 * 1024  # that are copied into one write
 _SINGLE_BYTES: Final = 8 * 1024  # that picows copies behind its header
 _COPY_BYTES: Final = 64 * 1024  # that are copied out of the read buffer before they are decoded
+LARGE_BYTES: Final = 256 * 1024
 
 Message = bytes | memoryview
 
@@ -50,12 +52,16 @@ class Receiver(NamedTuple):
     `on_message` gets a message within the size limit, `on_oversized` one above the limit and up to twice the limit; a
     memoryview is only valid during the call. `on_pong` gets the payload of a ping: the peer has received everything
     before that ping. `on_lost` is called once, when the connection is gone.
+
+    `on_large`, if there is one, is asked first about a message of more than `LARGE_BYTES`. It may call a function that
+    takes the message over, with the object that keeps it alive, mostly without a copy. True means that it has.
     """
 
     on_message: Callable[[Message], None]
     on_oversized: Callable[[Message], None]
     on_pong: Callable[[bytes], None]
     on_lost: Callable[[], None]
+    on_large: Callable[[Message, Callable[[], tuple[Message, object]]], bool] | None = None
 
 
 def _ignore(*_: object) -> None:
@@ -75,12 +81,13 @@ class WebSocket(FrameListener):
 
     Back-pressure: while the peer does not read its answers, nothing more is read from it, and messages that were read
     before wait in `_backlog`. Control frames are answered all the same. `end_cause` is a word, empty until the end.
+    `on_flow` is told when the peer stops reading its answers, and when it reads them again.
     """
 
     __slots__ = (
         "_backlog", "_counters", "_fragments", "_framing", "_is_listed", "_is_reading", "_max_message_bytes",
         "_on_message", "_options", "_out", "_out_bytes", "_outbox", "_receiver", "_stalled", "_transport",
-        "_unfinished", "end_cause", "is_open"
+        "_unfinished", "end_cause", "is_open", "on_flow"
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +118,7 @@ class WebSocket(FrameListener):
         self._is_reading = False
         self._is_listed = False
         self._stalled = False
+        self.on_flow: Callable[[bool], None] | None = None
         self.end_cause = ""
         self.is_open = True
 
@@ -140,7 +148,7 @@ class WebSocket(FrameListener):
         ):
             self._on_other_frame(frame)
         elif size > _COPY_BYTES or self._stalled:
-            self._receive(frame.get_payload_as_memoryview())
+            self._receive(frame.get_payload_as_memoryview(), frame)
         else:
             counters = self._counters
             counters.messages_in += 1
@@ -246,9 +254,15 @@ class WebSocket(FrameListener):
         self.end_cause = self.end_cause or "client"
         self.close(frame.get_close_code().value or NORMAL_CLOSURE, "")
 
-    def _receive(self, message: Message) -> None:
+    def _receive(self, message: Message, frame: Frame | None = None) -> None:
         if self._stalled:
             self._backlog.append(bytes(message))
+            return
+        on_large = self._receiver.on_large
+        is_large = LARGE_BYTES < len(message) <= self._max_message_bytes
+        if is_large and on_large is not None and on_large(message, partial(self._take, message, frame)):
+            self._counters.messages_in += 1
+            self._counters.bytes_in += len(message)
             return
         size = len(message)
         self._counters.messages_in += 1
@@ -258,6 +272,11 @@ class WebSocket(FrameListener):
             self._on_message(message)
         else:
             self._receive_oversized(message)
+
+    def _take(self, message: Message, frame: Frame | None) -> tuple[Message, object]:
+        if frame is not None and self._framing is not None:
+            return self._framing.take(frame)
+        return bytes(message), None
 
     def _receive_oversized(self, message: Message) -> None:
         if len(message) <= 2 * self._max_message_bytes:
@@ -348,12 +367,16 @@ class WebSocket(FrameListener):
     def pause_writing(self) -> None:
         """The peer is slow: stop reading from it."""
         self._stalled = True
+        if self.on_flow is not None:
+            self.on_flow(True)
         if self.is_open:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """The peer has caught up: handle the backlog, then read on."""
         self._stalled = False
+        if self.on_flow is not None:
+            self.on_flow(False)
         backlog = self._backlog
         while backlog and not self._stalled and self.is_open:
             self._receive(backlog.popleft())
@@ -398,6 +421,7 @@ class WebSocket(FrameListener):
         self._out.clear()
         self._fragments = None
         self._framing = None
+        self.on_flow = None
         self._release()
         lost, self._receiver, self._on_message = self._receiver.on_lost, _NOBODY, _NOBODY.on_message  # breaks a cycle
         lost()

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cubequeue_server.net.websocket import WebSocket
 from protocol.pieces import Message
 from protocol.session import Session
 from storage.asking import Caller
 
+if TYPE_CHECKING:
+    from cubequeue_server.engines.upstream.link import Link
+
 
 class Client:
-    """A connection; `user` is empty for an anonymous client."""
+    """A connection; `user` is empty for an anonymous client.
 
-    __slots__ = ("caller", "opened_s", "send", "session", "undecodable", "websocket")
+    `link` leads to the upstream CubeStore, once it is needed; `authorization` is the header that is forwarded there.
+    """
+
+    __slots__ = ("authorization", "caller", "link", "opened_s", "send", "session", "undecodable", "websocket")
 
     websocket: WebSocket
     send: Callable[[Message], None]
 
-    def __init__(self, user: bytes, caller: Caller, now_s: float) -> None:
+    def __init__(
+        self,
+        user: bytes,
+        caller: Caller,
+        now_s: float,
+        authorization: bytes | None = None,
+        *,
+        skips_tables: bool = False,
+    ) -> None:
         self.caller = caller
+        self.authorization = authorization
+        self.link: Link | None = None
         self.opened_s = now_s
-        self.session = Session(user, now_s)
+        self.session = Session(user, now_s, skips_tables=skips_tables)
         self.undecodable = 0  # messages
 
     def attach(self, websocket: WebSocket) -> None:

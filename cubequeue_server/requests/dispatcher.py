@@ -16,10 +16,11 @@ from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.websocket import UNSUPPORTED_DATA
 from cubequeue_server.observe.counters import Counters, observe
 from cubequeue_server.options import ServerOptions
-from cubequeue_server.requests.ask import Ask
+from cubequeue_server.requests.ask import RELAYED, Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.long_answers import LongAnswers
 from cubequeue_server.requests.lost_results import end_without_room, refuse_oversized
+from cubequeue_server.requests.relay import Relay, Take
 from cubequeue_server.requests.statement_log import StatementLog, UnforeseenError, log_undecodable
 from cubequeue_server.requests.timing_wheel import TimingWheel
 from cubequeue_server.router import OF_SQL, Router
@@ -34,7 +35,7 @@ from protocol.oversized import read_oversized
 from protocol.pieces import STEP_ROWS, Message, Pieces
 from storage.asking import Caller, Later, Outcome
 from storage.errors import NoRoomError, StatementError
-from storage.vocabulary import Effect, RequestKey, Result, Statement
+from storage.vocabulary import Effect, OtherSql, RequestKey, Result, Statement
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +62,9 @@ class Dispatcher:
         counters: Counters,
         outbox: Outbox,
         loop: asyncio.AbstractEventLoop,
+        relay: Relay | None = None,
     ) -> None:
+        self._relay = relay
         self.counters = counters
         self._options = options
         self._max_in_flight = options.max_in_flight
@@ -106,7 +109,27 @@ class Dispatcher:
             if refusal is not None:
                 client.send(encode_error(request.message_id, refusal))
                 return
-        self._answer(client, request, key)
+        self._answer(client, request, key, message)
+
+    def receive_large(self, client: Client, message: bytes | memoryview, take: Take) -> bool:
+        """Pass a large message on that is for the CubeStore behind, unread; False for any other."""
+        began_ns = self._clock_ns()
+        request = None if self._relay is None else self._relay.read_large(message)
+        if request is None or self._relay is None:
+            return False
+        if client.session.receive(b"", request) is None:
+            self.counters.repeats_dropped += 1
+            return True
+        refusal = response_format_refusal(request)
+        if refusal is not None:
+            client.send(encode_error(request.message_id, refusal))
+            return True
+        key = None
+        if request.connection_id is not None:
+            key = (client.session.user, request.connection_id, request.message_id)
+        self._relay.pass_on(client, request, key, *take())
+        observe(self._durations[OtherSql], self._clock_ns() - began_ns)
+        return True
 
     def receive_oversized(self, client: Client, message: bytes | memoryview) -> None:
         """Refuse a message above the size limit; only its head is read (wire.md §2)."""
@@ -134,7 +157,7 @@ class Dispatcher:
 
     # Requests
 
-    def _answer(self, client: Client, request: Request, key: RequestKey | None) -> None:
+    def _answer(self, client: Client, request: Request, key: RequestKey | None, raw: bytes | memoryview) -> None:
         started_ns = self._clock_ns()  # only once: the clock is a fifth of the cost of a small statement
         message_id = request.message_id
         try:
@@ -156,7 +179,9 @@ class Dispatcher:
             self._refuse(client, request, statement, key, error)
         else:
             try:
-                if message is None:
+                if outcome is RELAYED and self._relay is not None:
+                    self._relay.pass_on(client, request, key, bytes(raw))
+                elif message is None:
                     self._wait(client, request, kind, outcome, key, started_ns)
                 else:
                     client.send(message)
@@ -256,6 +281,8 @@ class Dispatcher:
         except Exception as error:  # one statement must not take others down
             outcome = UnforeseenError(self._unforeseen(error))
         observe(self._durations[type(statement)], self._clock_ns() - started_ns)
+        if outcome is RELAYED:
+            outcome = UnforeseenError("Internal: this statement is for CubeStore")
         if not isinstance(outcome, Later):
             tell(outcome)
             return None
