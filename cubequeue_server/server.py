@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from cubequeue_server.access.credentials import Credentials
-from cubequeue_server.net.front import Front, TlsEntrance
+from cubequeue_server.net.front import Front, TakeUpload, TlsEntrance
 from cubequeue_server.net.http_head import RefusedError
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
@@ -68,6 +68,7 @@ class Server:
         upstream: Upstream | None = None,
     ) -> None:
         self._relay = None if upstream is None else Relay(upstream)
+        self.take_upload: TakeUpload | None = None if upstream is None else partial(upstream.take_upload, options)
         self._forwards_credentials = upstream is not None and upstream.target.forwards_credentials
         self.counters = Counters() if counters is None else counters
         self._credentials = Credentials() if credentials is None else credentials

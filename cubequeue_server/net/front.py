@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, TypeAlias, cast
 
 from cubequeue_server.access.credentials import Credentials, Verdict, basic_credentials
 from cubequeue_server.net.http_head import Head, RefusedError, accept_key, error_response, take_head, upgrade_response
@@ -22,14 +22,25 @@ _log = logging.getLogger(__name__)
 
 _MAX_PROCESS_ID_BYTES: Final = 64
 
+_UPLOAD_PATH: Final = b"/upload-temp-file"
 _UPLOAD_TEXT: Final = (
     "cubequeue is a queue and cache server: it stores no pre-aggregations and takes no uploads. "
-    "Keep pre-aggregations on a CubeStore, or build them in the source database (external: false)."
+    "Set CUBEQUEUE_UPSTREAM to the CubeStore that keeps pre-aggregations, or build them in the source database "
+    "(external: false)."
 )
 
 
+# Takes a connection, the head of its request, the process id in it, and the bytes behind it.
+TakeUpload: TypeAlias = Callable[[asyncio.Transport, Head, bytes | None, bytes], None]
+
+
 class Gate(Protocol):
-    """Admits clients."""
+    """Admits clients.
+
+    `take_upload` takes a connection over that uploads a file; None where no files are taken.
+    """
+
+    take_upload: TakeUpload | None
 
     def check_room(self) -> None:
         """Raise `RefusedError` when too many connections are open."""
@@ -153,7 +164,11 @@ class Front(asyncio.Protocol):
         if verdict is Verdict.REFUSED:
             self._credentials.count_refusal(self._transport.get_extra_info("peername"))
             raise RefusedError(HTTPStatus.FORBIDDEN, "Not authorized")
-        self._upgrade(head, process_id, already_read)
+        if head.path == _UPLOAD_PATH and self._gate.take_upload is not None:
+            self._gate.take_upload(self._transport, head, process_id, already_read)
+            self._finish()
+        else:
+            self._upgrade(head, process_id, already_read)
 
     def _upgrade(self, head: Head, process_id: bytes | None, already_read: bytes) -> None:
         _check_route(head)
@@ -224,7 +239,7 @@ def _user_of(head: Head) -> bytes:
 
 
 def _check_route(head: Head) -> None:
-    if head.path == b"/upload-temp-file":
+    if head.path == _UPLOAD_PATH:
         raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, _UPLOAD_TEXT, {"Allow": ""})
     if head.path != b"/ws":
         raise RefusedError(HTTPStatus.NOT_FOUND, "Not found: cubequeue serves WebSocket clients at /ws")

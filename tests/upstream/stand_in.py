@@ -126,6 +126,8 @@ class StandIn:
         self.upload_answer: Callable[[Upload], Awaitable[bytes]] = _stored
         self.upload_bytes_per_s: float | None = None
         self.answers_pings = True
+        self.keeps_alive = True  # connections of uploads
+        self.is_uploading = 0
         self.is_reading = asyncio.Event()
         self.is_reading.set()
         self._tls = tls
@@ -190,11 +192,17 @@ class StandIn:
                 % (len(body), body)
             )
             await writer.drain()
+            while await reader.read(1 << 16):  # a reset could overtake the answer
+                pass
             return
         if head.startswith(b"GET /ws "):
             await self._serve_websocket(head, reader, writer)
         else:
-            await self._serve_upload(head, reader, writer)
+            self.is_uploading += 1
+            try:
+                await self._serve_upload(head, reader, writer)
+            finally:
+                self.is_uploading -= 1
 
     def _is_authorized(self, head: bytes) -> bool:
         if self.credentials is None:
@@ -303,7 +311,8 @@ class StandIn:
         upload.digest = digest.hexdigest()
         writer.write(await self.upload_answer(upload))
         await writer.drain()
-        await reader.read()  # a real one keeps the connection open, and reads the next request
+        if self.keeps_alive:  # as a real one does, which reads the next request
+            await reader.read()
 
     async def _take(self, upload: Upload, digest: hashlib._Hash, data: bytes) -> None:
         await self.is_reading.wait()

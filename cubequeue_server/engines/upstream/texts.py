@@ -64,3 +64,19 @@ def tables_of_both(here: str, there: str) -> str:
         f"SELECT names tables of both sides: {here} is in cubequeue, {there} in CubeStore."
         " Ask for them in statements of their own."
     )
+
+
+def too_many_uploads(limit: int) -> str:
+    """One upload more than may run."""
+    return f"{limit} uploads to CubeStore run already, the limit is CUBEQUEUE_MAX_UPLOADS"
+
+
+def upload_lost(target: object, reason: str) -> str:
+    """The CubeStore ended the connection of an upload without an answer."""
+    return f"The connection to CubeStore at {target} was lost during the upload: {reason}"
+
+
+def upload_idle(target: object | None, timeout_s: float) -> str:
+    """An upload made no progress, because of the CubeStore or, without a target, of the client."""
+    side = "the client sent" if target is None else f"CubeStore at {target} took"
+    return f"{side} nothing of the upload for {timeout_s:g} s (CUBEQUEUE_UPLOAD_IDLE_TIMEOUT)"

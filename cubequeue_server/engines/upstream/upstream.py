@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from cubequeue_server.engines.upstream import texts
@@ -12,6 +13,9 @@ from cubequeue_server.engines.upstream.dialer import Dialer
 from cubequeue_server.engines.upstream.link import Link
 from cubequeue_server.engines.upstream.statement import Waiting
 from cubequeue_server.engines.upstream.target import Target
+from cubequeue_server.engines.upstream.uploads import Request, Uploads
+from cubequeue_server.net.http_head import Head
+from cubequeue_server.options import ServerOptions
 from protocol.pieces import Message
 
 
@@ -25,6 +29,7 @@ class Upstream:
         self._shared = Shared(target, self.counters, waiting)
         self._dialer = Dialer(self._shared)
         self._blame = Blame(self._shared.loop, target.settle_s, target.timeout_s)
+        self.uploads = Uploads(target, self.counters)
         self._links: dict[Link, None] = {}
 
     def start(self) -> None:
@@ -37,6 +42,7 @@ class Upstream:
         self._blame.stop()
         for link in list(self._links):
             link.close()
+        self.uploads.stop()
 
     def open(self, process_id: bytes | None, authorization: bytes | None, deliver: Callable[[Message], None]) -> Link:
         """A link for a client with this process id and `Authorization` header; its connection opens when needed."""
@@ -44,6 +50,18 @@ class Upstream:
         link = Link(self._shared, self._dialer, self._blame, headers=headers, deliver=deliver, forget=self._forget)
         self._links[link] = None
         return link
+
+    def take_upload(
+        self,
+        options: ServerOptions,
+        transport: asyncio.Transport,
+        head: Head,
+        process_id: bytes | None,
+        already_read: bytes,
+    ) -> None:
+        """Pass an upload on, whose connection is not the caller's any more. Raises RefusedError."""
+        request = Request(transport, head, process_id, already_read)
+        self.uploads.begin(request, options.close_timeout_s, options.max_discarded_bytes)
 
     def _forget(self, link: Link) -> None:
         self._links.pop(link, None)
