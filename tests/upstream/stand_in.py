@@ -49,6 +49,10 @@ class Received:
     def text(self) -> str:
         return self.request.query.decode()
 
+    def forget(self) -> None:
+        """It ends here: a repeat runs anew."""
+        self.connection.stand_in.forget(self.request)
+
 
 @dataclass
 class Upload:
@@ -77,7 +81,7 @@ class Connection:
         self.head = head
         self.is_open = True
         self.pings = 0
-        self._stand_in = stand_in
+        self.stand_in = stand_in
         self._writer = writer
 
     def header(self, name: str) -> str | None:
@@ -103,6 +107,11 @@ class Connection:
         self.send(CLOSE, struct.pack(">H", code) + reason.encode())
         self.is_open = False
         self._writer.close()
+
+    @property
+    def executed(self) -> Counter[Key]:
+        """What the stand-in has executed."""
+        return self.stand_in.executed
 
     def drop(self) -> None:
         """Without a word."""
@@ -153,6 +162,11 @@ class StandIn:
         self._kept.clear()
         await self._server.wait_closed()
 
+    def forget(self, request: Request) -> None:
+        """Lose what is known of a message: a repeat of it runs anew."""
+        if request.connection_id is not None:
+            self._kept.pop((request.connection_id, request.message_id), None)
+
     def die(self) -> None:
         """As `stop`, from within an answer; the port is closed at once."""
         self.deaths += 1
@@ -162,6 +176,11 @@ class StandIn:
             if connection.is_open:
                 connection.drop()
         self._kept.clear()
+
+    @property
+    def used_connections(self) -> set[int]:
+        """The numbers of the connections that statements came on; others only looked whether somebody is there."""
+        return {received.connection.number for received in self.received}
 
     @property
     def open_connections(self) -> list[Connection]:

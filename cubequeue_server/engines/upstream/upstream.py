@@ -67,8 +67,13 @@ class Upstream:
         self._links.pop(link, None)
 
     @property
+    def reason(self) -> str:
+        """Why the last attempt to connect failed."""
+        return self._dialer.reason
+
+    @property
     def absence(self) -> str | None:
         """Why statements cannot be answered where the CubeStore is required; None when they can, or need not be."""
         if not self.target.is_required or self.counters.is_up:
             return None
-        return texts.away(self.target, self._dialer.reason)
+        return texts.away(self.target, self.reason)
