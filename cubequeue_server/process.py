@@ -244,7 +244,10 @@ class _Process:
     def _open_pages(self, make: type[Pages]) -> None:
         if self._stop_asked.is_set():
             return
-        self._pages = make(self._store, self._server, now_ms, self._may_cancel, self._settings.statsd)
+        upstream = None if self._upstream is None else self._upstream.counters
+        self._pages = make(
+            self._store, self._server, now_ms, self._may_cancel, self._settings.statsd, upstream=upstream
+        )
         if self._status is not None:
             self._status.add(self._pages.routes, self._pages.actions)
 

@@ -22,7 +22,7 @@ from cubequeue_server.observe.logs import log_event
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
-from cubequeue_server.requests.dispatcher import Dispatcher
+from cubequeue_server.requests.dispatcher import MAX_SELECT_REPLY_BYTES, Dispatcher
 from cubequeue_server.requests.relay import Relay
 from cubequeue_server.router import Router
 from cubequeue_server.settings.values import Endpoint
@@ -67,7 +67,7 @@ class Server:
         counters: Counters | None = None,
         upstream: Upstream | None = None,
     ) -> None:
-        self._relay = None if upstream is None else Relay(upstream)
+        self._relay = None if upstream is None else Relay(upstream, MAX_SELECT_REPLY_BYTES)
         self.take_upload: TakeUpload | None = None if upstream is None else partial(upstream.take_upload, options)
         self._forwards_credentials = upstream is not None and upstream.target.forwards_credentials
         self.counters = Counters() if counters is None else counters
@@ -126,6 +126,11 @@ class Server:
         Returns the request if it waits.
         """
         return self._dispatcher.call(statement, caller, tell)
+
+    def forget_caller(self, caller: Caller) -> None:
+        """A caller inside this process has gone."""
+        if self._relay is not None:
+            self._relay.forget_caller(caller)
 
     def give_up_call(self, ask: Ask) -> None:
         """Nobody listens to a call any more."""

@@ -21,6 +21,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Connections": ("received", "sent", "connections", "unfinished", "largest"),
     "Journal": ("journal",),
     "SELECT": ("select",),
+    "Upstream CubeStore": ("upstream", "upload"),
     "Process": ("build", "loop", "log", "process"),
 }
 

@@ -87,10 +87,10 @@ class MysqlListener:
         task.add_done_callback(self._clients.pop)
 
     async def _serve(self, opening: Opening, has_room: bool) -> None:
+        caller = Caller(None, peer_of(opening.transport), next(self._server.connection_numbers))
         try:
             module = await asyncio.to_thread(importlib.import_module, "cubequeue_server.mysql.connection")
             stream = PacketStream(opening, self._max_packet_bytes, self._server.unfinished)
-            caller = Caller(None, peer_of(opening.transport), next(self._server.connection_numbers))
             client: MysqlConnection = module.MysqlConnection(
                 stream, self._server, self._credentials, caller, self._max_packet_bytes, tls=self._tls
             )
@@ -107,3 +107,4 @@ class MysqlListener:
             _log.debug("a MySQL client ended with %s: %s", type(error).__name__, error)
         finally:
             opening.transport.close()
+            self._server.forget_caller(caller)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from cubequeue_server.engines.upstream.counters import UpstreamCounters
 from cubequeue_server.net.http_head import Answer, Head
 from cubequeue_server.observe.metrics.sources import Sources
 from cubequeue_server.observe.metrics.statsd import Statsd
@@ -32,8 +33,10 @@ class Pages:
         now_ms: Callable[[], int],
         may_cancel: Callable[[], bool],
         statsd: StatsdTarget | None,
+        *,
+        upstream: UpstreamCounters | None,
     ) -> None:
-        self._sources = Sources(store, server.counters, server.lag.lags, lambda: server.in_flight, now_ms)
+        self._sources = Sources(store, server.counters, server.lag.lags, lambda: server.in_flight, now_ms, upstream)
         self._exposition: Exposition | None = None
         page = LivePage(self._sources, server, may_cancel)
         self.routes: dict[str, Route] = {"/metrics": self._metrics, **page.routes()}

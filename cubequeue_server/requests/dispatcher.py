@@ -275,14 +275,14 @@ class Dispatcher:
         outcome: Outcome | Later
         try:
             outcome = self._routes[type(statement)].execute(statement, caller, key, started_ns // 1_000_000)
+            if outcome is RELAYED and self._relay is not None:
+                outcome = self._relay.call(statement, caller)
         except StatementError as error:
             self.counters.statement_errors += 1
             outcome = error.with_traceback(None)
         except Exception as error:  # one statement must not take others down
             outcome = UnforeseenError(self._unforeseen(error))
         observe(self._durations[type(statement)], self._clock_ns() - started_ns)
-        if outcome is RELAYED:
-            outcome = UnforeseenError("Internal: this statement is for CubeStore")
         if not isinstance(outcome, Later):
             tell(outcome)
             return None

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from protocol.messages import Request
 from protocol.relayed import read_foreign_head
-from storage.vocabulary import RequestKey
+from storage.asking import Caller
+from storage.vocabulary import RequestKey, Statement
 
 if TYPE_CHECKING:
     from cubequeue_server.engines.upstream.upstream import Upstream
+    from cubequeue_server.requests.relayed_calls import RelayedCalls
 
 # Gives the payload of a large message as long as it is wanted, and what keeps it.
 Take = Callable[[], tuple[bytes | memoryview, object]]
@@ -20,8 +23,10 @@ Take = Callable[[], tuple[bytes | memoryview, object]]
 class Relay:
     """`pass_on` is for a message that an engine has `RELAYED`."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, max_call_reply_bytes: int) -> None:
         self._upstream = upstream
+        self._max_call_reply_bytes = max_call_reply_bytes
+        self._calls: RelayedCalls | None = None
 
     def pass_on(
         self,
@@ -44,6 +49,19 @@ class Relay:
         if head is None:
             return None
         return Request(head.message_id, head.connection_id, b"", None, head.response_format)
+
+    def call(self, statement: Statement, caller: Caller) -> Ask:
+        """Ask for a caller inside this process; the returned object is done with the answer."""
+        if self._calls is None:
+            from cubequeue_server.requests.relayed_calls import RelayedCalls  # noqa: PLC0415  # few servers need it
+
+            self._calls = RelayedCalls(self._upstream, self._max_call_reply_bytes)
+        return self._calls.call(statement, caller.connection)
+
+    def forget_caller(self, caller: Caller) -> None:
+        """A caller inside this process has gone."""
+        if self._calls is not None:
+            self._calls.forget(caller.connection)
 
     def forget(self, client: Client) -> None:
         """A client has gone."""

@@ -42,5 +42,4 @@ class UpstreamCounters:
     uploads_idle: int = 0
     uploads_broken: int = 0  # by an end of either side
     upload_bytes: int = 0
-    upload_held_bytes: int = 0
     upload_held_peak_bytes: int = 0

@@ -83,7 +83,7 @@ class Link:
         holder: object = None,
     ) -> None:
         """Have a statement answered. `holder` keeps a payload alive that is a view. Raises nothing."""
-        if message_id in self.waiting:
+        if message_id in self.waiting or self._is_closed:
             return
         shared, blame = self._shared, self._blame
         statement = Passing(message_id, key, payload, self._fail_blamed)

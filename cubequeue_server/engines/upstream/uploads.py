@@ -73,10 +73,6 @@ class Uploads:
         self._running.discard(upload)
         self.counters.uploads = len(self._running)
 
-    def held_bytes(self) -> int:
-        """Bytes that were read and not yet written, of all uploads now."""
-        return sum(upload.held_bytes for upload in self._running)
-
     def stop(self) -> None:
         """End all of them."""
         for upload in list(self._running):
