@@ -17,7 +17,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Commands": ("repeats", "errors", "requests", "command", "wait"),
     "Queues": ("queue", "result", "blocked"),
     "Kept answers": ("answers", "kept"),
-    "Cache": ("cache",),
+    "Cache": ("cache", "drop_guard"),
     "Connections": ("received", "sent", "connections", "unfinished", "largest"),
     "Journal": ("journal",),
     "SELECT": ("select",),

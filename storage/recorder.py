@@ -68,6 +68,9 @@ class Recorder(Protocol):
     def cache_cleared(self) -> None:
         """All entries are gone."""
 
+    def guard_set(self, until_ms: int) -> None:
+        """The guard of the cache has another end; 0 when it is off."""
+
     def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
         """An answer is kept; returns the group to name when it is dropped. O(cells)."""
 

@@ -286,6 +286,8 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
             proactive_ttl_ms=values["cache_eviction_proactive_ttl_threshold"],
             lfu_log_factor=values["cache_lfu_log_factor"],
             lfu_decay_ms=values["cache_lfu_decay_time"],
+            keep=values["cache_keep"],
+            drop_guard_ms=values["drop_guard"],
         ),
         answers=AnswerLimits(
             max_bytes=values["answers_max_size"],

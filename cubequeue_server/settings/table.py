@@ -23,6 +23,7 @@ from cubequeue_server.settings.values import (
     Endpoint,
     Integer,
     Kind,
+    Patterns,
     Port,
     Secret,
     Size,
@@ -252,6 +253,15 @@ _CACHE_SETTINGS = (
     Setting(
         "cache_lfu_decay_time", Duration(), _CACHE.lfu_decay_ms, "After how long without use it falls.",
         ("CUBESTORE_CACHE_LFU_DECAY_TIME",), 1 * SECOND_MS, 86_400 * SECOND_MS,
+    ),
+    Setting(
+        "cache_keep", Patterns(), _CACHE.keep,
+        "Patterns of the cache keys that are evicted last, under every policy: marks of pre-aggregations, locks.",
+    ),
+    Setting(
+        "drop_guard", Duration(), _CACHE.drop_guard_ms,
+        "After the cache began empty, how long Cube is kept from dropping tables without marks; 0 is off.",
+        (), 0, 30 * 86_400 * SECOND_MS,
     ),
 )  # fmt: skip
 

@@ -176,6 +176,29 @@ class Text:
         return str(value) or "none"
 
 
+MAX_PATTERNS = 32
+_MAX_PATTERN_BYTES = 256
+
+
+@dataclass(slots=True, frozen=True)
+class Patterns:
+    """Texts with commas between them, in which `*` stands for any text; an empty one is none."""
+
+    placeholder: str = "PATTERNS"
+
+    def parse(self, text: str) -> tuple[bytes, ...]:
+        patterns = tuple(part.strip().encode(errors="surrogateescape") for part in text.split(","))
+        if patterns == (b"",):
+            return ()
+        if b"" in patterns or len(patterns) > MAX_PATTERNS or max(map(len, patterns)) > _MAX_PATTERN_BYTES:
+            raise ValueError(f"not up to {MAX_PATTERNS} patterns of {_MAX_PATTERN_BYTES} bytes, with commas between")
+        return patterns
+
+    def show(self, value: object) -> str:
+        assert isinstance(value, tuple)
+        return ",".join(pattern.decode(errors="replace") for pattern in value) or "none"
+
+
 @dataclass(slots=True, frozen=True)
 class Secret:
     """A text that is shown nowhere."""

@@ -165,6 +165,9 @@ class Recorder:
             self.blobs.release(entry.value)
         self.is_clean = False
 
+    def guard_set(self, until_ms: int) -> None:
+        self.note(rows.GUARD_KEY, rows.encode(until_ms))
+
     def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
         group = self._group
         if group is None:

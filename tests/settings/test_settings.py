@@ -68,6 +68,8 @@ OTHER: dict[str, tuple[str, Any]] = {
     "cache_eviction_proactive_ttl_threshold": ("0", 0),
     "cache_lfu_log_factor": ("11", 11),
     "cache_lfu_decay_time": ("61", 61_000),
+    "cache_keep": ("a*, b:*", (b"a*", b"b:*")),
+    "drop_guard": ("0", 0),
     "metrics_format": ("dogstatsd", "dogstatsd"),
     "metrics_address": ("statsd.internal", "statsd.internal"),
     "metrics_port": ("8126", 8126),
@@ -170,6 +172,8 @@ def test_values_reach_the_limits() -> None:
         proactive_ttl_ms=0,
         lfu_log_factor=11,
         lfu_decay_ms=61_000,
+        keep=(b"a*", b"b:*"),
+        drop_guard_ms=0,
     )
     assert settings.answers == AnswerLimits(max_bytes=GIB, keep_ms=600_000, keep_undelivered_ms=20_000)
     assert settings.upstream == UpstreamSettings(

@@ -54,7 +54,6 @@ class UpstreamSql:
         self.confirm_delivered = sql.confirm_delivered
         self.mark_undelivered = sql.mark_undelivered
         self.tick = sql.tick
-        self.check_invariants = sql.check_invariants
 
     def execute(
         self, statement: Statement, caller: Caller, request_key: RequestKey | None, now_ms: int

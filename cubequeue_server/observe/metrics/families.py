@@ -150,6 +150,11 @@ GAUGES: Final = (
     Family("cubequeue_kept_answer_bytes", "Bytes of all kept answers.", "answer_bytes"),
     Family("cubequeue_cache_keys", "Cache entries.", "cache_keys"),
     Family("cubequeue_cache_bytes", "Bytes of all cache entries.", "cache_bytes"),
+    Family(
+        "cubequeue_drop_guard_until_seconds",
+        "Unix time at which the guard of tables ends; 0 when it is off.",
+        "drop_guard_until_s",
+    ),
     Family("cubequeue_journal_bytes", "Bytes of the journal on the disk.", "journal_bytes"),
     Family("cubequeue_journal_lag", "Changes applied and not yet as durable as the mode promises.", "journal_lag"),
 )
