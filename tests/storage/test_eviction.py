@@ -24,7 +24,7 @@ from storage.cache.eviction import (
 )
 from storage.limits import CacheLimits, EvictionPolicy
 from storage.stats import human_size
-from tests.audit import audit, audit_order, audited_deadlines
+from tests.audit import audit, audit_order
 from tests.storage.cache_world import START_MS, World
 
 POLICIES = list(EvictionPolicy)
