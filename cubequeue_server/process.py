@@ -26,6 +26,7 @@ from cubequeue_server.garbage_collection import GarbageCollection
 from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.observe.counters import Counters
+from cubequeue_server.observe.guard_notice import GuardNotice
 from cubequeue_server.observe.logs import configure_logs, flush_logs, print_line, print_notice
 from cubequeue_server.observe.start_notice import notice_lines
 from cubequeue_server.observe.status import StatusServer, probe
@@ -167,6 +168,7 @@ class _Process:
         self._status = self._status_server()
         self._mysql = self._mysql_listener()
         self._garbage_collection = GarbageCollection(self._store.gauges)
+        self._guard_notice = GuardNotice(self._store.gauges)
         self._stop_asked = asyncio.Event()
 
     def _status_server(self) -> StatusServer | None:
@@ -196,6 +198,7 @@ class _Process:
             return EXIT_CANNOT_LISTEN
         self._announce()
         self._import_the_rest()
+        self._guard_notice.start()
         await self._stop_asked.wait()
         _log.info("stopping")
         is_closed = await self._stop()
@@ -254,6 +257,7 @@ class _Process:
     async def _stop(self) -> bool:
         """Whether everything that was answered is where the mode has it."""
         self._garbage_collection.stop()
+        self._guard_notice.stop()
         if self._pages is not None:
             self._pages.stop()
         self._access.credentials.close()
