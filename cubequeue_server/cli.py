@@ -26,6 +26,7 @@ COMMANDS = {
     "queues": "list the queues of a running server, or the items of one",
     "cancel": "cancel an item of a queue",
     "top": "watch queues, throughput, cache and memory of a running server",
+    "copy-cache": "copy the cache of a CubeStore, or of another server, into a running server",
     "bench": "put load on a running server and measure its answers",
     "backup": "write the journal of the data directory to a file, beside a running server or none",
     "restore": "make the journal of an empty data directory from a backup",
@@ -33,7 +34,14 @@ COMMANDS = {
     "hash-password": "read a password, print the hash of it for the file of users",
 }
 # The module of each command that talks to a running server.
-_CLIENT_MODULES = {"sql": "sql", "queues": "queues", "cancel": "queues", "top": "top", "bench": "bench"}
+_CLIENT_MODULES = {
+    "sql": "sql",
+    "queues": "queues",
+    "cancel": "queues",
+    "top": "top",
+    "bench": "bench",
+    "copy-cache": "copy_cache",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -94,6 +102,8 @@ def _add_client_flags(parser: argparse.ArgumentParser, command: str) -> None:
         add("--json", action="store_true", help="print rows as JSON")
     elif command == "cancel":
         add("item", metavar="KEY_OR_ID", help="prefix:key of an item, or the number `queues PREFIX` shows")
+    elif command == "copy-cache":
+        add("--from", dest="source", required=True, metavar="URL", help="ws:// or wss:// address of the source")
     elif command == "top":
         add("--status-url", help="status port of the server, for throughput and memory (host of --url, 3031)")
         add("--interval", type=_number(1, 3600), default=2, help="seconds between two looks (2)")

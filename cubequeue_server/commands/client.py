@@ -117,9 +117,15 @@ def rows_of(reply: Reply) -> Rows:
 
 
 @asynccontextmanager
-async def connected(url: str, kind: Callable[[], Connection] = Connection) -> AsyncIterator[Connection]:
-    """A connection to `ws://host[:port]` or `wss://…`, with the credentials of the environment. Raises CommandError."""
-    whole, headers = websocket_url(url), credentials()
+async def connected(
+    url: str, kind: Callable[[], Connection] = Connection, headers: dict[str, str] | None = None
+) -> AsyncIterator[Connection]:
+    """A connection to `ws://host[:port]` or `wss://…`, with the credentials of the environment. Raises CommandError.
+
+    `headers` are those of other credentials.
+    """
+    whole = websocket_url(url)
+    headers = credentials() if headers is None else headers
     try:
         transport, listener = await ws_connect(
             kind,
