@@ -31,6 +31,7 @@ from tests.recorded.files import upstream_exchanges
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 COMPLETE_KEPT_S: Final = 600.0
+_MAX_CONTENT_BYTES: Final = 1 << 20
 
 # What is done with a statement: a reply, or None for no reply at all.
 Answer = Callable[["Received"], Awaitable[bytes | None]]
@@ -62,6 +63,7 @@ class Upload:
     size: int = 0
     digest: str = ""
     is_whole: bool = False
+    content: bytes = b""  # of a small one
 
 
 @dataclass
@@ -127,6 +129,7 @@ class StandIn:
         self.credentials: tuple[str, str] | None = None
         self.port = 0
         self.received: list[Received] = []
+        self.replies: list[bytes] = []  # that reached a living connection
         self.executed: Counter[Key] = Counter()
         self.connections: list[Connection] = []
         self.uploads: list[Upload] = []
@@ -300,6 +303,7 @@ class StandIn:
             return
         living = [each for each in kept.receivers if each.is_open]
         for connection in living:
+            self.replies.append(reply)
             connection.reply(reply)
         if key is not None and living:
             del self._kept[key]
@@ -337,6 +341,8 @@ class StandIn:
         await self.is_reading.wait()
         upload.size += len(data)
         digest.update(data)
+        if upload.size <= _MAX_CONTENT_BYTES:
+            upload.content += data
         if self.upload_bytes_per_s is not None:
             await asyncio.sleep(len(data) / self.upload_bytes_per_s)
 
