@@ -2,14 +2,17 @@
 
 // The orchestrator of Cube, as API instances and refresh workers have it, builds external rollups over a source without
 // a database. Each line of stdin is a command: `build NAME…` loads rollups and asks each a query, `end` is the end of a
-// refresh. Prints {ready}, and {done: {name: rows}} or {error} after each.
+// refresh, `load` asks queries over and over until `stop`. Prints {ready}, and {done: {name: rows}} or {error} after
+// each. What the source executes is a line in EXECUTIONS, with the SIDE of this process.
 
+const fs = require('node:fs');
 const readline = require('node:readline');
 const { Readable } = require('node:stream');
-const { load, newDriver } = require('./generation');
+const { setTimeout: sleep } = require('node:timers/promises');
+const { load: loadPackage, newDriver } = require('./generation');
 
-const { QueryOrchestrator } = load('@cubejs-backend/query-orchestrator');
-const { BaseDriver } = load('@cubejs-backend/base-driver');
+const { QueryOrchestrator } = loadPackage('@cubejs-backend/query-orchestrator');
+const { BaseDriver } = loadPackage('@cubejs-backend/base-driver');
 
 class Source extends BaseDriver {
   readOnly() {
@@ -18,7 +21,11 @@ class Source extends BaseDriver {
 
   async testConnection() {}
 
-  async query() {
+  async query(sql) {
+    if (process.env.EXECUTIONS) {
+      fs.appendFileSync(process.env.EXECUTIONS, `${process.env.SIDE} ${sql}\n`);
+    }
+    await sleep(20);
     return [{ id: 1 }];
   }
 
@@ -59,7 +66,7 @@ const rollup = (name) => ({
   type: 'rollup',
 });
 
-async function build(name) {
+async function build(name, isRefresh = false) {
   const { data } = await orchestrator.fetchQuery({
     query: `SELECT id FROM prod.${name} LIMIT 10000`,
     values: [],
@@ -68,9 +75,35 @@ async function build(name) {
     cacheKeyQueries: { queries: [] },
     preAggregations: [rollup(name)],
     requestId: 'r-span-1',
-    renewQuery: true,
+    renewQuery: isRefresh,
   });
   return data;
+}
+
+const ask = (key) => orchestrator.fetchQuery({
+  query: `SELECT ${key}`,
+  values: [],
+  dataSource: 'default',
+  cacheKeyQueries: { queries: [] },
+  preAggregations: [],
+  requestId: `r-${key}`,
+});
+
+let asking = null;
+
+/** What API instances do all the time: queries of the source, and of the rollups that are there. */
+async function keepAsking(names, counted) {
+  for (let turn = 0; !counted.isOver; turn += 1) {
+    try {
+      await Promise.all([ask(turn % 8), build(names[turn % names.length])]);
+      counted.answered += 2;
+    } catch (error) {
+      if (!/Continue wait/.test(String(error))) {
+        counted.failures.push(String(error));
+      }
+    }
+    await sleep(10);
+  }
 }
 
 async function run([command, ...names]) {
@@ -78,9 +111,19 @@ async function run([command, ...names]) {
     await orchestrator.preAggregations.updateRefreshEndReached();
     return {};
   }
+  if (command === 'load') {
+    const counted = { answered: 0, failures: [], isOver: false };
+    asking = { counted, ended: keepAsking(names, counted) };
+    return {};
+  }
+  if (command === 'stop') {
+    asking.counted.isOver = true;
+    await asking.ended;
+    return asking.counted;
+  }
   const done = {};
   for (const name of names) {
-    done[name] = await build(name);
+    done[name] = await build(name, true);
   }
   return done;
 }
