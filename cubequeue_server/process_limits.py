@@ -7,30 +7,49 @@ import resource
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-# Listeners, logs, and what the loop and a few probes need.
-_FILES_BESIDE_CONNECTIONS: Final = 64
+# Listeners, logs, the process that evaluates SELECTs, certificates that are read again, and some to spare.
+_FILES_OF_PROCESS: Final = 64
+# The database opens 256 tables at once, and its logs, manifests and folders.
+_FILES_OF_JOURNAL: Final = 320
+# Sockets whose request has not arrived get a fifth of what clients have, and at most so many.
+_MAX_HANDSHAKES: Final = 1024
 # cgroup v1 says "no limit" with a number near 2^63, rounded to pages.
 _V1_UNLIMITED: Final = 1 << 60
 
 
-def raise_file_limit(max_connections: int) -> str | None:
-    """Raise the soft limit of open files so that `max_connections` fit; a warning when the hard limit is lower.
+class Sockets(NamedTuple):
+    """How many sockets the WebSocket port may have: of clients, and before their request was answered."""
 
-    The usual soft limit of 1024 is for programs that use select(); past it, new connections would silently wait.
+    connections: int
+    handshakes: int
+
+
+def raise_file_limit(max_connections: int, *, has_journal: bool, other_sockets: int) -> tuple[Sockets, str | None]:
+    """Raise the soft limit of open files so that `max_connections` fit, and share it out.
+
+    What the journal and the process itself need is kept free of sockets, and so are `other_sockets`, those of the
+    other ports: else silent clients would have writes and probes refused. Returns the share of the WebSocket port, and
+    a warning when the hard limit is too low. The usual soft limit of 1024 is for programs that use select().
     """
-    wanted = max_connections + _FILES_BESIDE_CONNECTIONS
+    reserved = _FILES_OF_PROCESS + other_sockets + (_FILES_OF_JOURNAL if has_journal else 0)
+    wanted = reserved + max_connections + _MAX_HANDSHAKES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return None
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed == wanted:
-        return None
-    return (
-        f"{allowed} files may be open at once (ulimit -n), so fewer connections than the {max_connections} of "
-        "CUBEQUEUE_MAX_CONNECTIONS can be accepted"
+    allowed = soft
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed == resource.RLIM_INFINITY or allowed >= wanted:
+        return Sockets(max_connections, _MAX_HANDSHAKES), None
+    left = max(2, allowed - reserved)
+    handshakes = min(_MAX_HANDSHAKES, max(1, left // 5))
+    sockets = Sockets(min(max_connections, left - handshakes), handshakes)
+    if sockets.connections == max_connections:
+        return sockets, None
+    return sockets, (
+        f"{allowed} files may be open at once (ulimit -n), of which {reserved} are reserved: {sockets.connections}"
+        f" connections are accepted instead of the {max_connections} of CUBEQUEUE_MAX_CONNECTIONS"
     )
 
 

@@ -6,16 +6,19 @@ import asyncio
 import itertools
 import logging
 import ssl
+import uuid
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from cubequeue_server.access.credentials import Credentials
-from cubequeue_server.net.front import Front, TakeUpload, TlsEntrance
+from cubequeue_server.connections import Connections
+from cubequeue_server.net.front import Front, TakeUpload, peer_of
 from cubequeue_server.net.http_head import RefusedError
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
+from cubequeue_server.net.unread import UnreadAnswers
 from cubequeue_server.net.websocket import POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Receiver, WebSocket
 from cubequeue_server.observe.counters import Counters, LoopLag
 from cubequeue_server.observe.logs import log_event
@@ -23,16 +26,19 @@ from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.dispatcher import MAX_SELECT_REPLY_BYTES, Dispatcher
+from cubequeue_server.requests.monitor import Monitor
 from cubequeue_server.requests.relay import Relay
+from cubequeue_server.requests.statement_log import without_texts
 from cubequeue_server.router import Router
-from cubequeue_server.settings.values import Endpoint
-from storage.asking import Caller, Outcome
+from protocol.errors import ProtocolError
+from storage.asking import ANYBODY, Caller, Outcome
+from storage.errors import StatementError
 from storage.vocabulary import Statement
 
 if TYPE_CHECKING:
     from cubequeue_server.engines.upstream.upstream import Upstream
 
-__all__ = ["Server", "ServerOptions"]
+__all__ = ["Server", "ServerOptions", "peer_of"]
 
 _EVICTED: Final = "connection evicted to admit a newer one for the same user"
 _STOPPING: Final = "cubequeue is stopping"
@@ -44,6 +50,7 @@ _log = logging.getLogger(__name__)
 _CHECK_PEERS_S: Final = 1.0
 _CLOSED_AT_ONCE: Final = 100  # connections between two turns of the loop
 _BUSY_TICK_S: Final = 0.001  # until the next tick when more is due: others get their turn in between
+_CANCELS_LOGGED: Final = 10  # lines a tick
 _STOP_POLL_S: Final = 0.005
 _SHARE_FOR_ANSWERS: Final = 0.5  # of the time a stop may take; the rest is for closing
 
@@ -52,7 +59,8 @@ class Server:
     """Serves the engines of a router to WebSocket clients on one port (wire.md §1 to §3). Made in a running loop.
 
     `clock_ns` is the wall clock in ns. `credentials` say who may connect, anybody when None; with `tls` the port
-    speaks nothing else. `counters` and `lag` may be read at any time. What the router relays goes to `upstream`.
+    speaks nothing else. `counters` and `lag` may be read at any time; `instance` is another text after each start.
+    What the router relays goes to `upstream`.
     """
 
     def __init__(
@@ -65,11 +73,13 @@ class Server:
         credentials: Credentials | None = None,
         tls: ssl.SSLContext | None = None,
         counters: Counters | None = None,
+        connections: Connections | None = None,
         upstream: Upstream | None = None,
     ) -> None:
         self._relay = None if upstream is None else Relay(upstream, MAX_SELECT_REPLY_BYTES)
         self.take_upload: TakeUpload | None = None if upstream is None else partial(upstream.take_upload, options)
         self._forwards_credentials = upstream is not None and upstream.target.forwards_credentials
+        self.connections = Connections() if connections is None else connections
         self.counters = Counters() if counters is None else counters
         self._credentials = Credentials() if credentials is None else credentials
         self._tls = tls
@@ -78,10 +88,14 @@ class Server:
         self._outbox = outbox
         self._clock_ns = clock_ns
         self._loop = asyncio.get_running_loop()
+        self.instance = uuid.uuid4().hex
+        version = options.announce_version
+        self.announced = b"X-CubeStore-Version: %b\r\n" % version.encode() if version else b""
         self.lag = LoopLag()
         self.unfinished = Unfinished(
             options.max_unfinished_bytes, options.message_timeout_s, self.counters, self._loop.time
         )
+        self._unread = UnreadAnswers(options.max_unread_bytes, self.counters)
         self._dispatcher = Dispatcher(
             options=options,
             router=router,
@@ -120,6 +134,10 @@ class Server:
         """Requests that were begun and not answered."""
         return self._dispatcher.in_flight
 
+    def announce_status_port(self, port: int) -> None:
+        """Tell clients from now on which port has the figures of this server; `instance` names it there as well."""
+        self.announced += b"X-Cubequeue-Status: %d %b\r\n" % (port, self.instance.encode())
+
     def call(self, statement: Statement, caller: Caller, tell: Callable[[Outcome], None]) -> Ask | None:
         """Execute a statement for a caller inside this process; `tell` gets its outcome, now or later.
 
@@ -129,12 +147,26 @@ class Server:
 
     def forget_caller(self, caller: Caller) -> None:
         """A caller inside this process has gone."""
+        self.connections.remove(caller.connection)
         if self._relay is not None:
             self._relay.forget_caller(caller)
+
+    def watch_statements(self) -> Monitor:
+        """Note a sample of the statements from now on."""
+        self._dispatcher.watch(is_on=True)
+        return self._dispatcher.monitor
+
+    def unwatch_statements(self) -> None:
+        """Note no statements any more."""
+        self._dispatcher.watch(is_on=False)
 
     def give_up_call(self, ask: Ask) -> None:
         """Nobody listens to a call any more."""
         self._dispatcher.give_up_call(ask)
+
+    def tell_refused(self, caller: Caller, number: int, error: StatementError | ProtocolError, text: bytes) -> None:
+        """Log a refused statement of a caller inside this process: its refusal no. `number`."""
+        self._dispatcher.statement_log.tell_refused(caller, number, error, lambda: {"text": without_texts(text)})
 
     async def stop(self) -> None:
         """Answer what runs, waiters with no rows, and close all with 1012. Takes at most `stop_timeout_s`."""
@@ -152,6 +184,7 @@ class Server:
         await self._until(lambda: not self._clients, deadline_s - _STOP_POLL_S)
         for client in list(self._clients):
             client.websocket.abort("stopping")
+        self._log_cancels()
         for timer in self._timers.values():
             timer.cancel()
         self.lag.stop()
@@ -169,7 +202,7 @@ class Server:
             self.counters.handshakes_dropped += 1
         front = Front(self._options, self, self._credentials, self._forget_front)
         self._fronts[front] = None
-        return front if self._tls is None else TlsEntrance(front, self._tls)
+        return front if self._tls is None else front.inside(self._tls)
 
     def _forget_front(self, front: Front) -> None:
         self._fronts.pop(front, None)
@@ -180,36 +213,50 @@ class Server:
             text = f"{self._options.max_connections} connections are open already"
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, text)
 
+    def count_foreign(self) -> None:
+        self.counters.foreign_refused += 1
+
     def admit(
         self,
         transport: asyncio.Transport,
         user: bytes,
         process_id: bytes | None,
         already_read: bytes,
+        *,
+        agent: bytes,
         authorization: bytes | None,
     ) -> None:
         if user:
             self._make_room(user)
-        caller = Caller(process_id, peer_of(transport), next(self.connection_numbers))
-        forwarded = authorization if self._forwards_credentials else None
-        client = Client(user, caller, self._loop.time(), forwarded, skips_tables=self._relay is not None)
+        caller = Caller(process_id, peer_of(transport), next(self.connection_numbers), user)
+        client = Client(
+            caller,
+            self._loop.time(),
+            self._clock_ns() // 1_000_000,
+            agent,
+            authorization if self._forwards_credentials else None,
+            passes_on=self._relay is not None,
+        )
         dispatcher = self._dispatcher
         receiver = Receiver(
             partial(dispatcher.receive, client),
+            partial(dispatcher.receive_large, client),
             partial(dispatcher.receive_oversized, client),
             partial(dispatcher.on_pong, client),
             partial(self._on_lost, client),
-            None if self._relay is None else partial(dispatcher.receive_large, client),
+            client.session.large_bytes,
         )
         websocket = WebSocket(
-            transport, receiver, self._options, self.counters, self._outbox, unfinished=self.unfinished
+            transport, receiver, self._options, self.counters, self._outbox, self.unfinished, self._unread
         )
         client.attach(websocket)
         self._clients[client] = None
+        self.connections.add(caller.connection, client)
         if user:
             self._of_user.setdefault(user, {})[client] = None
         self.counters.connections += 1
         self.counters.connections_accepted += 1
+        self.log_begin(caller, agent)
         websocket.start(already_read)
 
     def _make_room(self, user: bytes) -> None:
@@ -235,6 +282,7 @@ class Server:
 
     def _on_lost(self, client: Client) -> None:
         del self._clients[client]
+        self.connections.remove(client.caller.connection)
         if self._relay is not None:
             self._relay.forget(client)
         self.counters.connections -= 1
@@ -245,6 +293,39 @@ class Server:
             clients.pop(client, None)
             if not clients:
                 del self._of_user[user]
+
+    def _log_cancels(self) -> None:
+        """Log who cancelled which item by hand: those that STALLED or ORPHANED named are Cube's own business."""
+        cancelled = self._router.store.take_cancels()
+        for item in cancelled[:_CANCELS_LOGGED]:
+            caller = item.ended_by or ANYBODY
+            fields = {
+                "key": item.path,
+                "user": caller.user,
+                "peer": caller.peer,
+                "process_id": caller.process_id,
+                "name": self.connections.names.name_of(caller.process_id, caller.peer),
+                "request_id": item.request_id,
+                "was_active": item.claimed_by is not None,
+            }
+            log_event(_log, logging.WARNING, "item cancelled by hand", fields)
+        if len(cancelled) > _CANCELS_LOGGED:
+            log_event(
+                _log, logging.WARNING, "more items cancelled by hand", {"count": len(cancelled) - _CANCELS_LOGGED}
+            )
+
+    def log_begin(self, caller: Caller, agent: bytes = b"") -> None:
+        """Log that a client was admitted."""
+        self.connections.names.learn(caller.peer)
+        fields = {
+            "peer": caller.peer,
+            "name": self.connections.names.name_of(caller.process_id, caller.peer),
+            "user": caller.user,
+            "process_id": caller.process_id,
+            "agent": agent,
+            "connection": caller.connection,
+        }
+        log_event(_log, logging.INFO, "client connected", fields)
 
     def _log_end(self, client: Client) -> None:
         cause = client.websocket.end_cause
@@ -265,6 +346,7 @@ class Server:
         is_more_due = False
         try:
             is_more_due = self._router.tick(self._clock_ns() // 1_000_000, self._options.tick_max_rows)
+            self._log_cancels()
         finally:  # an error goes to the loop, which logs it; one must not end all expiry
             delay_s = _BUSY_TICK_S if is_more_due else self._options.tick_interval_s
             self._timers["tick"] = self._loop.call_later(delay_s, self._tick)
@@ -286,9 +368,3 @@ class Server:
             self._options.proof_interval_s,
         )
         self._timers["peers"] = self._loop.call_later(delay_s, self._check_peers)
-
-
-def peer_of(transport: asyncio.BaseTransport) -> str:
-    """The address of a client as `host:port`; empty when it has gone."""
-    name = transport.get_extra_info("peername")
-    return str(Endpoint(*name[:2])) if isinstance(name, tuple) else str(name or "")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from cubequeue_server.cli import COMMANDS, make_parser
+from cubequeue_server.arguments import COMMANDS, make_parser
 from cubequeue_server.settings.table import BY_NAME
 from docs_site.tables import code, table
 
 
 def text() -> str:
     """A table of the commands, and a section for each with its arguments."""
-    overview = table(("command", "what it does"), [(f"[`{name}`](#{name})", line) for name, line in COMMANDS.items()])
+    overview = table(
+        ("command", "what it does"), [(f"[`{name}`](#{name})", command.help) for name, command in COMMANDS.items()]
+    )
     return "\n".join([f"{overview}\n", *map(_section, COMMANDS)])
 
 
@@ -30,10 +32,7 @@ def _section(name: str) -> str:
 
 
 def _subparser(name: str) -> argparse.ArgumentParser:
-    actions = make_parser(name)._actions  # noqa: SLF001
-    (commands,) = (action for action in actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
-    found: argparse.ArgumentParser = commands.choices[name]
-    return found
+    return make_parser(name)[1][name]
 
 
 def _shown(action: argparse.Action) -> str:

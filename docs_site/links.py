@@ -18,7 +18,7 @@ ROOT_PAGES: Final = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.m
 FILES: Final = "repository"
 
 _FENCE: Final = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.DOTALL | re.MULTILINE)
-_LINK: Final = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+_LINK: Final = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
 
 def repository_path(page: str) -> str:
@@ -29,15 +29,15 @@ def repository_path(page: str) -> str:
 def for_the_site(text: str, page: str, serve: Callable[[str], None]) -> str:
     """The text of a page with the links of the site; `serve` is told of each file that the site has to have."""
 
-    def link(found: re.Match[str]) -> str:
-        label, target = found[1], found[2]
+    def link(found: re.Match[str]) -> str:  # or a picture
+        mark_of_picture, label, target = found.groups()
         if re.match(r"[a-z]+:|#", target):
             return found[0]
         path, mark, anchor = target.partition("#")
         place = os.path.normpath(PurePosixPath(repository_path(page)).parent / path)
         if (ROOT / place).is_dir():
             return label
-        return f"[{label}]({_relative(_on_site(place, serve), page)}{mark}{anchor})"
+        return f"{mark_of_picture}[{label}]({_relative(_on_site(place, serve), page)}{mark}{anchor})"
 
     parts, end = [], 0
     for fence in _FENCE.finditer(text):

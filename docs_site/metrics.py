@@ -8,7 +8,9 @@ from typing import Final, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from cubequeue_server.observe.limits import Limit
 from cubequeue_server.observe.metrics.exposition import Exposition
+from cubequeue_server.observe.metrics.histograms import queue_histograms
 from docs_site.tables import code, table
 from tests.metrics.scenery import busy_scene
 
@@ -18,10 +20,23 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Queues": ("queue", "result", "blocked"),
     "Kept answers": ("answers", "kept"),
     "Cache": ("cache", "drop_guard"),
-    "Connections": ("received", "sent", "connections", "unfinished", "largest"),
+    "Connections": (
+        "received",
+        "sent",
+        "connections",
+        "unfinished",
+        "unread",
+        "begun",
+        "largest",
+        "foreign",
+        "status",
+        "mysql",
+    ),
     "Journal": ("journal",),
     "SELECT": ("select",),
     "Upstream CubeStore": ("upstream", "upload"),
+    "History": ("history",),
+    "Limits and readiness": ("limit", "ready"),
     "Process": ("build", "loop", "log", "process"),
 }
 
@@ -51,7 +66,10 @@ def _rows() -> Iterator[Row]:
     sources = busy_scene().sources
 
     async def exposed() -> bytes:
-        return Exposition(sources).text(await sources.queues(), await sources.queue_totals())
+        totals = await sources.queue_totals()
+        limits = [Limit("items", 1, 2, "items", "")]
+        text = Exposition(sources).text(await sources.queues(), totals, limits)
+        return b"".join([text, *queue_histograms(totals)])
 
     for family in text_string_to_metric_families(asyncio.run(exposed()).decode()):
         name = family.name + ("_total" if family.type == "counter" else "")

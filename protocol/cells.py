@@ -1,4 +1,4 @@
-"""The cells of a result: what type a column turns out to have, and how a value reads as text (wire.md §5)."""
+"""The cells of a result: how a value reads as text, and which columns hold binary values (wire.md §5)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from math import isfinite, isnan
 from typing import Final
 
-from storage.vocabulary import Binary, Cell, ColumnType, Result
+from storage.vocabulary import Binary, Cell, ColumnType
 
 _DAY_MS: Final = 86_400_000
 _ERA_DAYS: Final = 146_097  # 400 years: after that the calendar repeats
@@ -15,16 +15,8 @@ _EPOCH_DAYS: Final = 719_468  # from 1 March of year 0 to 1 January 1970
 
 
 def binary_columns(rows: Sequence[Sequence[Cell]]) -> list[int]:
-    """The places of the columns with a binary value among these rows, which makes them Bytes as a whole. O(cells)."""
+    """The places of the columns with a binary value among these rows: in Arrow the whole column is Bytes. O(cells)."""
     return [at for at, values in enumerate(zip(*rows, strict=True)) if Binary in map(type, values)]
-
-
-def effective_types(result: Result) -> tuple[ColumnType, ...]:
-    """The types that the columns turn out to have. O(cells)."""
-    types = list(result.columns.types)
-    for at in binary_columns(result.rows):
-        types[at] = ColumnType.BYTES
-    return tuple(types)
 
 
 def float_text(value: float) -> bytes:
@@ -75,9 +67,9 @@ def hex_text(value: bytes) -> bytes:
 
 
 def plain_text(value: bytes | int | float | bool) -> bytes:
-    """A value that stands for itself: text, a number or a truth value."""
+    """A value that stands for itself: text, a number or a truth value; a binary one in hexadecimal digits."""
     if isinstance(value, bytes):
-        return value
+        return hex_text(value) if type(value) is Binary else value
     if isinstance(value, bool):
         return b"true" if value else b"false"
     return float_text(value) if isinstance(value, float) else b"%d" % value

@@ -16,6 +16,7 @@ anything else that is malformed         an HttpError, the connection stays
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable
 from typing import NoReturn
@@ -35,7 +36,7 @@ from protocol.flat import (
     read_u32,
     read_vector,
 )
-from protocol.messages import InlineTable, Request, ResponseFormat
+from protocol.messages import InlineTable, Request, ResponseFormat, Unread
 from storage.vocabulary import Binary, Cell
 
 MAX_PARAMETERS = 65_535
@@ -54,10 +55,22 @@ _COLUMN_TYPE = re.compile(
 )
 
 
-def decode_request(buffer: bytes | bytearray | memoryview, *, skips_tables: bool = False) -> Request:
-    """Read one message of a client. `buffer` is not kept. With `skips_tables` inline tables are left out.
+class Depth(enum.IntEnum):
+    """How far a message is read. What is not read is not checked either."""
 
-    Raises `DecodeError` for bytes that are no request; it says what to answer and whether to close.
+    HEAD = 0  # the ids, the text and the response format
+    VALUES = 1  # the parameters, too
+    ALL = 2  # inline tables, too
+
+
+def decode_request(
+    buffer: bytes | bytearray | memoryview, *, depth: Depth = Depth.ALL, unread_bytes: int | None = None
+) -> Request:
+    """Read one message of a client, as far as `depth` says. `buffer` is not kept.
+
+    Texts of more than `unread_bytes`, if that is given, are left in the message, unchecked: they are `Unread`, and
+    such rows of inline tables, which nobody uses, are left out. Raises `DecodeError` for bytes that are no request; it
+    says what to answer and whether to close.
     """
     view: View = buffer if type(buffer) is bytes else memoryview(buffer)
     try:
@@ -73,7 +86,8 @@ def decode_request(buffer: bytes | bytearray | memoryview, *, skips_tables: bool
         if not command:
             raise MalformedError("the command is missing")
         connection_id = read_text(view, follow(view, position + connection)) if connection else None
-        return _read_query(view, follow(view, position + command), message_id, connection_id, skips_tables)
+        texts = _Texts(view) if unread_bytes is None else _LongTexts(memoryview(view), unread_bytes)
+        return _read_query(view, follow(view, position + command), message_id, connection_id, texts, depth)
     except READ_ERRORS as error:
         raise DecodeError(_undecodable(error), message_id) from None
 
@@ -106,23 +120,21 @@ def _refuse_command(command: int, message_id: int) -> NoReturn:
     raise DecodeError(f"Internal: Unexpected command: {name}", message_id, closes=True)
 
 
-def _read_query(view: View, position: int, message_id: int, connection_id: bytes | None, skips_tables: bool) -> Request:
+def _read_query(  # noqa: PLR0917  # each is of its own type
+    view: View, position: int, message_id: int, connection_id: bytes | None, texts: _Texts, depth: Depth
+) -> Request:
     text, trace, inline_tables, parameters, response_format = fields(view, position, 5)
     if not text:
         raise MalformedError("the query text is missing")
-    request = Request(message_id, connection_id, read_text(view, follow(view, position + text)))
-    if trace:
+    request = Request(message_id, connection_id, texts.read_text(follow(view, position + text)))
+    if trace and depth > Depth.HEAD:
         request.trace = read_text(view, follow(view, position + trace))
     if response_format:
         request.response_format = view[position + response_format]
-    if parameters or inline_tables:
-        texts = _Texts(view)
-        if parameters:
-            vector = follow(view, position + parameters)
-            request.parameters = _read_parameters(view, vector, message_id, texts)
-        if inline_tables and not skips_tables:
-            vector = follow(view, position + inline_tables)
-            request.inline_tables = _read_inline_tables(view, vector, message_id, texts)
+    if parameters and depth >= Depth.VALUES:
+        request.parameters = _read_parameters(view, follow(view, position + parameters), message_id, texts)
+    if inline_tables and depth >= Depth.ALL:
+        request.inline_tables = _read_inline_tables(view, follow(view, position + inline_tables), message_id, texts)
     return request
 
 
@@ -140,7 +152,7 @@ class _Texts:
         if self._left_bytes < 0:
             raise MalformedError("the texts of a message are longer than the message")
 
-    def read_binary(self, position: int) -> Binary:
+    def read_binary(self, position: int) -> bytes:
         data = Binary(read_span(memoryview(self._view), position))
         self._charge(len(data))
         return data
@@ -152,6 +164,30 @@ class _Texts:
 
     def read_texts(self, position: int, max_texts: int) -> tuple[bytes, ...]:
         return tuple(self.read_text(each) for each in read_vector(self._view, position, max_texts))
+
+
+class _LongTexts(_Texts):
+    """Leaves those of more than `max_bytes` where they are."""
+
+    __slots__ = ("_max_bytes",)
+
+    def __init__(self, view: memoryview, max_bytes: int) -> None:
+        super().__init__(view)
+        self._max_bytes = max_bytes
+
+    def read_binary(self, position: int) -> bytes:
+        span = read_span(self._view, position)
+        return super().read_binary(position) if len(span) <= self._max_bytes else self._unread(span, is_binary=True)
+
+    def read_text(self, position: int) -> bytes:
+        span = read_span(self._view, position)
+        return super().read_text(position) if len(span) <= self._max_bytes else self._unread(span, is_binary=False)
+
+    def _unread(self, span: View, *, is_binary: bool) -> Unread:
+        self._charge(len(span))
+        unread = Unread()
+        unread.view, unread.is_binary = memoryview(span), is_binary
+        return unread
 
 
 def _read_parameters(view: View, position: int, message_id: int, texts: _Texts) -> tuple[Cell, ...]:
@@ -192,7 +228,7 @@ def _read_string(view: View, field: int, texts: _Texts) -> bytes:
     return texts.read_text(follow(view, field))
 
 
-def _read_binary(view: View, field: int, texts: _Texts) -> Binary:
+def _read_binary(view: View, field: int, texts: _Texts) -> bytes:
     if not field:
         raise MalformedError("the bytes of a binary parameter are missing")
     return texts.read_binary(follow(view, field))

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from protocol import schema
-from protocol.cells import binary_columns, cell_text, effective_types, float_text
+from protocol.cells import cell_text, float_text
 from protocol.errors import ReplyTooLargeError
 from protocol.flat import MAX_BUFFER_BYTES, pack_u32, string, table, vector
 from protocol.http_message import cut_message
@@ -140,21 +140,15 @@ def result_steps(message_id: int, result: Result) -> Steps:
             return (yield from _row_steps(message_id, layout, len(rows), blocks_of(rows)))
         except _BinaryCellError:
             pass
-    types = list(result.columns.types)
-    for block in blocks_of(rows):
-        for at in binary_columns(block):
-            types[at] = ColumnType.BYTES
-        yield
-    return (yield from _row_steps(message_id, layout, len(rows), _text_blocks(types, blocks_of(rows))))
+    return (yield from _row_steps(message_id, layout, len(rows), _text_blocks(result.columns.types, blocks_of(rows))))
 
 
 class _BinaryCellError(Exception):
-    """A cell is binary: the whole of its column has to be written as bytes."""
+    """A cell is binary, so it has to be written as text first."""
 
 
 def _text_rows(result: Result) -> list[tuple[bytes | None, ...]]:
-    types = effective_types(result)
-    return [tuple(map(cell_text, types, row)) for row in result.rows]
+    return [tuple(map(cell_text, result.columns.types, row)) for row in result.rows]
 
 
 def _text_blocks(

@@ -54,6 +54,21 @@ def check_utf8(text: bytes) -> None:
         position += utf_8_decode(view[position:end], "strict", end >= size)[1]
 
 
+class Utf8Check:
+    """The same for a text that comes in pieces."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""  # the first bytes of a character
+
+    def feed(self, piece: bytes, *, is_last: bool = False) -> None:
+        """Check the next piece. Raises UnicodeDecodeError. O(n)."""
+        if self._held or not piece.isascii():
+            piece = self._held + piece
+            self._held = piece[utf_8_decode(piece, "strict", is_last)[1] :]
+
+
 def fields(view: View, position: int, count: int) -> tuple[int, ...]:
     """Where the first `count` fields of the table at `position` are, from its start; 0 for an absent one. O(1)."""
     (distance,) = read_i32(view, position)

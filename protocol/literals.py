@@ -166,6 +166,42 @@ def unterminated(text: bytes, start: int) -> TokenizerError:
     return TokenizerError(f"Expected close delimiter '{quote.decode()}' before EOF.{at_position(text, start)}")
 
 
+class ContentReader:
+    """Reads what stands between two quotes of a kind, a window at a time: any windows give what the whole text would.
+
+    `pieces` are the content so far. Once `is_closed`, `rest` is what came behind the closing quote.
+    """
+
+    __slots__ = ("_held", "_quote", "is_closed", "pieces", "rest")
+
+    def __init__(self, quote: bytes) -> None:
+        self._quote = quote
+        self._held = b""  # the first half of what may be a pair
+        self.pieces: list[bytes] = []
+        self.rest = b""
+        self.is_closed = False
+
+    def feed(self, window: bytes, *, is_last: bool) -> None:
+        """Read on. Linear; with the last window the text ends."""
+        window = self._held + window
+        quote = self._quote
+        end, has_doubled = _find_end_in_window(window, quote)
+        self._held = b""
+        if end >= 0 and (is_last or end < len(window) - 1):
+            self.is_closed = True
+            window, self.rest = window[:end], window[end + 1 :]
+        elif end >= 0:
+            window, self._held = window[:end], quote
+        elif quote == _QUOTE and (len(window) - len(window.rstrip(_BACKSLASH))) % 2 == 1:
+            window, self._held = window[:-1], _BACKSLASH
+        if has_doubled:
+            window = window.replace(quote + quote, quote)
+        if quote == _QUOTE:
+            window = _undo_backslashes(window)
+        if window:
+            self.pieces.append(window)
+
+
 def unescape(content: bytes) -> bytes:
     """What stands between two single quotes, with `''` and the backslash escapes undone. Linear."""
     return _undo_backslashes(content.replace(b"''", _QUOTE))

@@ -16,6 +16,13 @@ class ResponseFormat(enum.IntEnum):
     ARROW = 1
 
 
+class Unread(bytes):
+    """The place of a large text that is still in its message, where `view` shows it (`protocol.large`)."""
+
+    view: memoryview
+    is_binary: bool
+
+
 class InlineTable(msgspec.Struct, gc=False):
     """A temporary table sent with a query; tolerated, used by no QUEUE or CACHE statement (wire.md §4)."""
 
@@ -29,7 +36,8 @@ class Request(msgspec.Struct, gc=False):
     """One HttpQuery.
 
     `query` is valid UTF-8. `parameters` holds text as `bytes`, binary as `Binary`, and numbers, truth values and
-    None as themselves; it is None when the client sent no parameter vector at all.
+    None as themselves; it is None when the client sent no parameter vector at all. Of a large message either may be
+    `Unread`. One that `passes_on` is for another server: its `query` is the beginning of its text.
     """
 
     message_id: int
@@ -39,3 +47,4 @@ class Request(msgspec.Struct, gc=False):
     response_format: int = ResponseFormat.LEGACY
     trace: bytes | None = None
     inline_tables: tuple[InlineTable, ...] = ()
+    passes_on: bool = False

@@ -28,20 +28,20 @@ _TIME: Final = 0x0B
 _UNSIGNED: Final = 0x80
 _LARGEST_EXACT: Final = 1 << 53
 
-ParameterTypes = Sequence[tuple[int, int]]
-
 
 class MalformedPacketError(ProtocolError):
     """Bytes that are no packet of the kind they should be."""
 
 
 def read_parameters(
-    packet: bytes, count: int, known_types: ParameterTypes, long_data: Mapping[int, bytes | bytearray]
-) -> tuple[list[Cell], ParameterTypes]:
+    packet: bytes, count: int, known_types: bytes, long_data: Mapping[int, Sequence[bytes | memoryview]]
+) -> tuple[list[Cell], bytes]:
     """The `count` parameters in what follows the statement's id in COM_STMT_EXECUTE, and their types.
 
-    A client may leave out types that it sent before: `known_types`. `long_data` are values that it sent ahead.
-    Raises MalformedPacketError for any other bytes. Linear.
+    Types are as clients send them: a code and a byte of flags each.
+
+    A client may leave out types that it sent before: `known_types`. `long_data` are the pieces of values that it sent
+    ahead. Raises MalformedPacketError for any other bytes. Linear.
     """
     try:
         return _read(packet, count, known_types, long_data)
@@ -50,8 +50,8 @@ def read_parameters(
 
 
 def _read(
-    packet: bytes, count: int, types: ParameterTypes, long_data: Mapping[int, bytes | bytearray]
-) -> tuple[list[Cell], ParameterTypes]:
+    packet: bytes, count: int, types: bytes, long_data: Mapping[int, Sequence[bytes | memoryview]]
+) -> tuple[list[Cell], bytes]:
     if not count:
         return [], types
     nulls_at = 5  # after the flags and the number of iterations
@@ -59,14 +59,13 @@ def _read(
     nulls = packet[nulls_at:position]
     are_new, position = packet[position], position + 1
     if are_new:
-        types = [(packet[position + 2 * at], packet[position + 2 * at + 1]) for at in range(count)]
-        position += 2 * count
-    if len(types) != count:
+        types, position = packet[position : position + 2 * count], position + 2 * count
+    if len(types) != 2 * count:
         raise ValueError("no types")
     cells: list[Cell] = []
-    for at, (type_, flags) in enumerate(types):
+    for at, (type_, flags) in enumerate(zip(types[::2], types[1::2], strict=True)):
         if at in long_data:
-            cells.append(_text(bytes(long_data[at])))
+            cells.append(_text(b"".join(long_data[at])))
         elif nulls[at // 8] >> at % 8 & 1 or type_ == _NULL:
             cells.append(None)
         else:

@@ -13,7 +13,8 @@ import struct
 from array import array
 from typing import Final
 
-from protocol.decode import decode_request
+from protocol.decode import Depth, decode_request
+from protocol.large import LARGE_BYTES, PASSED_BYTES, begin_large
 from protocol.messages import Request
 from protocol.plain_shape import MAX_HEAD_BYTES, NO_SHAPE, learn_shape
 from storage.vocabulary import RequestKey
@@ -28,34 +29,39 @@ _MAX_LESSONS: Final = 16  # a client has two or three shapes of messages, or non
 
 
 class Session:
-    """One connection. `in_flight` counts its requests that wait for an answer.
+    """One connection. `in_flight` counts its requests that wait for an answer; `client_id` names its client.
 
-    With `skips_tables` inline tables are not decoded: they are for somebody else.
+    With `passes_on` statements that are neither of QUEUE nor of CACHE nor of SYS are for another server. Inline tables
+    are not read then, and of a message of more than `large_bytes` only the head, if its statement is such a one.
     """
 
     __slots__ = (
-        "_client_id",
+        "_depth",
         "_lessons_left",
+        "_passes_on",
         "_ping_payload",
         "_pinged_at_s",
         "_pings",
         "_proving",
         "_seen",
         "_shape",
-        "_skips_tables",
         "_unproved",
         "_unproved_bytes",
+        "client_id",
         "in_flight",
+        "large_bytes",
         "user",
     )
 
-    def __init__(self, user: bytes, now_s: float, *, skips_tables: bool = False) -> None:
+    def __init__(self, user: bytes, now_s: float, *, passes_on: bool = False) -> None:
         self.user = user
         self.in_flight = 0
-        self._client_id: bytes | None = None
+        self.client_id: bytes | None = None
         self._shape = NO_SHAPE
         self._lessons_left = _MAX_LESSONS
-        self._skips_tables = skips_tables
+        self._passes_on = passes_on
+        self._depth = Depth.VALUES if passes_on else Depth.ALL
+        self.large_bytes = PASSED_BYTES if passes_on else LARGE_BYTES
         self._seen = array("q")
         self._unproved: list[RequestKey] = []
         self._unproved_bytes = 0
@@ -66,10 +72,10 @@ class Session:
 
     # Requests
 
-    def receive(self, message: bytes | memoryview, decoded: Request | None = None) -> Request | None:
+    def receive(self, message: bytes | memoryview) -> Request | None:
         """Read one message; None for one that this connection has sent before. Raises `DecodeError`.
 
-        Of a message that was `decoded` already only that is asked.
+        Of one of more than `LARGE_BYTES` large texts are left where they are, for `read_large`.
 
         Only the newest ids are compared: a client does not go back further on one connection. About 1 µs for a small
         message of the shape that came before.
@@ -81,19 +87,19 @@ class Session:
         except struct.error:
             pass  # it is shorter than the shape
         else:
-            if before_id == shape.before_id and after_id == shape.after_id:
+            if before_id == shape.before_id and after_id == shape.after_id and length <= self.large_bytes:
                 end = shape.text_at + length
                 text = bytes(message[shape.text_at : end])
                 if end <= len(message) and text.isascii():
                     format_ = shape.response_format
                     request = Request(message_id, shape.connection_id, text, None, format_, shape.trace)
         if request is None:
-            request = decoded or self._decode(message)
+            request = self._decode(message)
         connection_id = request.connection_id
         if connection_id is None:
             return request
-        if connection_id != self._client_id:
-            self._client_id = connection_id
+        if connection_id != self.client_id:
+            self.client_id = connection_id
             self._seen = array("q", [-1]) * _REMEMBERED_IDS
         message_id = request.message_id
         seen, slot = self._seen, message_id % _REMEMBERED_IDS
@@ -103,7 +109,9 @@ class Session:
         return request
 
     def _decode(self, message: bytes | memoryview) -> Request:
-        request = decode_request(message, skips_tables=self._skips_tables)
+        if len(message) > self.large_bytes:
+            return begin_large(memoryview(message), passes_on=self._passes_on)
+        request = decode_request(message, depth=self._depth)
         if self._lessons_left and request.parameters is None and not request.inline_tables:
             self._lessons_left -= 1
             self._shape = learn_shape(bytes(message[:MAX_HEAD_BYTES]), request) or self._shape

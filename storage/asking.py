@@ -16,12 +16,13 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
     """The sender of a statement. EXCLUSIVE items belong to a `process_id` (commands.md §3).
 
     The other fields help people to find the owner of an item: `peer` is an address and a port, `connection` the
-    server's number of the connection.
+    server's number of the connection, `user` the name that the client gave with its password.
     """
 
     process_id: bytes | None = None
     peer: str = ""
     connection: int = 0
+    user: bytes = b""
 
 
 ANYBODY = Caller()

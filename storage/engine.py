@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from storage.asking import Caller, Later
+from storage.queue.history import EndedItem
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import Path, RequestKey, Result, Row, Statement
@@ -92,6 +93,9 @@ class Inspectable(Protocol):
         Rows that go before their slice is read are left out; rows that come later are not seen.
         """
 
+    def take_cancels(self) -> list[EndedItem]:
+        """The items that were cancelled by hand since the last call, 100 at most. O(items)."""
+
     async def queue_stats(self) -> QueueStatsTable:
         """Totals of each queue since the start; read-only."""
 
@@ -110,3 +114,12 @@ class Inspectable(Protocol):
 
 class Store(Engine, Inspectable, Protocol):
     """An engine for QUEUE, CACHE and SYS CACHESTORE."""
+
+    def write_ahead(self, statement: Statement) -> Later | None:
+        """Begin to write the large text of a statement that is to be executed, so that its commit is short.
+
+        Done when that was written, or cannot be written. None where there is nothing to write.
+        """
+
+    def let_go(self, statement: Statement) -> None:
+        """The statement was executed, or is not going to be."""

@@ -22,6 +22,15 @@ class EvictionPolicy(enum.Enum):
 
 
 @dataclass(slots=True, frozen=True)
+class HistoryLimits:
+    """Bounds of the history of ended items: the oldest are dropped."""
+
+    max_items: int = 10_000
+    max_bytes: int = 16 * MIB
+    keep_ms: int = 24 * HOUR_MS
+
+
+@dataclass(slots=True, frozen=True)
 class QueueLimits:
     """Bounds of queue items and results. One past a bound is a user error that names the setting."""
 
@@ -32,6 +41,7 @@ class QueueLimits:
     item_life_ms: int = 4 * HOUR_MS  # after ADD, and for active items after the last heartbeat
     orphaned_item_life_ms: int = 2 * HOUR_MS  # after the time that ORPHANED names
     restart_grace_ms: int = 20 * SECOND_MS  # after a start nothing counts as stalled for so long
+    history: HistoryLimits = HistoryLimits()
 
 
 @dataclass(slots=True, frozen=True)

@@ -14,11 +14,13 @@ from storage.cache.statements import Cache
 from storage.errors import InternalError, UserError
 from storage.keys import prefix_of
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.minutes import MINUTE_MS
+from storage.queue.history import EndedItem
 from storage.queue.items import Item, StoredResult
 from storage.queue.result_statements import NO_RESULT
 from storage.queue.statements import Handlers, Queue
 from storage.recorder import Recorder
-from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
+from storage.stats import PrefixTotalsTable, QueueFigures, QueueStats, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import CachestoreAction, Effect, Path, RequestKey, Result, Row, Statement
 
@@ -99,6 +101,12 @@ class MemoryStore:
             answers.keep(request_key, outcome, now_ms, group)
         return outcome
 
+    def write_ahead(self, statement: Statement) -> None:
+        """There is nowhere to write."""
+
+    def let_go(self, statement: Statement) -> None:
+        """Nothing was written."""
+
     def _cachestore(self, ask: vocabulary.SysCachestore, caller: Caller, now_ms: int) -> Result:
         """`SYS CACHESTORE …` (commands.md §6)."""
         match ask.action:
@@ -154,7 +162,7 @@ class MemoryStore:
     def tick(self, now_ms: int, max_rows: int) -> bool:
         """Background work of about `max_rows` rows; True when more is due."""
         self._expire(now_ms)
-        queue_has_more = self.queue.tick(max_rows)
+        queue_has_more = self.queue.tick(now_ms, max_rows)
         cache_has_more = self.cache.tick(now_ms, max_rows)
         return queue_has_more or cache_has_more
 
@@ -183,6 +191,10 @@ class MemoryStore:
                 return _rows(list(self.queue.results.table.by_id.values()), self._result_row)
             case SystemTable.CACHE:
                 return _rows(self.cache.entries(), self._entry_row)
+            case SystemTable.HISTORY:
+                return _rows(self.queue.history.entries(), EndedItem.row)
+            case SystemTable.MINUTES:
+                return _slices(self._minute_rows())
 
     def _item_row(self, item: Item) -> Row | None:
         if self.queue.items.by_id.get(item.id) is not item:  # in the current table: CLEAR replaces it
@@ -216,6 +228,17 @@ class MemoryStore:
         prefix, colon, key = entry.path.rpartition(b":")
         expires_ms = None if entry.expires_ms == NEVER else entry.expires_ms
         return key, prefix if colon else None, expires_ms, entry.value
+
+    def _minute_rows(self) -> Iterator[Row]:
+        stats = self.queue.stats
+        queues: list[tuple[Path | None, QueueStats]] = [*stats.named.items(), (None, stats.other)]
+        for prefix, each in queues:
+            for minute, *cells in list(each.minutes.rows()):
+                yield prefix, minute * MINUTE_MS, *cells
+
+    def take_cancels(self) -> list[EndedItem]:
+        """The items that were cancelled by hand since the last call."""
+        return self.queue.history.take_cancels()
 
     async def queue_stats(self) -> QueueStatsTable:
         """Totals of each queue since the start; read-only."""

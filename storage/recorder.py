@@ -7,7 +7,9 @@ from typing import Protocol
 import msgspec
 
 from storage.cache.entry import Entry
+from storage.queue.history import EndedItem
 from storage.queue.items import Item, StoredResult
+from storage.stats import MinuteRows
 from storage.vocabulary import RequestKey, Result, Value
 
 
@@ -70,6 +72,12 @@ class Recorder(Protocol):
 
     def guard_set(self, until_ms: int) -> None:
         """The guard of the cache has another end; 0 when it is off."""
+
+    def minute_ended(self, rows: MinuteRows) -> None:
+        """A minute of the queues has ended. No answer waits for it."""
+
+    def block_ended(self, number: int, items: list[EndedItem]) -> None:
+        """A block of the history; it may come again with more items. No answer waits for it."""
 
     def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
         """An answer is kept; returns the group to name when it is dropped. O(cells)."""

@@ -18,6 +18,8 @@ class SystemTable(enum.Enum):
     QUEUE = "system.queue"
     RESULTS = "system.queue_results"
     CACHE = "system.cache"
+    HISTORY = "system.history"
+    MINUTES = "system.queue_minutes"
 
 
 SYSTEM_COLUMNS: Final[Mapping[SystemTable, Columns]] = {
@@ -46,4 +48,44 @@ SYSTEM_COLUMNS: Final[Mapping[SystemTable, Columns]] = {
         ("external_id", _STRING),
     ),
     SystemTable.CACHE: Columns(("id", _STRING), ("prefix", _STRING), ("expire", _TIMESTAMP), ("value", _STRING)),
+    SystemTable.HISTORY: Columns(
+        ("id", _STRING),
+        ("prefix", _STRING),
+        ("number", _INT),
+        ("priority", _INT),
+        ("created", _TIMESTAMP),
+        ("claimed", _TIMESTAMP),
+        ("ended", _TIMESTAMP),
+        ("wait_ms", _INT),
+        ("run_ms", _INT),
+        ("outcome", _STRING),
+        ("result_bytes", _INT),
+        ("error", _STRING),
+        ("request_id", _STRING),
+        ("added_by", _STRING),
+        ("added_peer", _STRING),
+        ("claimed_by", _STRING),
+        ("claimed_peer", _STRING),
+        ("ended_by", _STRING),
+        ("ended_peer", _STRING),
+        ("ended_user", _STRING),
+        ("external_id", _STRING),
+        ("payload_bytes", _INT),
+        ("value", _STRING),
+        ("value_tail", _STRING),
+    ),
+    SystemTable.MINUTES: Columns(
+        ("prefix", _STRING),
+        ("minute", _TIMESTAMP),
+        ("added", _INT),
+        ("claimed", _INT),
+        ("ended", _INT),
+        ("failed", _INT),
+        ("wait_p50_ms", _INT),
+        ("wait_p95_ms", _INT),
+        ("run_p50_ms", _INT),
+        ("run_p95_ms", _INT),
+        ("pending", _INT),
+        ("active", _INT),
+    ),
 }

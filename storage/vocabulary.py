@@ -328,8 +328,11 @@ class CachestoreAction(enum.Enum):
 class SysCachestore(SysStatement):
     """`SYS CACHESTORE …` (commands.md §6)."""
 
-    effect = Effect.KEPT
     action: CachestoreAction
+
+    @property
+    def effect(self) -> Effect:  # type: ignore[override]  # of one object here, for INFO only reads: on a full disk too
+        return Effect.NONE if self.action is CachestoreAction.INFO else Effect.KEPT
 
 
 class SysForeign(SysStatement):

@@ -18,6 +18,7 @@ from storage.journal.store import JournaledStore
 from storage.keys import key_of, prefix_of
 from storage.limits import QueueLimits
 from storage.memory import MemoryStore
+from storage.queue.history import History
 from storage.queue.indexes import _FREE_HOLES, NEVER_MS, IdIndex, TimeIndex
 from storage.queue.item_table import ItemTable
 from storage.queue.items import Item, PrefixQueue, StoredResult, expiry_ms
@@ -85,6 +86,7 @@ def _(queue: Queue) -> None:
     audit(queue.results.table)
     audit(queue.results.waiters)
     audit(queue.stats)
+    audit(queue.history)
     assert all(id_ < queue.next_id < 1 << 53 for id_ in queue.items.by_id)
     assert not queue.items.by_id.keys() & queue.results.table.by_id.keys(), "an item and its result both live"
 
@@ -189,6 +191,13 @@ def _(waiters: Waiters) -> None:
             count += 1
             later = later.older
     assert count == waiters.count
+
+
+@audit.register
+def _(history: History) -> None:
+    entries = history.entries()
+    assert sum(entry.size_bytes for entry in entries) == history.size_bytes
+    assert len(entries) == len(history) <= history.count
 
 
 @audit.register

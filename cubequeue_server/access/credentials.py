@@ -18,11 +18,18 @@ from functools import partial
 from typing import Final
 
 from cubequeue_server.access.passwords import ScryptHash, Users
+from cubequeue_server.observe.logs import log_event
 
 # Hashes that wait to be computed, one after the other. One check more gets the verdict BUSY.
 _MAX_CHECKS: Final = 64
 
 _log = logging.getLogger(__name__)
+
+_WITHOUT: Final = (
+    "a client without credentials was refused: user and password have to be in CUBEJS_CUBESTORE_HOST"
+    " (cube:the-password@host)"
+)
+_WRONG: Final = "a client with a wrong user or password was refused"
 
 
 class Verdict(Enum):
@@ -52,6 +59,7 @@ class Credentials:
         self._is_closed = False
         self._executor: ThreadPoolExecutor | None = None
         self.refused = 0  # connections since the start
+        self._came_without = 0  # those of them that gave no credentials
         self._users: Users | None = None
         self._on_removed: list[OnRemoved] = []
         self.replace(users)
@@ -123,11 +131,19 @@ class Credentials:
         else:
             on_verdict(Verdict.REFUSED)
 
-    def count_refusal(self, peer: object) -> None:
-        """Count a refused connection; the 1st, 2nd, 4th, 8th … is logged with the address `peer`."""
+    def count_refusal(self, peer: str, *, with_credentials: bool) -> None:
+        """Count a refused connection; the 1st, 2nd, 4th, 8th … without and with credentials is logged.
+
+        `peer` is its address. The name that it gave is not logged: people type passwords there.
+        """
         self.refused += 1
-        if self.refused & (self.refused - 1) == 0:
-            _log.warning("credentials were missing or wrong, refused no. %d: from %s", self.refused, peer)
+        if not with_credentials:
+            self._came_without += 1
+            count, what = self._came_without, _WITHOUT
+        else:
+            count, what = self.refused - self._came_without, _WRONG
+        if count & (count - 1) == 0:
+            log_event(_log, logging.WARNING, what, {"number": count, "peer": peer})
 
     def close(self) -> None:
         """Drop all waiting checks, at the end of the process."""

@@ -16,12 +16,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
-from cubequeue_server.commands.client import CommandError, Connection, connected
+from cubequeue_server.commands.address import CommandError
+from cubequeue_server.commands.client import Connection, connected
+from cubequeue_server.commands.output import print_json
 from cubequeue_server.commands.tables import printable
 from protocol.client_codec import ErrorReply, Reply, Rows
 from protocol.flat import fields, follow, read_u32
@@ -72,18 +74,22 @@ async def _bench(arguments: argparse.Namespace) -> int:
     count, depth, seconds = arguments.connections, arguments.depth, float(arguments.seconds)
     async with AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(connected(arguments.url)) for _ in range(count)]
-        _say(f"{count} connections, {depth} requests in flight on each, {arguments.seconds} s each part")
+        say: Callable[[str], None] = _ignore if arguments.json else _say
+        say(f"{count} connections, {depth} requests in flight on each, {arguments.seconds} s each part")
         ceiling = await _ceiling(count, depth, min(_CEILING_SECONDS, seconds))
-        _say(f"the generator is Python: at most {ceiling:.0f} requests/s, measured against a bare echo on this machine")
-        _say(f"{'':<12}{'requests/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'errors':>10}")
+        say(f"the generator is Python: at most {ceiling:.0f} requests/s, measured against a bare echo on this machine")
+        say(f"{'':<12}{'requests/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'errors':>10}")
+        figures: dict[str, Any] = {"ceiling_per_s": round(ceiling), "connections": count, "depth": depth}
         has_errors = False
         for name, worker in (("queue", _life_cycles), ("cache", _cache_mix)):
             try:
                 measured = await _load(connections, depth, seconds, worker, run_name)
             finally:
                 await asyncio.shield(_remove(arguments.url, run_name))
-            _report(name, measured)
+            figures[name] = _report(name, measured, say)
             has_errors |= bool(measured.errors)
+    if arguments.json:
+        print_json(figures)
     return int(has_errors)
 
 
@@ -154,13 +160,19 @@ async def _remove(url: str, run_name: str) -> None:
             await connection.ask(f"QUEUE RESULT '{(path or b'').decode()}'")
 
 
-def _report(name: str, measured: Measured) -> None:
+def _report(name: str, measured: Measured, say: Callable[[str], None]) -> dict[str, Any]:
     latencies = sorted(measured.latencies_s)
     p50, p99 = (latencies[int(len(latencies) * share)] * 1000 if latencies else 0.0 for share in (0.5, 0.99))
     rate = len(latencies) / measured.seconds
-    _say(f"{name:<12}{rate:>12.0f}{p50:>10.2f}{p99:>10.2f}{measured.errors.total():>10}")
+    say(f"{name:<12}{rate:>12.0f}{p50:>10.2f}{p99:>10.2f}{measured.errors.total():>10}")
     for text, count in measured.errors.most_common():
-        _say(f"  {count} × {printable(text)}")
+        say(f"  {count} × {printable(text)}")
+    errors = dict(measured.errors.most_common())
+    return {"per_s": round(rate, 1), "p50_ms": round(p50, 3), "p99_ms": round(p99, 3), "errors": errors}
+
+
+def _ignore(_line: str) -> None:
+    """Nobody reads along."""
 
 
 def _say(line: str) -> None:

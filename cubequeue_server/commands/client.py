@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
-from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from typing import Final, NamedTuple
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 from picows.common import WSError
 
+from cubequeue_server.commands.address import (
+    CommandError,
+    credentials,
+    nothing_there,
+    websocket_url,
+    why_not_connected,
+)
+from cubequeue_server.version import __version__
+from protocol.arrow_reader import Value, read_stream
 from protocol.client_codec import ArrowReply, ErrorReply, Reply, Rows, decode_reply, encode_query
 from protocol.errors import ProtocolError
+from protocol.messages import ResponseFormat
 
 REPLY_TIMEOUT_S: Final = 600.0  # RESULT_BLOCKING may wait for minutes
+_AGENT: Final = {"User-Agent": f"cubequeue/{__version__}"}
 _CONNECT_TIMEOUT_S: Final = 10.0
 _MAX_MESSAGE_BYTES: Final = 256 << 20  # the largest that a server can be configured to send
-_CREDENTIAL_VARIABLES: Final = "set CUBEQUEUE_USER and CUBEQUEUE_PASSWORD or CUBEQUEUE_PASSWORD_FILE"
 
 
-class CommandError(Exception):
-    """The failure of a command: one line for a person. `is_usage` when the command line or a variable is wrong."""
-
-    def __init__(self, text: str, *, is_usage: bool = False) -> None:
-        super().__init__(text)
-        self.is_usage = is_usage
+class MissingTableError(CommandError):
+    """The server has no such table."""
 
 
 class Connection(WSListener):
@@ -43,6 +45,16 @@ class Connection(WSListener):
         self._last_id = 0
         self._is_closed = False
         self.connection_id = str(uuid.uuid4())
+        self.url = ""
+        self.status_port: int | None = None  # as the server announced it
+        self.instance: str | None = None  # names this server, on its status port as well
+
+    def learn(self, url: str, announced: str) -> None:
+        """Take over what the handshake told: `announced` is `port instance`, or anything else."""
+        self.url = url
+        port, _, instance = announced.partition(" ")
+        if port.isascii() and port.isdigit() and len(port) < 6 and instance:
+            self.status_port, self.instance = int(port), instance
 
     def decode(self, message: bytes) -> Reply:
         """Decode a message of the server. Raises ProtocolError."""
@@ -85,26 +97,41 @@ class Connection(WSListener):
                 waiting.set_exception(CommandError("the server closed the connection"))
         self._waiting.clear()
 
-    def begin(self, statement: str | bytes) -> asyncio.Future[Reply]:
+    def begin(self, statement: str | bytes, form: ResponseFormat = ResponseFormat.LEGACY) -> asyncio.Future[Reply]:
         """Send a statement. The future gets its reply, or CommandError when the connection ends first."""
         if self._is_closed or self._transport is None:
             raise CommandError("the server closed the connection")
         self._last_id += 1
         waiting = self._waiting[self._last_id] = asyncio.get_running_loop().create_future()
-        query = encode_query(self._last_id, statement, connection_id=self.connection_id)
+        query = encode_query(self._last_id, statement, connection_id=self.connection_id, response_format=form)
         self._transport.send(WSMsgType.BINARY, query)
         return waiting
 
-    async def ask(self, statement: str | bytes) -> Reply:
+    async def ask(self, statement: str | bytes, form: ResponseFormat = ResponseFormat.LEGACY) -> Reply:
         """The reply to a statement. Raises CommandError when none comes."""
         try:
-            return await asyncio.wait_for(self.begin(statement), REPLY_TIMEOUT_S)
+            return await asyncio.wait_for(self.begin(statement, form), REPLY_TIMEOUT_S)
         except TimeoutError as error:
             raise CommandError(f"no answer within {REPLY_TIMEOUT_S:.0f} s") from error
 
     async def rows(self, statement: str | bytes) -> Rows:
         """The rows that a statement gives. Raises CommandError for an error reply."""
         return rows_of(await self.ask(statement))
+
+    async def table(self, statement: str | bytes) -> Table:
+        """The same with numbers and times as such, where the server has Arrow. Raises CommandError."""
+        return table_of(await self.ask(statement, ResponseFormat.ARROW))
+
+    async def remembered(self, statement: str) -> Table:
+        """The same of a table of what the server remembers. Raises CommandError, `MissingTableError` for an old one."""
+        try:
+            return await self.table(statement)
+        except CommandError as error:
+            if "was not found" not in str(error):
+                raise
+            raise MissingTableError(
+                "the server remembers nothing of that kind: it is older than this command"
+            ) from error
 
 
 def rows_of(reply: Reply) -> Rows:
@@ -116,78 +143,70 @@ def rows_of(reply: Reply) -> Rows:
     return reply
 
 
+class Table(NamedTuple):
+    """The names of columns, and rows of values. Times are milliseconds since the epoch."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Value, ...]]
+
+    def dicts(self) -> list[dict[str, Value]]:
+        """Each row by the names of its columns."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def table_of(reply: Reply) -> Table:
+    """The table of a reply. Raises CommandError with the server's text when it is an error.
+
+    A server without Arrow gives texts only.
+    """
+    if isinstance(reply, ArrowReply):
+        try:
+            return Table((), []) if reply.stream is None else Table(*read_stream(reply.stream))
+        except ProtocolError as error:
+            raise CommandError(f"the server answered in a format that this command cannot read: {error}") from error
+    rows = rows_of(reply)
+    return Table(
+        rows.columns,
+        [tuple(None if cell is None else cell.decode(errors="replace") for cell in row) for row in rows.rows],
+    )
+
+
 @asynccontextmanager
 async def connected(
-    url: str, kind: Callable[[], Connection] = Connection, headers: dict[str, str] | None = None
+    url: str | None,
+    kind: Callable[[], Connection] = Connection,
+    *,
+    process_id: str | None = None,
+    flag: str = "--url",
+    headers: dict[str, str] | None = None,
 ) -> AsyncIterator[Connection]:
-    """A connection to `ws://host[:port]` or `wss://…`, with the credentials of the environment. Raises CommandError.
+    """A connection to the server of `flag`, with the credentials of the environment. Raises CommandError.
 
     `headers` are those of other credentials.
     """
-    whole = websocket_url(url)
+    whole = websocket_url(url, flag=flag)
     headers = credentials() if headers is None else headers
+    shown = whole.removesuffix("/ws")
     try:
         transport, listener = await ws_connect(
             kind,
             whole,
             websocket_handshake_timeout=_CONNECT_TIMEOUT_S,
             max_frame_size=_MAX_MESSAGE_BYTES,
-            extra_headers=headers,
+            extra_headers={**_AGENT, **headers, **({} if process_id is None else {"x-process-id": process_id})},
             max_redirects=0,  # credentials go to no third party
             logger_name="command",
         )
-    except WSError as error:
-        response = getattr(error, "response", None)
-        status = getattr(response, "status", None)
-        refused = status is not None and int(status) in {401, 403}
-        reason = f"not authorized: {_CREDENTIAL_VARIABLES}" if refused else f"no WebSocket there ({error})"
-        raise CommandError(f"{url}: {reason}") from error
-    except (OSError, TimeoutError, ValueError) as error:
-        text = getattr(error, "strerror", None) or str(error) or "no answer in time"
-        if "CERTIFICATE_VERIFY_FAILED" in text:
-            text += ": SSL_CERT_FILE=/path/ca.pem trusts an authority of your own"
-        raise CommandError(f"{url}: {text}") from error
+    except (WSError, OSError, TimeoutError, ValueError) as error:
+        raise CommandError(f"{shown}: {why_not_connected(error, whole, are_given=bool(headers))}") from error
     if not isinstance(listener, Connection):  # the handshake did not end
-        raise CommandError(f"{url}: no WebSocket there; wss:// is for a server with TLS, ws:// for one without")
+        raise CommandError(f"{shown}: {nothing_there(whole)}")
+    listener.learn(whole, transport.response.headers.get("X-Cubequeue-Status", ""))
     try:
         yield listener
     finally:
         transport.send_close()
         transport.disconnect()
-
-
-def websocket_url(url: str) -> str:
-    """The address with port and path. Raises CommandError; its text never repeats a password."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise CommandError(f"--url: {error}", is_usage=True) from error
-    if "@" in parts.netloc:
-        raise CommandError(
-            f"--url takes no credentials, everyone can read command lines: {_CREDENTIAL_VARIABLES}", is_usage=True
-        )
-    if parts.scheme not in {"ws", "wss"} or not parts.hostname:
-        raise CommandError("--url: not a ws:// or wss:// address", is_usage=True)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    path = parts.path if parts.path not in {"", "/"} else "/ws"
-    return urlunsplit((parts.scheme, f"{host}:{port or 3030}", path, parts.query, ""))
-
-
-def credentials(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The Authorization header of the environment's credentials; empty without any. Raises CommandError."""
-    user = environment.get("CUBEQUEUE_USER", "")
-    password = environment.get("CUBEQUEUE_PASSWORD")
-    file = environment.get("CUBEQUEUE_PASSWORD_FILE")
-    if not password and file:
-        try:
-            password = Path(file).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8"
-            raise CommandError(f"CUBEQUEUE_PASSWORD_FILE {file}: {reason}", is_usage=True) from error
-    if not password:
-        return {}
-    return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
 
 
 def quoted(text: str) -> str:

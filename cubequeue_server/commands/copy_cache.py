@@ -18,7 +18,9 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, TypeVar
 
-from cubequeue_server.commands.client import CommandError, Connection, connected, credentials, quoted, rows_of
+from cubequeue_server.commands.address import CommandError, credentials
+from cubequeue_server.commands.client import Connection, connected, quoted, rows_of
+from cubequeue_server.commands.output import print_json
 from storage.cache.drop_guard import REFRESH_END
 
 _PAGE_ROWS: Final = 10_000
@@ -43,7 +45,7 @@ class _Entry(NamedTuple):
 
 def run(arguments: argparse.Namespace) -> int:
     """The exit code. Raises CommandError."""
-    return asyncio.run(_copy(arguments.source, arguments.url))
+    return asyncio.run(_copy(arguments.source, arguments.url, as_json=arguments.json))
 
 
 def _source_credentials() -> dict[str, str]:
@@ -55,11 +57,15 @@ def _source_credentials() -> dict[str, str]:
     return credentials(own)
 
 
-async def _copy(source_url: str, url: str) -> int:
-    async with connected(source_url, headers=_source_credentials()) as source, connected(url) as target:
+async def _copy(source_url: str, url: str | None, *, as_json: bool) -> int:
+    headers = _source_credentials()
+    async with connected(source_url, flag="--from", headers=headers) as source, connected(url) as target:
         copying = _Copying(source, target)
         await copying.run()
     counted = copying.counted
+    if as_json:
+        print_json(counted)
+        return 0
     print(
         f"{counted['copied']} entries copied, {counted['present']} were there already,"
         f" {counted['expired']} had expired or were gone",

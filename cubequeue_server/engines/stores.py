@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,12 @@ class JournalFailedError(Exception):
 
 @dataclass(slots=True, frozen=True)
 class OpenStore:
-    """A store, what ends it, and why its writes are refused now, if they are."""
+    """A store, what ends it, why its writes are refused now, if they are, and how long it took to open."""
 
     store: Store
     close: Callable[[], None]
     failure: Callable[[], str | None]
+    opened_ms: int
 
 
 def open_store(settings: Settings, now_ms: Callable[[], int], outbox: Outbox) -> OpenStore:
@@ -51,7 +53,7 @@ def open_store(settings: Settings, now_ms: Callable[[], int], outbox: Outbox) ->
     draw = random.Random(random.SystemRandom().getrandbits(64)).random  # noqa: S311  # it decides evictions, no secrets
     if settings.durability == "memory":
         store = MemoryStore(settings.queue, settings.cache, settings.answers, first_id(now_ms()), draw, Ask)
-        return OpenStore(store, _nothing_to_close, _never_fails)
+        return OpenStore(store, _nothing_to_close, _never_fails, 0)
     return _open_journaled(settings, now_ms, draw, outbox)
 
 
@@ -65,6 +67,7 @@ def _open_journaled(
     from storage.journal.sync import Syncer  # noqa: PLC0415
 
     loop = asyncio.get_running_loop()
+    began_s = time.monotonic()
 
     def call_later(delay_ms: int, callback: Callable[[], None]) -> None:
         loop.call_later(delay_ms / 1000, callback)
@@ -103,7 +106,7 @@ def _open_journaled(
         finally:
             syncer.close()
 
-    return OpenStore(store, close, lambda: store.failure)
+    return OpenStore(store, close, lambda: store.failure, int((time.monotonic() - began_s) * 1000))
 
 
 def _end(reason: str) -> None:

@@ -1,13 +1,15 @@
 """Authentication of MySQL clients against the users of all ports.
 
-A client proves a password by `mysql_native_password`, which does not reveal it. Where only the hash of a password is
-known, the client has to send the password, by `mysql_clear_password`; clients do so only when told to. Without users,
-any name and password will do, as in CubeStore.
+A client proves a password by `mysql_native_password`, which does not reveal it. Where the hash of a password is known
+and not the password, the client has to send it, by `mysql_clear_password`; clients do so only when told to. One hash
+among the users makes that the method of all: a method of each user would tell their names. Without users, any name and
+password will do, as in CubeStore.
 """
 
 from __future__ import annotations
 
 import hmac
+import os
 from collections.abc import Sequence
 from hashlib import sha1
 
@@ -28,19 +30,19 @@ class Identities(auth.IdentityProvider):  # type: ignore[misc]  # the library is
 
     async def get_user(self, username: str) -> auth.User:
         """A user for any name: only its password is refused, so that a refusal does not reveal the names."""
-        must_be_sent = self._credentials.has_hashes and self._credentials.password_of(username.encode()) is None
-        return auth.User(name=username, auth_plugin=self._plugins[must_be_sent].name)
+        return auth.User(name=username, auth_plugin=self._plugins[self._credentials.has_hashes].name)
 
 
 class _NativePassword(auth.NativePasswordAuthPlugin):  # type: ignore[misc]
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
+        self._decoy = os.urandom(16)  # for unknown names, whose check has to take as long
 
     def password_matches(self, user: auth.User, scramble: bytes, nonce: bytes) -> bool:
         if not self._credentials.are_demanded:
             return True
         password = self._credentials.password_of(user.name.encode())
-        matches = hmac.compare_digest(_scramble(password or b"", nonce), scramble)
+        matches = hmac.compare_digest(_scramble(self._decoy if password is None else password, nonce), scramble)
         return matches and password is not None
 
 

@@ -16,7 +16,8 @@ from protocol.mysql_parameters import MalformedPacketError
 _HEADER_BYTES: Final = 4
 _MAX_PIECE: Final = 0xFFFFFF
 _WRITE_TIMEOUT_S: Final = 60.0
-_SMALL_PACKET_BYTES: Final = 16 * 1024  # an incomplete packet up to this size is not worth counting
+_SMALL_PACKET_BYTES: Final = 16 * 1024  # an incomplete packet below this size is not worth counting
+_PART_BYTES: Final = 256 * 1024
 
 
 class PacketTooLargeError(Exception):
@@ -114,8 +115,10 @@ class PacketStream:
         self._reader: Opening | asyncio.StreamReader = opening
         self._writer: asyncio.StreamWriter | None = None
         self._transport: asyncio.WriteTransport = opening.transport
+        self.bytes_in = self.bytes_out = 0
         self._sequence = 0
         self._ahead: asyncio.Task[bytes] | None = None
+        self._values_bytes = 0
 
     async def proceed(self, tls: ssl.SSLContext | None = None) -> None:
         """Read ahead from here on; inside `tls` if given. Raises GoneError."""
@@ -125,7 +128,7 @@ class PacketStream:
             raise GoneError from error
         self._transport = self._writer.transport
 
-    async def read(self) -> bytes:
+    async def read(self) -> bytes | bytearray:
         """The next payload. Raises GoneError at the end, MalformedPacketError and PacketTooLargeError."""
         payload = bytearray()
         while True:
@@ -137,18 +140,33 @@ class PacketStream:
             self._sequence = (sequence + 1) % 256
             if len(payload) + length > self.max_packet_bytes:
                 raise PacketTooLargeError
-            payload += await self._piece(length, len(payload))
+            self.bytes_in += length + _HEADER_BYTES
+            if length < _SMALL_PACKET_BYTES and not payload:
+                return await self._exactly(length)
+            await self._read_piece(length, payload)
             if length < _MAX_PIECE:
-                return bytes(payload)
+                return payload
 
-    async def _piece(self, length: int, bytes_before: int) -> bytes:
-        """One piece of a payload. While a large payload arrives it counts among the unfinished messages."""
-        if length + bytes_before <= _SMALL_PACKET_BYTES:
-            return await self._exactly(length)
-        self._unfinished.hold(self, length + bytes_before, is_unfinished=True)
+    async def _read_piece(self, length: int, payload: bytearray) -> None:
+        """Add a piece to a payload, in parts: to copy many megabytes at once would hold everybody up.
+
+        While a large payload arrives it counts among the unfinished messages.
+        """
+        self._unfinished.hold(self, self._values_bytes + length + len(payload), is_unfinished=True)
         try:
-            return await self._exactly(length)
+            while length:
+                part = await self._exactly(min(length, _PART_BYTES))
+                payload += part
+                length -= len(part)
         finally:
+            self.hold_values(self._values_bytes)
+
+    def hold_values(self, size_bytes: int) -> None:
+        """Count values that were sent ahead of their statement among the unfinished messages."""
+        self._values_bytes = size_bytes
+        if size_bytes:
+            self._unfinished.hold(self, size_bytes, is_unfinished=True)
+        else:
             self._unfinished.release(self)
 
     async def _exactly(self, length: int) -> bytes:
@@ -164,7 +182,7 @@ class PacketStream:
         return self._ahead
 
     def shrink(self) -> None:
-        """Called by `Unfinished`; nothing is kept between two packets."""
+        """Called by `Unfinished` for what is idle; nothing is."""
 
     def give_up(self, _reason: str) -> None:
         """Called by `Unfinished` to make room. Within a packet no error can be sent."""
@@ -172,12 +190,15 @@ class PacketStream:
 
     async def write(self, data: bytes, drain: bool = True) -> None:
         """Send a payload, in the order of calls. Raises GoneError."""
-        self._transport.write(self.framed(data))
+        framed = self.framed(data)
+        self.bytes_out += len(framed)
+        self._transport.write(framed)
         if drain:
             await self.drain()
 
     async def write_framed(self, data: bytes) -> None:
         """Send packets that `framed` made. Raises GoneError."""
+        self.bytes_out += len(data)
         self._transport.write(data)
         await self.drain()
 
@@ -209,6 +230,7 @@ class PacketStream:
 
     def close(self) -> None:
         """Close once everything was sent."""
+        self.hold_values(0)
         if self._ahead is not None:
             self._ahead.cancel()
             self._ahead.add_done_callback(lambda ahead: ahead.cancelled() or ahead.exception())
@@ -216,4 +238,5 @@ class PacketStream:
 
     def abort(self) -> None:
         """Close at once."""
+        self.hold_values(0)
         self._transport.abort()

@@ -32,6 +32,7 @@ _READ_BUFFER_BYTES: Final = 16 * 1024
 _READ_BYTES: Final = 14 * 1024
 # Of a large frame read so much a turn, about half a millisecond.
 _LARGE_READ_BYTES: Final = 512 * 1024
+MAX_HEADER_BYTES: Final = 14
 _SIZE_IN_TEXT = re.compile(r"(\d+) > \d+")
 
 # picows expects a handshake before the frames; the front has checked and answered the real one.
@@ -94,7 +95,8 @@ class Framing:
         outlet = _Outlet(self._transport)
         self._protocol.connection_made(outlet)  # which keeps `write` for its frames
         outlet.write = _discard
-        self.feed(_HANDSHAKE)
+        _get_buffer(self._protocol, -1)[: len(_HANDSHAKE)] = _HANDSHAKE
+        _parse(self._protocol, len(_HANDSHAKE))
         self._listener.unparsed_bytes = 0
         self.send = self._protocol.transport.send
         self.send_close = self._protocol.transport.send_close
@@ -115,18 +117,6 @@ class Framing:
         """The size of a read buffer that has grown, in bytes; 0 for a small one. picows never shrinks a buffer."""
         return int(self._protocol.peak_bytes)
 
-    def take(self, frame: Frame) -> tuple[memoryview | bytes, object]:
-        """The payload of the frame that `on_ws_frame` was called with, and what has to be kept while it is used.
-
-        It stays where it was read, and a new buffer takes the place of that one; with bytes of a next frame behind it,
-        it is copied.
-        """
-        if not frame.last_in_buffer or frame.tail_size:
-            return frame.get_payload_as_bytes(), None
-        buffer, payload = self._protocol, frame.get_payload_as_memoryview()
-        self._attach()
-        return payload, buffer
-
     def narrow(self) -> None:
         """Replace a read buffer that large messages have widened.
 
@@ -134,6 +124,15 @@ class Framing:
         """
         if self._protocol.peak_bytes:
             self._attach()
+
+    def keep_buffer(self) -> object:
+        """Leave the read buffer, and the frame in it, as they are for as long as the returned object lives.
+
+        Only to be called from `on_ws_frame` with the last frame in it.
+        """
+        protocol: object = self._protocol
+        self._attach()
+        return protocol
 
 
 def _make_header(size: int) -> bytes:
@@ -145,6 +144,16 @@ def _make_header(size: int) -> bytes:
 
 
 _READY_HEADERS: Final = tuple(map(_make_header, range(1024)))
+
+
+def frame_bytes(head: bytes) -> int:
+    """The size of a frame from a client, with its header, whose first `MAX_HEADER_BYTES` are these (RFC 6455, 5.2)."""
+    size = head[1] & 0x7F
+    if size < 126:
+        return 6 + size
+    if size == 126:
+        return 8 + int.from_bytes(head[2:4], "big")
+    return MAX_HEADER_BYTES + int.from_bytes(head[2:10], "big")
 
 
 def header(size: int) -> bytes:
@@ -201,7 +210,8 @@ class _Protocol(WSProtocol):  # type: ignore[misc]  # not in its stub
 
     def get_buffer(self, size_hint: int) -> memoryview:
         buffer: memoryview = _get_buffer(self, size_hint)
-        return buffer[: _LARGE_READ_BYTES if self.frame_listener.unparsed_bytes >= _READ_BYTES else _READ_BYTES]
+        unparsed_bytes = self.frame_listener.unparsed_bytes
+        return buffer[: _READ_BYTES if unparsed_bytes < _READ_BYTES else _large_read_bytes(buffer, unparsed_bytes)]
 
     def eof_received(self) -> object:
         self.frame_listener.on_end()
@@ -223,6 +233,18 @@ class _Protocol(WSProtocol):  # type: ignore[misc]  # not in its stub
             or unparsed_bytes // _LARGE_READ_BYTES != (unparsed_bytes - size) // _LARGE_READ_BYTES
         ):
             listener.on_full_read()
+
+
+def _large_read_bytes(free: memoryview, unparsed_bytes: int) -> int:
+    """How much to read of a large frame: nothing behind it, so that `keep_buffer` can give its buffer away.
+
+    picows has the frame at the beginning of its buffer, of which `free` is the rest, and does not tell its size.
+    """
+    import ctypes  # noqa: PLC0415  # 3 ms, once, for servers that get such frames
+
+    start = ctypes.addressof(ctypes.c_char.from_buffer(free)) - unparsed_bytes
+    missing_bytes = frame_bytes(ctypes.string_at(start, MAX_HEADER_BYTES)) - unparsed_bytes
+    return min(missing_bytes, _LARGE_READ_BYTES) if missing_bytes > 0 else _LARGE_READ_BYTES
 
 
 class _Outlet:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias, cast
 
+from cubequeue_server.access.browsers import is_allowed_origin
 from cubequeue_server.access.credentials import Credentials, Verdict, basic_credentials
+from cubequeue_server.net.entrance import TlsEntrance, mysql_refusal
 from cubequeue_server.net.http_head import Head, RefusedError, accept_key, error_response, take_head, upgrade_response
 from cubequeue_server.net.lingering import Lingering
 from cubequeue_server.options import ServerOptions
+from cubequeue_server.settings.values import Endpoint
 
 _log = logging.getLogger(__name__)
 
 _MAX_PROCESS_ID_BYTES: Final = 64
+_MAX_SHOWN_ORIGIN: Final = 200
+_MAX_AGENT_BYTES: Final = 100
 
 _UPLOAD_PATH: Final = b"/upload-temp-file"
 _UPLOAD_TEXT: Final = (
@@ -42,8 +44,13 @@ class Gate(Protocol):
 
     take_upload: TakeUpload | None
 
+    announced: bytes  # header lines about the server, for the 101 of a handshake
+
     def check_room(self) -> None:
         """Raise `RefusedError` when too many connections are open."""
+
+    def count_foreign(self) -> None:
+        """Count a request that is refused for its `Origin`."""
 
     def admit(
         self,
@@ -51,9 +58,11 @@ class Gate(Protocol):
         user: bytes,
         process_id: bytes | None,
         already_read: bytes,
+        *,
+        agent: bytes,
         authorization: bytes | None,
     ) -> None:
-        """Take a new WebSocket over; `already_read` followed its handshake. `user` may be empty.
+        """Take a new WebSocket over; `already_read` followed its handshake. `user` may be empty, as `agent`.
 
         `authorization` is the value of that header.
         """
@@ -63,7 +72,7 @@ class Front(asyncio.Protocol):
     """One connection before its upgrade, limited in time and bytes. `on_done` is called once it is upgraded or lost."""
 
     __slots__ = (
-        "_buffer", "_credentials", "_gate", "_handshake", "_is_done", "_may_have_body", "_on_done", "_options",
+        "_buffer", "_credentials", "_entrance", "_gate", "_is_done", "_may_have_body", "_on_done", "_options",
         "_timer", "_transport"
     )  # fmt: skip
 
@@ -81,7 +90,7 @@ class Front(asyncio.Protocol):
         self._buffer = bytearray()
         self._is_done = False
         self._may_have_body = True
-        self._handshake: asyncio.Task[None] | None = None  # of TLS, before there is a transport
+        self._entrance: TlsEntrance | None = None
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None  # until the request has arrived
 
@@ -91,7 +100,7 @@ class Front(asyncio.Protocol):
             self._transport.abort()
             return
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._options.handshake_timeout_s, self._on_timeout)
+        self._timer = loop.call_later(self._options.handshake_timeout_s / 2, self._on_silence)
 
     def data_received(self, data: bytes) -> None:
         if self._is_done:
@@ -104,31 +113,26 @@ class Front(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection at once, even before it has a transport."""
-        has_transport = self._timer is not None
+        has_transport, entrance = self._timer is not None, self._entrance
         self._finish()
-        if self._handshake is not None:
-            self._handshake.cancel()
+        if entrance is not None:
+            entrance.abort()
         if has_transport:
             self._transport.abort()
 
-    def secure(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
-        """Begin with a TLS handshake on `accepted`, and read the request inside of it."""
-        self._handshake = asyncio.get_running_loop().create_task(self._shake_hands(accepted, tls))
-
-    async def _shake_hands(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self,
-                accepted,
-                ssl=tls,
-                ssl_handshake_timeout=self._options.handshake_timeout_s,
-                ssl_shutdown_timeout=self._options.close_timeout_s,
-            )
-        except (OSError, asyncio.CancelledError) as error:  # of TLS, the socket or the time limit; or by `abort`
-            _log.debug("a TLS handshake failed: %r", error)
-            self._finish()
-        finally:
-            self._handshake = None
+    def inside(self, tls: ssl.SSLContext) -> TlsEntrance:
+        """What has to accept the connection instead, so that it begins with a TLS handshake."""
+        options = self._options
+        self._entrance = TlsEntrance(
+            self,
+            tls,
+            self._finish,
+            silence_timeout_s=options.handshake_timeout_s / 2,
+            handshake_timeout_s=options.handshake_timeout_s,
+            close_timeout_s=options.close_timeout_s,
+            to_silent=mysql_refusal(),
+        )
+        return self._entrance
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Run a step, and answer with the error that it raises."""
@@ -162,9 +166,11 @@ class Front(asyncio.Protocol):
         if verdict is Verdict.BUSY:
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "too many passwords are being checked")
         if verdict is Verdict.REFUSED:
-            self._credentials.count_refusal(self._transport.get_extra_info("peername"))
+            with_credentials = head.header(b"authorization") is not None
+            self._credentials.count_refusal(peer_of(self._transport), with_credentials=with_credentials)
             raise RefusedError(HTTPStatus.FORBIDDEN, "Not authorized")
         if head.path == _UPLOAD_PATH and self._gate.take_upload is not None:
+            self._check_origin(head)
             self._gate.take_upload(self._transport, head, process_id, already_read)
             self._finish()
         else:
@@ -172,56 +178,56 @@ class Front(asyncio.Protocol):
 
     def _upgrade(self, head: Head, process_id: bytes | None, already_read: bytes) -> None:
         _check_route(head)
+        self._check_origin(head)
         accept = accept_key(head)
         self._gate.check_room()
         self._finish()
-        self._transport.write(upgrade_response(accept, self._options.announce_version))
+        self._transport.write(upgrade_response(accept, self._gate.announced))
+        agent = (head.header(b"user-agent") or b"")[:_MAX_AGENT_BYTES]
         authorization = head.header(b"authorization")
-        self._gate.admit(self._transport, _user_of(head), process_id, already_read, authorization)
+        self._gate.admit(
+            self._transport, _user_of(head), process_id, already_read, agent=agent, authorization=authorization
+        )
+
+    def _check_origin(self, head: Head) -> None:
+        """Browsers send an `Origin`, Cube's drivers do not: a page of any site could use a server without users."""
+        origin = head.header(b"origin")
+        if origin is not None and not is_allowed_origin(origin, self._options.allowed_origins):
+            self._gate.count_foreign()
+            shown = origin[:_MAX_SHOWN_ORIGIN].decode(errors="replace")
+            text = f"WebSockets of the web page {shown} are refused: CUBEQUEUE_ALLOWED_ORIGINS does not name it"
+            raise RefusedError(HTTPStatus.FORBIDDEN, text)
 
     def _refuse(self, refused: RefusedError) -> None:
+        self._end_with(error_response(refused, has_body=self._may_have_body))
+
+    def _end_with(self, last_words: bytes) -> None:
         self._is_done = True
         self._stop_timer()
-        self._transport.write(error_response(refused, has_body=self._may_have_body))
+        self._transport.write(last_words)
         options = self._options
         Lingering(self._transport, options.close_timeout_s, options.max_discarded_bytes, self._finish)
+
+    def _on_silence(self) -> None:
+        """A client of MySQL waits for the server to begin; any other one has said something by now."""
+        if self._buffer or self._transport.get_extra_info("sslcontext") is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._options.handshake_timeout_s / 2, self._on_timeout)
+        else:
+            self._end_with(mysql_refusal())
 
     def _on_timeout(self) -> None:
         self._refuse(RefusedError(HTTPStatus.REQUEST_TIMEOUT, "no request arrived in time"))
 
     def _finish(self) -> None:
         self._is_done = True
+        self._entrance = None  # breaks a cycle
         self._stop_timer()
         self._on_done(self)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-
-
-class TlsEntrance(asyncio.Protocol):
-    """Accepts a connection for a `Front` inside TLS.
-
-    It gives the socket to the loop again: `create_server` with a context would do the handshake, too, but nothing could
-    limit the number of handshakes.
-    """
-
-    __slots__ = "_front", "_tls"
-
-    def __init__(self, front: Front, tls: ssl.SSLContext) -> None:
-        self._front = front
-        self._tls = tls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        accepted: socket.socket | None = None
-        with contextlib.suppress(OSError):  # too many files are open
-            accepted = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-            accepted.setblocking(False)
-        cast(asyncio.Transport, transport).abort()  # the loop's end; nothing was read yet
-        if accepted is None:
-            self._front.abort()
-        else:
-            self._front.secure(accepted, self._tls)
 
 
 def _process_id_of(head: Head) -> bytes | None:
@@ -245,3 +251,9 @@ def _check_route(head: Head) -> None:
         raise RefusedError(HTTPStatus.NOT_FOUND, "Not found: cubequeue serves WebSocket clients at /ws")
     if head.method != b"GET":
         raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, "/ws is opened with GET", {"Allow": "GET"})
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """The address of a client as `host:port`; empty when it has gone."""
+    name = transport.get_extra_info("peername")
+    return str(Endpoint(*name[:2])) if isinstance(name, tuple) else str(name or "")

@@ -12,8 +12,9 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
 
+TLS_HANDSHAKE: Final = b"\x16"  # the first byte of a client that speaks TLS
+
 _MAX_HEADERS: Final = 100
-_TLS_HANDSHAKE: Final = b"\x16"
 _END: Final = b"\r\n\r\n"
 _LENGTHS: Final = (b"content-length", b"transfer-encoding")
 _REQUEST_LINE = re.compile(rb"([!#-'*+.0-9A-Z^-z|~-]+) ([!-~\x80-\xff]+) HTTP/1\.([01])")
@@ -94,8 +95,10 @@ def take_head(buffer: bytearray, max_bytes: int) -> tuple[Head, bytes] | None:
     None while the head is incomplete; `max_bytes` is its limit. Raises `RefusedError`.
     """
     if not buffer[:1].isalpha():
-        is_tls = buffer[:1] == _TLS_HANDSHAKE
-        raise RefusedError(HTTPStatus.BAD_REQUEST, "this port speaks no TLS" if is_tls else "this is no HTTP")
+        is_tls = buffer[:1] == TLS_HANDSHAKE
+        raise RefusedError(
+            HTTPStatus.BAD_REQUEST, "this port speaks no TLS: use ws:// or http://" if is_tls else "this is no HTTP"
+        )
     end = buffer.find(_END, 0, max_bytes)
     if end >= 0:
         head, rest = _parse(bytes(buffer[:end])), bytes(buffer[end + len(_END) :])
@@ -156,9 +159,8 @@ def accept_of(key: bytes) -> bytes:
     return b64encode(sha1(key + _ACCEPT_SUFFIX).digest())  # noqa: S324  # the algorithm is the RFC's
 
 
-def upgrade_response(accept: bytes, announce_version: str) -> bytes:
-    """The 101 that ends the handshake, without extensions."""
-    announced = b"X-CubeStore-Version: %b\r\n" % announce_version.encode() if announce_version else b""
+def upgrade_response(accept: bytes, announced: bytes) -> bytes:
+    """The 101 that ends the handshake, without extensions. `announced` are header lines about the server."""
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept, announced)

@@ -56,7 +56,7 @@ def _histograms() -> defaultdict[type[Statement], Histogram]:
 
 @dataclass(slots=True)
 class Counters:
-    """Totals since the start, except `connections` and `unfinished_bytes` (now) and `largest_message_bytes` (maximum).
+    """Totals since the start, except what has `now` behind it, and `largest_message_bytes`, a maximum.
 
     `durations` has the processing time of each executed statement, from parsing to the encoded answer. `waits` has, for
     each statement that was answered later, the time from its execution to its answer.
@@ -70,7 +70,7 @@ class Counters:
     bytes_out: int = 0
     largest_message_bytes: int = 0
 
-    connections: int = 0
+    connections: int = 0  # now
     connections_accepted: int = 0
     connections_refused: int = 0
     connections_evicted: int = 0  # by the limit per user
@@ -80,7 +80,16 @@ class Counters:
     readers_slow: int = 0  # closed with 1008
     messages_unfinished: int = 0  # closed with 1008: a message was not completed in time
     unfinished_bytes: int = 0  # of incomplete messages, now
+    unread_bytes: int = 0  # of answers that slow peers have not read, now
+    begun_bytes: int = 0  # of long answers that are being made, estimated, now
     violations: int = 0  # broke the WebSocket protocol
+
+    foreign_refused: int = 0  # requests of web pages, for their `Origin` or `Host`
+    status_dropped: int = 0  # connections of the status port that made room for newer ones
+    status_refused: int = 0  # requests there, past the limit
+
+    mysql_connections: int = 0  # now
+    mysql_refused: int = 0  # past the limit: the newest, or one that had not logged in
 
     repeats_joined: int = 0  # to the same statement in flight
     repeats_dropped: int = 0  # already answered on the same connection
@@ -91,7 +100,7 @@ class Counters:
     syntax_errors: int = 0
     undecodable: int = 0
     oversized: int = 0
-    overloaded: int = 0  # past `max_in_flight`
+    overloaded: int = 0  # past `max_in_flight` or `max_all_begun_bytes`
     internal_errors: int = 0
 
     select_seconds: float = 0.0  # of evaluation

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,9 @@ _LEVELS = {
 }
 _NAMES = {number: name for name, number in _LEVELS.items()} | {logging.CRITICAL: "error"}
 
+# ANSI colours of levels on a terminal, unless NO_COLOR is set (no-color.org).
+_COLOURS: Final[Mapping[str, str]] = {"error": "31", "warn": "33", "info": "32", "debug": "2", "trace": "2"}
+
 _MAX_TEXT: Final = 200
 _EMPTY: Final = ("", b"")
 _PRINT_TIMEOUT_S: Final = 0.2
@@ -36,7 +40,8 @@ def configure_logs(level: str, form: str, stream: TextIO | None = None) -> None:
     target: TextIO | None = sys.stderr if stream is None else stream  # None without one
     as_text = form == "text" or (form == "auto" and target is not None and target.isatty())
     handler = logging.NullHandler() if target is None else _Handler(target)
-    handler.setFormatter(_TextFormatter() if as_text else _JsonFormatter())
+    has_colours = target is not None and target.isatty() and not os.environ.get("NO_COLOR")
+    handler.setFormatter(_TextFormatter(has_colours=has_colours) if as_text else _JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
@@ -46,6 +51,7 @@ def configure_logs(level: str, form: str, stream: TextIO | None = None) -> None:
     # At debug and trace, libraries would drown the server's own lines.
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     logging.getLogger("sqlglot").setLevel(logging.ERROR)
+    logging.getLogger("mysql_mimic").setLevel(logging.ERROR)  # a line for each refused login
 
 
 def print_line(line: str) -> None:
@@ -125,26 +131,33 @@ _writer = LineWriter(_dropped_line)
 
 
 class _TextFormatter(logging.Formatter):
-    """For people: one line, followed by the traceback of an exception."""
+    """For people: one line, followed by the traceback of an exception; with the level in its colour on a terminal."""
+
+    def __init__(self, *, has_colours: bool) -> None:
+        super().__init__()
+        self._colours = _COLOURS if has_colours else {}
 
     def format(self, record: logging.LogRecord) -> str:
-        words = [f"{_timestamp(record)} {_level_name(record):5} {record.name}: {_on_one_line(record.getMessage())}"]
+        level = _level_name(record)
+        begin, end = (f"\x1b[{self._colours[level]}m", "\x1b[0m") if level in self._colours else ("", "")
+        message = _on_one_line(record.getMessage())
+        words = [f"{_timestamp(record)} {begin}{level:5}{end} {record.name}: {message}"]
         words += [f"{name}={_word(value)}" for name, value in vars(record).get("fields", {}).items()]
         line = " ".join(words)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class _JsonFormatter(logging.Formatter):
-    """For programs: one object a line. Fields cannot replace the keys that every line has."""
+    """For programs: one object a line, what every line has ahead of the fields, which cannot replace it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            **vars(record).get("fields", {}),
+        usual = {
             "time": _timestamp(record),
             "level": _level_name(record),
-            "logger": record.name,
             "message": record.getMessage(),
+            "logger": record.name,
         }
+        entry = usual | vars(record).get("fields", {}) | usual
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)

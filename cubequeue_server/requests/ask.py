@@ -65,11 +65,14 @@ class _Waiter:
             self.outcome.set_result(outcome)
 
 
+async def told(later: Later) -> Outcome:
+    """Wait for the outcome of a `Later` that no dispatcher has taken up."""
+    waiter = cast(Ask, later).owner = _Waiter()
+    return await waiter.outcome
+
+
 async def settle(store: Inspectable, losses: int) -> None:
     """Wait until all that was read since `losses` was noted is durable. Raises UserError when it was lost."""
     later = store.settled(losses)
-    if later is None:
-        return
-    waiter = cast(Ask, later).owner = _Waiter()
-    if isinstance(await waiter.outcome, StatementError):
+    if later is not None and isinstance(await told(later), StatementError):
         raise UserError(SEEN_WAS_LOST)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cubequeue_server.connections import Figures
 from cubequeue_server.net.websocket import WebSocket
+from protocol.encode import encode_error
 from protocol.pieces import Message
 from protocol.session import Session
 from storage.asking import Caller
@@ -15,36 +17,72 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """A connection; `user` is empty for an anonymous client.
+    """A connection. `since_ms` is when it came by the wall clock, `now_s` by the monotonic clock.
 
-    `link` leads to the upstream CubeStore, once it is needed; `authorization` is the header that is forwarded there.
+    The user in `caller` is empty for an anonymous client; `agent` is its User-Agent. With `passes_on` its
+    statements that are not for queue and cache go to the CubeStore behind: `link` leads there, once it is needed, and
+    `authorization` is the header that is forwarded.
     """
 
-    __slots__ = ("authorization", "caller", "link", "opened_s", "send", "session", "undecodable", "websocket")
+    __slots__ = (
+        "agent", "authorization", "caller", "errors", "last_error", "link", "opened_s", "refused", "send", "session",
+        "since_ms", "statements", "undecodable", "waiting", "websocket"
+    )  # fmt: skip
 
     websocket: WebSocket
     send: Callable[[Message], None]
 
-    def __init__(
+    def __init__(  # each is of its own type
         self,
-        user: bytes,
         caller: Caller,
         now_s: float,
+        since_ms: int = 0,
+        agent: bytes = b"",
         authorization: bytes | None = None,
         *,
-        skips_tables: bool = False,
+        passes_on: bool = False,
     ) -> None:
         self.caller = caller
         self.authorization = authorization
         self.link: Link | None = None
         self.opened_s = now_s
-        self.session = Session(user, now_s, skips_tables=skips_tables)
+        self.since_ms = since_ms
+        self.agent = agent
+        self.session = Session(caller.user, now_s, passes_on=passes_on)
+        self.statements = self.errors = 0
+        self.last_error = ""
+        self.waiting = 0  # requests that wait for a result
         self.undecodable = 0  # messages
+        self.refused = 0  # statements
 
     def attach(self, websocket: WebSocket) -> None:
         """Answer through this WebSocket, which drops messages after its end."""
         self.websocket = websocket
         self.send = websocket.send
+
+    def fail(self, message_id: int, text: str) -> None:
+        """Answer a message with an error."""
+        self.errors += 1
+        self.last_error = text
+        self.send(encode_error(message_id, text))
+
+    def figures(self) -> Figures:
+        """What `system.connections` tells."""
+        session, websocket = self.session, self.websocket
+        return Figures(
+            "websocket",
+            self.caller,
+            session.client_id,
+            self.agent,
+            self.since_ms,
+            self.statements,
+            self.errors,
+            self.last_error,
+            session.in_flight,
+            self.waiting,
+            websocket.bytes_in,
+            websocket.bytes_out,
+        )
 
     @property
     def is_open(self) -> bool:

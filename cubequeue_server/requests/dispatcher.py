@@ -13,14 +13,16 @@ from functools import partial
 from typing import Final, cast
 
 from cubequeue_server.net.outbox import Outbox
-from cubequeue_server.net.websocket import UNSUPPORTED_DATA
+from cubequeue_server.net.websocket import UNSUPPORTED_DATA, LargeMessage
 from cubequeue_server.observe.counters import Counters, observe
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import RELAYED, Ask
 from cubequeue_server.requests.client import Client
+from cubequeue_server.requests.large_messages import LargeMessages
 from cubequeue_server.requests.long_answers import LongAnswers
 from cubequeue_server.requests.lost_results import end_without_room, refuse_oversized
-from cubequeue_server.requests.relay import Relay, Take
+from cubequeue_server.requests.monitor import Monitor
+from cubequeue_server.requests.relay import Relay
 from cubequeue_server.requests.statement_log import StatementLog, UnforeseenError, log_undecodable
 from cubequeue_server.requests.timing_wheel import TimingWheel
 from cubequeue_server.router import OF_SQL, Router
@@ -30,18 +32,36 @@ from protocol.decode import response_format_refusal
 from protocol.encode import encode_error, result_message
 from protocol.envelope import read_message_id
 from protocol.errors import DecodeError, ReplyTooLargeError, StatementSyntaxError
+from protocol.large import LARGE_BYTES
 from protocol.messages import Request
 from protocol.oversized import read_oversized
 from protocol.pieces import STEP_ROWS, Message, Pieces
 from storage.asking import Caller, Later, Outcome
-from storage.errors import NoRoomError, StatementError
-from storage.vocabulary import Effect, OtherSql, RequestKey, Result, Statement
+from storage.errors import NoRoomError, StatementError, UserError
+from storage.vocabulary import (
+    CacheKeys,
+    Effect,
+    OtherSql,
+    QueueActive,
+    QueueList,
+    QueueOrphaned,
+    QueuePending,
+    QueueStalled,
+    QueueToCancel,
+    RequestKey,
+    Result,
+    Statement,
+)
 
 _log = logging.getLogger(__name__)
 
 # By the response format that a request asks for (wire.md §5).
 _ENCODERS: Final = (result_message, arrow_message)
 _KEPT: Final = Effect.KEPT
+
+# Statements that may have long answers, and what one counts for that waits: how long it gets is not known then.
+_LISTS: Final = frozenset({CacheKeys, QueueActive, QueueList, QueueOrphaned, QueuePending, QueueStalled, QueueToCancel})
+_LIST_BYTES: Final = 128 << 10
 
 # A longer answer of a SELECT is refused: memory holds the whole of it until it is sent.
 MAX_SELECT_REPLY_BYTES: Final = 16 << 20
@@ -69,8 +89,9 @@ class Dispatcher:
         self._options = options
         self._max_in_flight = options.max_in_flight
         self._durations = counters.durations
-        self._statement_log = StatementLog(options.slow_statement_ms)
-        self._logged_ns = self._statement_log.threshold_ns
+        self.monitor = Monitor(clock_ns)
+        self.statement_log = StatementLog(options.slow_statement_ms, self.monitor)
+        self._logged_ns = self.statement_log.threshold_ns
         self._router = router
         self._routes = router.routes
         self._clock_ns = clock_ns
@@ -80,112 +101,136 @@ class Dispatcher:
         self.in_flight = 0  # requests without an answer yet
         self._wheel = TimingWheel(loop, self._give_up)
         self._is_stopping = False
-        self._long_answers = LongAnswers(loop, self._on_encoded)
+        self._long_answers = LongAnswers(loop, self._on_encoded, counters, options.max_all_begun_bytes)
+        self._large_messages = LargeMessages(loop, self, router.store)
+
+    def watch(self, *, is_on: bool) -> None:
+        """Begin or end to note statements for the monitor."""
+        if is_on and not self.monitor.is_on:
+            self.monitor.start()
+        elif not is_on:
+            self.monitor.stop()
+        self._logged_ns = self.statement_log.threshold_ns
 
     # Messages
 
-    def receive(self, client: Client, message: bytes | memoryview) -> None:
-        """Answer a message, now or later. Raises nothing. A memoryview is only valid during the call."""
+    def receive(self, client: Client, message: bytes | memoryview, large: LargeMessage | None = None) -> bool:
+        """Answer a message, now or later. Raises nothing. A memoryview is only valid during the call.
+
+        `large` is the message where it is a large one. True if its texts are yet to be read.
+        """
         session = client.session
         try:
             request = session.receive(message)
-        except DecodeError as error:
-            self._refuse_message(client, error)
-            return
         except Exception as error:  # one message must not take the connection down
-            self._refuse_message(client, DecodeError(self._unforeseen(error), read_message_id(message)))
-            return
+            if not isinstance(error, DecodeError):
+                error = DecodeError(self._unforeseen(error), read_message_id(message))
+            self.refuse_message(client, error)
+            return False
         if request is None:
             self.counters.repeats_dropped += 1
-            return
+            return False
         key: RequestKey | None = None
         if request.connection_id is not None:
             key = (session.user, request.connection_id, request.message_id)
             if key in self._waiting:
                 self._join(self._waiting[key], client)
-                return
+                return False
         if request.response_format or session.in_flight >= self._max_in_flight:
             refusal = self._refusal(client, request)
             if refusal is not None:
-                client.send(encode_error(request.message_id, refusal))
-                return
-        self._answer(client, request, key, message)
-
-    def receive_large(self, client: Client, message: bytes | memoryview, take: Take) -> bool:
-        """Pass a large message on that is for the CubeStore behind, unread; False for any other."""
-        began_ns = self._clock_ns()
-        request = None if self._relay is None else self._relay.read_large(message)
-        if request is None or self._relay is None:
+                client.fail(request.message_id, refusal)
+                return False
+        if large is None:
+            self.answer(client, request, key, message)
             return False
-        if client.session.receive(b"", request) is None:
-            self.counters.repeats_dropped += 1
-            return True
-        refusal = response_format_refusal(request)
-        if refusal is not None:
-            client.send(encode_error(request.message_id, refusal))
-            return True
-        key = None
-        if request.connection_id is not None:
-            key = (client.session.user, request.connection_id, request.message_id)
-        self._relay.pass_on(client, request, key, *take())
-        observe(self._durations[OtherSql], self._clock_ns() - began_ns)
+        return self._begin_large(client, request, key, large)
+
+    def receive_large(self, client: Client, message: LargeMessage) -> None:
+        """The same for a large message, which is read in steps, or passed on unread."""
+        if not self.receive(client, message.view, message):
+            message.done()
+
+    def _begin_large(self, client: Client, request: Request, key: RequestKey | None, message: LargeMessage) -> bool:
+        if request.passes_on and self._relay is not None:
+            began_ns = self._clock_ns()
+            client.statements += 1
+            self._relay.pass_on(client, request, key, message)
+            observe(self._durations[OtherSql], self._clock_ns() - began_ns)
+            return False
+        if len(message.view) <= LARGE_BYTES:
+            self.answer(client, request, key, message)
+            return False
+        self._large_messages.add(client, request, key, message)
         return True
 
     def receive_oversized(self, client: Client, message: bytes | memoryview) -> None:
         """Refuse a message above the size limit; only its head is read (wire.md §2)."""
         found = read_oversized(message)
         if found is None:
-            self._refuse_message(client, DecodeError(f"{len(message)} bytes without a message id"))
+            self.refuse_message(client, DecodeError(f"{len(message)} bytes without a message id"))
         else:
             refuse_oversized(client, found, len(message), self._options.max_message_bytes, self.call)
 
-    def _refuse_message(self, client: Client, error: DecodeError) -> None:
+    def refuse_message(self, client: Client, error: DecodeError) -> None:
+        """Answer a message that is no request, as the error says."""
         self.counters.undecodable += 1
         client.undecodable += 1
         log_undecodable(client.caller.peer, client.undecodable, error.wire_text)
         if error.message_id is not None:
-            client.send(encode_error(error.message_id, error.wire_text))
+            client.fail(error.message_id, error.wire_text)
         if error.closes:
             client.websocket.close(UNSUPPORTED_DATA, "")
 
     def _refusal(self, client: Client, request: Request) -> str | None:
         limit, in_flight = self._max_in_flight, client.session.in_flight
-        if in_flight >= limit:
+        if in_flight >= limit and not request.passes_on:  # they are counted behind
             self.counters.overloaded += 1
             return f"{in_flight} requests of this connection wait for an answer, the limit is {limit}"
         return response_format_refusal(request)
 
     # Requests
 
-    def _answer(self, client: Client, request: Request, key: RequestKey | None, raw: bytes | memoryview) -> None:
+    def answer(
+        self,
+        client: Client,
+        request: Request,
+        key: RequestKey | None,
+        message: bytes | memoryview | LargeMessage,
+        read: Callable[[], Statement] | None = None,
+    ) -> None:
+        """Execute a request, and answer it now or later. `message` is all of it, for the CubeStore behind.
+
+        `read` gives its statement where that was read before.
+        """
         started_ns = self._clock_ns()  # only once: the clock is a fifth of the cost of a small statement
         message_id = request.message_id
         try:
-            statement = parse_statement(request.query, request.parameters)
+            statement = parse_statement(request.query, request.parameters) if read is None else read()
         except StatementSyntaxError as error:
-            self.counters.syntax_errors += 1
-            client.send(encode_error(message_id, error.wire_text))
+            self._refuse_text(client, request, error)
             return
         except Exception as error:  # one request must not take others down
-            client.send(encode_error(message_id, self._unforeseen(error)))
+            client.fail(message_id, self._unforeseen(error))
             return
+        client.statements += 1
         kind = type(statement)
-        message: Message | None = None
+        reply: Message | None = None
         try:
             outcome = self._routes[kind].execute(statement, client.caller, key, started_ns // 1_000_000)
             if type(outcome) is Result and len(outcome.rows) <= STEP_ROWS:
-                message = _ENCODERS[request.response_format](message_id, outcome)
+                reply = _ENCODERS[request.response_format](message_id, outcome)
         except Exception as error:  # as above
             self._refuse(client, request, statement, key, error)
         else:
             try:
                 if outcome is RELAYED and self._relay is not None:
-                    self._relay.pass_on(client, request, key, bytes(raw))
-                elif message is None:
+                    self._relay.pass_on(client, request, key, message)
+                elif reply is None:
                     self._wait(client, request, kind, outcome, key, started_ns)
                 else:
-                    client.send(message)
-                    if key is not None and kind.effect is _KEPT and client.session.sent(key, len(message)):
+                    client.send(reply)
+                    if key is not None and statement.effect is _KEPT and client.session.sent(key, len(reply)):
                         client.ping(self._loop.time())
             except Exception as error:  # no second answer to a message that has one
                 self._unforeseen(error)
@@ -196,7 +241,14 @@ class Dispatcher:
             histogram[0] += duration_ns
         else:
             observe(histogram, duration_ns)
-            self._statement_log.tell(client, request, statement, duration_ns)
+            self.statement_log.tell(client, request, statement, duration_ns)
+
+    def _refuse_text(self, client: Client, request: Request, error: StatementSyntaxError) -> None:
+        self.counters.syntax_errors += 1
+        self.statement_log.tell_syntax_error(client, request, error)
+        if self.monitor.is_on:
+            self.monitor.note(client, request, None, None, error.wire_text)
+        client.fail(request.message_id, error.wire_text)
 
     def _refuse(
         self, client: Client, request: Request, statement: Statement, key: RequestKey | None, error: Exception
@@ -206,12 +258,12 @@ class Dispatcher:
         elif not isinstance(error, ReplyTooLargeError):
             error = UnforeseenError(self._unforeseen(error))
         if isinstance(error, StatementError):
-            self._statement_log.tell_error(client, request, statement, error)
-        answer = encode_error(request.message_id, self._error_text(error))
+            self.statement_log.tell_error(client, request, statement, error)
+        text = self._error_text(error)
         if isinstance(error, NoRoomError) and key is not None:
-            end_without_room(client, key, error, lambda _: client.send(answer), self.call)
+            end_without_room(client, key, error, lambda _: client.fail(request.message_id, text), self.call)
         else:
-            client.send(answer)
+            client.fail(request.message_id, text)
 
     def _wait(  # noqa: PLR0917  # by position, which is faster: each write in a durable mode comes here
         self,
@@ -241,7 +293,10 @@ class Dispatcher:
         if type(outcome) is Result:
             self._long_answers.add(ask, outcome)
         elif ask.timeout_ms is not None:
+            client.waiting += 1
             self._limit(ask, ask.timeout_ms)
+        elif statement in _LISTS:
+            client.websocket.begin_answer(_LIST_BYTES)
 
     def _limit(self, ask: Ask, timeout_ms: int) -> None:
         """Give a request up after its timeout."""
@@ -307,12 +362,15 @@ class Dispatcher:
         """Answer a request with its outcome. Raises nothing."""
         if ask.tick:
             self._wheel.cancel(ask)
+        if ask.statement in _LISTS and ask.client is not None:
+            ask.client.websocket.end_answer(_LIST_BYTES)
         if type(outcome) is Result:
             if ask.tell is None and len(outcome.rows) > STEP_ROWS:
                 self._long_answers.add(ask, outcome)
                 return
         elif isinstance(outcome, StatementError):
             self.counters.statement_errors += 1
+            self._tell_late_error(ask, outcome)
         if ask.tell is not None:
             self.in_flight -= 1
             observe(self.counters.waits[ask.statement], self._clock_ns() - ask.began_ns)
@@ -323,6 +381,9 @@ class Dispatcher:
             deliver = partial(self._deliver, ask, answer, is_kept=False)
             end_without_room(ask.client, ask.request_key, outcome, lambda _: deliver(), self.call)
             return
+        if isinstance(outcome, StatementError) and ask.client is not None:
+            ask.client.errors += 1
+            ask.client.last_error = outcome.wire_text
         is_kept = ask.statement.effect is _KEPT and not isinstance(outcome, StatementError)
         try:
             if type(outcome) is Result:
@@ -334,6 +395,14 @@ class Dispatcher:
         except Exception as error:  # one request must not take others down
             message, is_kept = encode_error(ask.message_id, self._error_text(error)), False
         self._deliver(ask, message, is_kept)
+
+    def _tell_late_error(self, ask: Ask, error: StatementError) -> None:
+        """Log an error that came later; the text of the statement and its request id are gone."""
+        if ask.tell is None and (client := ask.client) is not None:
+            client.refused += 1
+            kind = ask.statement
+            fields = {"family": kind.family, "command": kind.command, "message_id": ask.message_id}
+            self.statement_log.tell_refused(client.caller, client.refused, error, lambda: fields)
 
     def _deliver(self, ask: Ask, message: Message, is_kept: bool) -> None:
         self.in_flight -= 1
@@ -347,6 +416,8 @@ class Dispatcher:
             histogram[0] += duration_ns
         else:
             observe(histogram, duration_ns)
+        if ask.timeout_ms is not None and ask.client is not None:
+            ask.client.waiting -= 1
         is_delivered = False
         for client in (ask.client, *ask.repeats):
             assert client is not None
@@ -375,6 +446,7 @@ class Dispatcher:
                 f"SELECT with an answer of {len(made)} bytes, more than {MAX_SELECT_REPLY_BYTES}, is not"
                 " supported here: ask for fewer columns, for rows with LIMIT, or on the MySQL port"
             )
+            self._tell_late_error(ask, UserError(text))
             self._deliver(ask, encode_error(ask.message_id, text), is_kept=False)
         else:
             self._deliver(ask, made, ask.statement.effect is _KEPT)
@@ -423,6 +495,7 @@ class Dispatcher:
     def stop_waiting(self) -> None:
         """Answer all waiting requests, and those that would wait from now on, without rows."""
         self._is_stopping = True
+        self._large_messages.stop()
         self._wheel.stop()
         now_ms = self._clock_ns() // 1_000_000
         self._outbox.batch(lambda: self._router.end_waits(now_ms))

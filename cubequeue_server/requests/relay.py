@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cubequeue_server.net.websocket import LargeMessage
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
 from protocol.messages import Request
-from protocol.relayed import read_foreign_head
 from storage.asking import Caller
 from storage.vocabulary import RequestKey, Statement
 
 if TYPE_CHECKING:
     from cubequeue_server.engines.upstream.upstream import Upstream
     from cubequeue_server.requests.relayed_calls import RelayedCalls
-
-# Gives the payload of a large message as long as it is wanted, and what keeps it.
-Take = Callable[[], tuple[bytes | memoryview, object]]
 
 
 class Relay:
@@ -33,22 +29,18 @@ class Relay:
         client: Client,
         request: Request,
         key: RequestKey | None,
-        payload: bytes | memoryview,
-        holder: object = None,
+        message: bytes | memoryview | LargeMessage,
     ) -> None:
-        """Send a message up as it is; its answer goes to the client as it comes. Raises nothing."""
+        """Send a message up as it is, a large one without a copy; its answer goes to the client as it comes.
+
+        Raises nothing.
+        """
         link = client.link
         if link is None:
             link = client.link = self._upstream.open(client.caller.process_id, client.authorization, client.send)
             client.websocket.on_flow = link.on_client_flow
+        payload, holder = (message.view, message.owner) if isinstance(message, LargeMessage) else (bytes(message), None)
         link.submit(request.message_id, key, payload, request.response_format, holder)
-
-    def read_large(self, message: memoryview | bytes) -> Request | None:
-        """What has to be known of a large message that passes, without its text; None for one that does not."""
-        head = read_foreign_head(message)
-        if head is None:
-            return None
-        return Request(head.message_id, head.connection_id, b"", None, head.response_format)
 
     def call(self, statement: Statement, caller: Caller) -> Ask:
         """Ask for a caller inside this process; the returned object is done with the answer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from cubequeue_server.settings.resolve import Loaded
@@ -12,9 +12,13 @@ from cubequeue_server.settings.table import BY_NAME, CONFIG_VARIABLE, GROUPS, PR
 CONFIG_FLAG = "--config"
 
 
-def add_setting_flags(parser: argparse.ArgumentParser) -> None:
-    """One flag a setting that has an effect, grouped as in the table. Texts are taken as they are, unchecked."""
-    parser.usage = "%(prog)s [flags]"
+def add_setting_flags(parser: argparse.ArgumentParser, names: Sequence[str] = ()) -> None:
+    """One flag a setting that has an effect, grouped as in the table. Texts are taken as they are, unchecked.
+
+    With `names` the help has only these: the others are taken all the same, as they are given to `serve`.
+    """
+    if not names:
+        parser.usage = "%(prog)s [flags]"
     parser.epilog = (
         f"Each flag has its environment variable, as named, and CUBEQUEUE_ with the flag's name; {CONFIG_VARIABLE} is "
         "that of --config. A flag goes before the environment, the environment before the file."
@@ -24,7 +28,8 @@ def add_setting_flags(parser: argparse.ArgumentParser) -> None:
     )
     for title, settings in GROUPS.items():
         effective = [setting for setting in settings if setting.no_effect is None]
-        group = parser.add_argument_group(title) if effective else parser
+        is_shown = any(not names or setting.name in names for setting in effective)
+        group = parser.add_argument_group(title) if is_shown else parser
         for setting in effective:
             if setting.is_secret:
                 parser.add_argument(
@@ -36,7 +41,9 @@ def add_setting_flags(parser: argparse.ArgumentParser) -> None:
                 dest=setting.name,
                 metavar=setting.kind.placeholder,
                 default=argparse.SUPPRESS,
-                help=_help_line(setting).replace("%", "%%"),
+                help=_help_line(setting).replace("%", "%%")
+                if not names or setting.name in names
+                else argparse.SUPPRESS,
             )
 
 
@@ -63,6 +70,18 @@ def effective_lines(loaded: Loaded) -> Iterator[str]:
             origin = loaded.origins[setting.name]
             shown = setting.kind.show(loaded.values[setting.name])
             yield f"{setting.name:<42} {shown:<22} {origin.label}"
+
+
+def effective_json(loaded: Loaded) -> dict[str, dict[str, object]]:
+    """Each setting by its name, with its value in milliseconds, bytes or as text, and where it came from."""
+    return {
+        name: {
+            "value": value if isinstance(value, int | float | bool) else setting.kind.show(value),
+            "from": loaded.origins[name].label,
+        }
+        for name, value in loaded.values.items()
+        for setting in (BY_NAME[name],)
+    }
 
 
 def _help_line(setting: Setting) -> str:

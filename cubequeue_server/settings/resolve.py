@@ -14,6 +14,7 @@ from typing import Any
 
 from cubequeue_server.settings.table import (
     BY_NAME,
+    CLIENT_VARIABLES,
     CONFIG_VARIABLE,
     FAMILIES_WITHOUT_EFFECT,
     PROCESS_BYTES,
@@ -30,7 +31,7 @@ from cubequeue_server.settings.values import (
     UpstreamUrl,
     without_credentials,
 )
-from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
+from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, HistoryLimits, QueueLimits
 
 
 class SettingsError(Exception):
@@ -47,6 +48,8 @@ class AccessSettings:
     users_file: str = ""
     tls_cert: str = ""
     tls_key: str = ""
+    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
 
     @property
     def demands_credentials(self) -> bool:
@@ -83,6 +86,7 @@ class Settings:
     transport_max_message_size: int
     transport_max_frame_size: int
     unfinished_max_bytes: int
+    unread_max_bytes: int
     log_level: str
     log_format: str
     slow_statement_ms: int
@@ -92,6 +96,8 @@ class Settings:
     durability: str  # memory, relaxed or strict
     cache_durability: str  # memory, or auto for the same
     upstream: UpstreamSettings | None
+    client_names: Mapping[str, str]  # by process id or address
+    client_dns: bool
     queue: QueueLimits
     cache: CacheLimits
     answers: AnswerLimits
@@ -260,6 +266,7 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         transport_max_message_size=values["transport_max_message_size"],
         transport_max_frame_size=values["transport_max_frame_size"],
         unfinished_max_bytes=values["unfinished_max_size"],
+        unread_max_bytes=values["unread_max_size"],
         log_level=values["log_level"],
         log_format=values["log_format"],
         slow_statement_ms=values["slow_statement"],
@@ -269,12 +276,19 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         durability=_durability(values, origins),
         cache_durability=values["cache_durability"],
         upstream=upstream_settings(values),
+        client_names=_names(values["client_names"]),
+        client_dns=values["client_dns"],
         queue=QueueLimits(
             max_items=values["queue_max_items"],
             max_bytes=values["queue_max_size"],
             max_waiters=values["queue_max_waiters"],
             results_expire_ms=values["queue_results_expire"],
             restart_grace_ms=values["restart_grace"],
+            history=HistoryLimits(
+                max_items=values["history_max_items"],
+                max_bytes=values["history_max_size"],
+                keep_ms=values["history_keep"],
+            ),
         ),
         cache=CacheLimits(
             max_keys=values["cache_max_keys"],
@@ -295,6 +309,11 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
             keep_undelivered_ms=values["answers_keep_undelivered"],
         ),
     )
+
+
+def _names(text: str) -> dict[str, str]:
+    pairs = (pair.partition("=") for pair in text.split(",") if pair)
+    return {id_.strip(): name.strip() for id_, _, name in pairs}
 
 
 def _durability(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> str:
@@ -347,7 +366,7 @@ def _is_off(value: object) -> bool:
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    known = {variable for setting in TABLE for variable in setting.variables} | {CONFIG_VARIABLE}
+    known = {variable for setting in TABLE for variable in setting.variables} | {CONFIG_VARIABLE, *CLIENT_VARIABLES}
     for variable in sorted(environ):
         if not variable.startswith(("CUBESTORE_", "CUBEQUEUE_")) or variable in known:
             continue

@@ -28,9 +28,10 @@ from cubequeue_server.settings.values import (
     Secret,
     Size,
     Text,
+    Texts,
     UpstreamUrl,
 )
-from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
+from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, HistoryLimits, QueueLimits
 
 # What the process itself takes: code, the journal's buffers, a thousand connections, a few large messages on their way.
 # Of a small limit it may be most: a quarter is for what is kept all the same.
@@ -89,7 +90,7 @@ class Setting:
         return self.cubestore[0] if self.cubestore else self.own_variable
 
 
-_QUEUE, _CACHE, _ANSWERS = QueueLimits(), CacheLimits(), AnswerLimits()
+_QUEUE, _CACHE, _ANSWERS, _HISTORY = QueueLimits(), CacheLimits(), AnswerLimits(), HistoryLimits()
 _LOG_LEVELS = ("error", "warn", "info", "debug", "trace")
 
 _LISTENERS = (
@@ -146,6 +147,17 @@ _ACCESS = (
         "The certificate chain in PEM form: with it all three ports speak TLS only.",
     ),
     Setting("tls_key", Text("FILE"), "", "Its private key in PEM form, not encrypted."),
+    Setting(
+        "allowed_origins",
+        Texts("ORIGINS", r"(?i)[a-z][a-z0-9+.-]*://[^\s/,]+|null", "an origin such as https://admin.example.com"), (),
+        "Web pages that may open WebSockets, with commas between them. Cube is no web page and needs none.",
+    ),
+    Setting(
+        "allowed_hosts", Texts("NAMES", r"(?i)\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*", "a host name such as queue.example.com"),
+        (),
+        "Names under which the page on the status port is served, with commas between them, beside addresses, names"
+        " without a dot and names inside a cluster. .example.com is all that end so.",
+    ),
 )  # fmt: skip
 
 _CONNECTIONS = (
@@ -170,6 +182,11 @@ _CONNECTIONS = (
         "unfinished_max_size", Size(), 256 * MIB,
         "Bytes of messages not complete yet, of all connections; one of the largest size always fits.",
         minimum=16 * MIB, maximum=64 * GIB, memory_percent=20,
+    ),
+    Setting(
+        "unread_max_size", Size(), 512 * MIB,
+        "Bytes of answers that slow clients have not read, of all connections; past it the slowest is closed.",
+        minimum=64 * MIB, maximum=64 * GIB, memory_percent=25,
     ),
     Setting(
         "join_in_flight", Duration(), 3_600 * SECOND_MS,
@@ -212,6 +229,30 @@ _QUEUE_SETTINGS = (
         "restart_grace", Duration(), _QUEUE.restart_grace_ms,
         "How long nothing counts as stalled after a start from a data directory: workers need a moment to come back.",
         minimum=0, maximum=600 * SECOND_MS,
+    ),
+)  # fmt: skip
+
+_HISTORY_SETTINGS = (
+    Setting(
+        "history_max_items", Integer(), _HISTORY.max_items, "Ended items that are remembered for people; 0 is none.",
+        minimum=0, maximum=1_000_000,
+    ),
+    Setting(
+        "history_max_size", Size(), _HISTORY.max_bytes,
+        "Bytes of them: of each payload the first 4096 bytes and the last 512.",
+        minimum=0, maximum=16 * GIB, memory_percent=4,
+    ),
+    Setting(
+        "history_keep", Duration(), _HISTORY.keep_ms, "How long they are remembered.",
+        minimum=0, maximum=30 * 86_400 * SECOND_MS,
+    ),
+    Setting(
+        "client_names",
+        Text("ID=NAME,…", r"[^=,]+=[^=,]+(,[^=,]+=[^=,]+)*", "pairs such as 10.0.0.7=worker-1, with commas"), "",
+        "Names of clients for people, by process id or address: api-1 says more than a UUID.",
+    ),
+    Setting(
+        "client_dns", Boolean(), False, "Whether clients get the names that reverse DNS has for their addresses.",
     ),
 )  # fmt: skip
 
@@ -400,6 +441,7 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
     "connections and repeated requests": _CONNECTIONS,
     "queue": _QUEUE_SETTINGS,
     "cache": _CACHE_SETTINGS,
+    "history and names of clients": _HISTORY_SETTINGS,
     "a CubeStore behind": UPSTREAM,
     "metrics and slow statements": _METRICS,
     "process": _PROCESS,
@@ -417,3 +459,5 @@ FAMILIES_WITHOUT_EFFECT: Mapping[str, str] = {
 }
 
 CONFIG_VARIABLE = "CUBEQUEUE_CONFIG"
+# Read by the commands that talk to a server, which may have the same environment.
+CLIENT_VARIABLES = ("CUBEQUEUE_URL",)

@@ -200,6 +200,26 @@ class Patterns:
 
 
 @dataclass(slots=True, frozen=True)
+class Texts:
+    """Any number of texts with commas between them; `pattern` and `form` are those of each, as in `Text`."""
+
+    placeholder: str
+    pattern: str
+    form: str
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        texts = tuple(part.strip() for part in text.split(",") if part.strip())
+        for each in texts:
+            if re.fullmatch(self.pattern, each) is None:
+                raise ValueError(f"{each} is not {self.form}")
+        return texts
+
+    def show(self, value: object) -> str:
+        assert isinstance(value, tuple)
+        return ", ".join(value) or "none"
+
+
+@dataclass(slots=True, frozen=True)
 class Secret:
     """A text that is shown nowhere."""
 

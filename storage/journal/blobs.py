@@ -9,15 +9,16 @@ from storage.vocabulary import Binary, Cell
 
 
 class Blob:
-    """One text, and how many rows name it."""
+    """One text, and how many rows name it. A lease counts as a row."""
 
-    __slots__ = ("is_written", "number", "references", "value")
+    __slots__ = ("is_leased", "is_written", "number", "references", "value")
 
     def __init__(self, value: bytes, number: int, is_written: bool) -> None:
         self.value = value
         self.number = number
         self.references = 0
         self.is_written = is_written
+        self.is_leased = False
 
 
 class Blobs:
@@ -58,6 +59,21 @@ class Blobs:
         if not blob.references:
             self.unnamed.append(blob)
 
+    def lease(self, value: bytes) -> int:
+        """Number a text that is written now, before any row names it. It stays until `end_lease` at least."""
+        blob = self._by_identity[id(value)] = Blob(value, self._next_number, is_written=True)
+        self._next_number += 1
+        blob.is_leased = True
+        blob.references = 1
+        return blob.number
+
+    def end_lease(self, value: bytes) -> None:
+        """From now on only rows keep this text. Without effect where it has no lease."""
+        blob = self._by_identity.get(id(value))
+        if blob is not None and blob.is_leased:
+            blob.is_leased = False
+            self.release(value)
+
     def number(self, value: bytes) -> int:
         """The number of a text that was acquired."""
         return self._by_identity[id(value)].number
@@ -93,6 +109,13 @@ class Blobs:
     def forget_unnamed(self, restored: RestoredBlobs) -> None:
         """Have the next group delete what nothing has named since `restore`."""
         self.unnamed += [blob for blob in restored.blobs() if not blob.references]
+
+    def check_invariants(self) -> None:
+        """Audit, O(n); raises AssertionError."""
+        for identity, blob in self._by_identity.items():
+            assert id(blob.value) == identity
+            assert blob.references >= 0
+            assert blob.references or blob in self.unnamed, "nothing would ever delete it"
 
 
 class RestoredBlobs:

@@ -37,6 +37,7 @@ _NICE: Final = {"rocksdb:high": 5, "rocksdb:low": 10}
 _TRIAL_NAME: Final = "trial.dbtmp"  # RocksDB deletes such, should one be left
 _TRIAL_BYTES: Final = 2 * _MIB
 _CONFIG_NAME: Final = "rocksdict-config.json"  # rocksdict's own, beside the database's files
+RESTORE_NAME: Final = "unfinished-restore"  # a file that a restore makes first and deletes last
 
 
 def _options() -> Options:
@@ -74,11 +75,14 @@ class Database:
     `JournalError`.
     """
 
-    def __init__(self, directory: Path, *, read_only: bool = False, look_first: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, read_only: bool = False, look_first: bool = False, is_restore: bool = False
+    ) -> None:
         """Open, and make the directory if there is none.
 
         With `look_first` what is there is opened for reading until `open_for_writing`: opening for writing changes
-        files, which is not to happen to a directory that is refused for what it holds.
+        files, which is not to happen to a directory that is refused for what it holds. One with an unfinished restore
+        is refused unless `is_restore`: it may look like that of a first start.
         """
         self.directory = directory
         self.cut: str | None = None  # what the log had lost when the machine failed
@@ -88,7 +92,7 @@ class Database:
         self._log_bytes = 0  # about as much was written since the log was begun
         self.is_log_due = False  # whether `begin_log` is to be called before much more is written
         if not read_only:
-            _refuse_foreign(directory)
+            _refuse_foreign(directory, is_restore=is_restore)
             self.cut = prepare(directory)
         self._is_read_only = read_only or (look_first and (directory / "CURRENT").exists())
         if self._is_read_only:
@@ -124,7 +128,7 @@ class Database:
         access = AccessType.read_only() if read_only else AccessType.read_write()
         with _errors(f"cannot open the journal in {self.directory}"):
             if not read_only:
-                self.directory.mkdir(parents=True, exist_ok=True)
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds queries and their results
             database = Rdict(str(self.directory), _options(), access_type=access)
         _let_requests_go_first()
         return database
@@ -257,7 +261,7 @@ def _after(kind: bytes) -> bytes:
     return kind[:-1] + bytes([kind[-1] + 1])
 
 
-def _refuse_foreign(directory: Path) -> None:
+def _refuse_foreign(directory: Path, *, is_restore: bool) -> None:
     """Nothing is written into a directory with files that are not a journal's."""
     try:
         names = {entry.name for entry in directory.iterdir()} - {_CONFIG_NAME, "lost+found"}
@@ -265,6 +269,9 @@ def _refuse_foreign(directory: Path) -> None:
         return
     except OSError as error:
         raise JournalError(f"cannot read {directory}: {error.strerror}") from error
+    if RESTORE_NAME in names and not is_restore:
+        raise JournalError(f"a restore into {directory} was not finished: delete what is in it and restore again")
+    names.discard(RESTORE_NAME)
     _refuse_other_config(directory)
     # `LOCK` and the log of RocksDB alone are what a first start leaves that was stopped at once.
     if names and "CURRENT" not in names and not names <= {"LOCK", "LOG", "IDENTITY"} | _stale(names):

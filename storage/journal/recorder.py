@@ -11,12 +11,15 @@ from storage.asking import ANYBODY
 from storage.cache.entry import Entry
 from storage.journal import rows
 from storage.journal.blobs import Blobs
+from storage.minutes import KEPT_MINUTES
+from storage.queue.history import BLOCKS, EndedItem
 from storage.queue.items import Item, StoredResult
 from storage.recorder import AnswerGroup
+from storage.stats import MinuteRows
 from storage.vocabulary import RequestKey, Result, Value
 
 # Longer texts are written ahead of their group, chunk by chunk.
-_LARGE_BYTES: Final = rows.CHUNK_BYTES // 4
+LARGE_BYTES: Final = rows.CHUNK_BYTES // 4
 
 
 class Group(msgspec.Struct):
@@ -36,8 +39,13 @@ class Group(msgspec.Struct):
     def chunks(self) -> Iterator[tuple[bytes, bytes]]:
         """The rows of the large texts."""
         for number, value in self.large:
-            for chunk, start in enumerate(range(0, len(value), rows.CHUNK_BYTES)):
-                yield rows.chunk_key(number, chunk), bytes(value[start : start + rows.CHUNK_BYTES])
+            yield from chunks_of(number, value)
+
+
+def chunks_of(number: int, value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The rows of a large text."""
+    for chunk, start in enumerate(range(0, len(value), rows.CHUNK_BYTES)):
+        yield rows.chunk_key(number, chunk), bytes(value[start : start + rows.CHUNK_BYTES])
 
 
 class Recorder:
@@ -59,7 +67,7 @@ class Recorder:
     def _begin(self) -> None:
         self.is_clean = True  # nothing for a group
         self._ranges: list[bytes] = []
-        self._notes: list[tuple[bytes, bytes]] = []
+        self._notes: dict[bytes, bytes] = {}
         # What a row is now; None when it is gone.
         self._items: dict[int, Item | None] = {}
         self._states: dict[int, Item] = {}
@@ -71,7 +79,16 @@ class Recorder:
 
     def note(self, key: bytes, value: bytes) -> None:
         """Have the next group write a row that is no change of state."""
-        self._notes.append((key, value))
+        self._notes[key] = value
+        self.is_clean = False
+
+    def lease(self, value: bytes) -> int:
+        """Keep a large text that is written before any row names it, until `end_lease` at least. Its number."""
+        return self.blobs.lease(value)
+
+    def end_lease(self, value: bytes) -> None:
+        """Only rows keep it from now on."""
+        self.blobs.end_lease(value)
         self.is_clean = False
 
     # What the tables tell. A change counts in `seq`, for which answers wait; texts that are let go of do not.
@@ -168,6 +185,13 @@ class Recorder:
     def guard_set(self, until_ms: int) -> None:
         self.note(rows.GUARD_KEY, rows.encode(until_ms))
 
+    def minute_ended(self, minutes: MinuteRows) -> None:
+        number = minutes[0][1].minute % KEPT_MINUTES
+        self.note(rows.numbered(rows.MINUTE, number), rows.encode(minutes))
+
+    def block_ended(self, number: int, items: list[EndedItem]) -> None:
+        self.note(rows.numbered(rows.BLOCK, number % BLOCKS), rows.encode((number, items)))
+
     def answer_kept(self, key: RequestKey, result: Result, now_ms: int) -> AnswerGroup:
         group = self._group
         if group is None:
@@ -209,7 +233,7 @@ class Recorder:
             self._take_entries(deletes, puts)
         if self._answers or self._answer_groups:
             self._take_answers(deletes, puts)
-        puts += self._notes
+        puts += self._notes.items()
         if self._next_id != self._stored_next_id:
             self._stored_next_id = self._next_id
             puts.append((rows.NEXT_ID_KEY, rows.encode(self._next_id)))
@@ -223,7 +247,7 @@ class Recorder:
             else:
                 group.deletes += rows.chunk_keys(blob.number, len(blob.value))
         for blob in self.blobs.take_new():
-            if len(blob.value) <= _LARGE_BYTES:
+            if len(blob.value) <= LARGE_BYTES:
                 key = rows.BLOB + blob.number.to_bytes(8, "big") + rows.FIRST_CHUNK
                 group.puts.append((key, bytes(blob.value)))
             else:
@@ -262,6 +286,7 @@ class Recorder:
                 claimed_by.peer,
                 claimed_by.connection,
                 self.moved_until_ms,
+                item.claimed_ms,
             )
             puts.append((rows.STATE + id_.to_bytes(8, "big"), rows.encode(row)))
 

@@ -15,6 +15,7 @@ from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.recorder import Recorder
 from storage.memory import MemoryStore
+from storage.minutes import KEPT_MINUTES, MINUTE_MS
 from storage.queue.items import Item, StoredResult
 from storage.vocabulary import RequestKey
 
@@ -47,6 +48,7 @@ def recover(
         if with_cache:
             _recover_cache(database, store, recorder, texts, now_ms)
         _recover_answers(database, store, recorder, texts, now_ms)
+        _recover_history(database, store, now_ms)
     except (msgspec.DecodeError, KeyError, ValueError, IndexError) as error:
         raise JournalError(f"a row of the journal in {database.directory} makes no sense: {error!r}") from error
     recorder.id_restored(store.queue.next_id)
@@ -98,6 +100,8 @@ def _recover_items(database: Database, store: MemoryStore, texts: RestoredBlobs,
             if state.active:
                 caller = Caller(state.claimed_by_process, state.claimed_by_peer, state.claimed_by_connection)
                 items.claim(item, callers.setdefault(caller, caller), heartbeat_ms)
+                if state.claimed_ms is not None:
+                    item.claimed_ms = state.claimed_ms + moved.by_ms(state.claimed_ms, state.moved_until_ms)
             else:
                 items.beat(item, heartbeat_ms)
 
@@ -152,6 +156,17 @@ def _recover_answers(
             times_ms.append(row.answered_ms)
     old_ms = _give_way_ms(times_ms, store.answers.longest_kept_ms)
     store.answers.confirm(key for key, answered_ms in zip(keys, times_ms, strict=True) if answered_ms < old_ms)
+
+
+def _recover_history(database: Database, store: MemoryStore, now_ms: int) -> None:
+    """What people look at: minutes of the last 24 hours, and the items that ended."""
+    oldest = now_ms // MINUTE_MS - KEPT_MINUTES
+    minutes = [rows.decode_minutes(value) for _, value in database.rows(rows.MINUTE)]
+    for minute in sorted((each for each in minutes if each), key=lambda each: each[0][1].minute):
+        if minute[0][1].minute > oldest:
+            store.queue.stats.restore_minutes(minute)
+    blocks = (rows.decode_block(value) for _, value in database.rows(rows.BLOCK))
+    store.queue.history.restore(blocks, store.queue.items.by_id)
 
 
 def _give_way_ms(answered_ms: list[int], kept_ms: int) -> int:

@@ -8,6 +8,8 @@
 | `r` id | a result |
 | `c` path | a cache entry |
 | `a` number | the answers that were kept in one group of effects |
+| `t` number | a minute of the queues; its number within a day, so that each minute replaces that of the day before |
+| `h` number | a block of items that ended; its number in a ring of 256, so that each replaces an older one |
 | `b` number chunk | a text of more than `INLINE_BYTES`, in chunks of `CHUNK_BYTES` |
 
 Numbers are 8 bytes, chunks 4, big-endian: rows of one kind lie in the order of their numbers. A text that several
@@ -23,6 +25,8 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from storage import vocabulary
+from storage.minutes import Minute
+from storage.queue.history import EndedItem
 from storage.vocabulary import Binary, Cell, Columns, Result
 
 SCHEMA: Final = 1
@@ -34,6 +38,8 @@ RESULT: Final = b"r"
 ENTRY: Final = b"c"
 ANSWERS: Final = b"a"
 BLOB: Final = b"b"
+MINUTE: Final = b"t"
+BLOCK: Final = b"h"
 
 SCHEMA_KEY: Final = META + b"schema"
 NEXT_ID_KEY: Final = META + b"next_id"
@@ -103,6 +109,7 @@ class StateRow(msgspec.Struct, array_like=True, gc=False):
     claimed_by_peer: str = ""
     claimed_by_connection: int = 0
     moved_until_ms: int = 0
+    claimed_ms: int | None = None
 
 
 class ResultRow(msgspec.Struct, array_like=True, gc=False):
@@ -141,6 +148,8 @@ decode_state = msgspec.msgpack.Decoder(StateRow).decode
 decode_result = msgspec.msgpack.Decoder(ResultRow).decode
 decode_entry = msgspec.msgpack.Decoder(EntryRow).decode
 decode_answers = msgspec.msgpack.Decoder(list[AnswerRow]).decode
+decode_minutes = msgspec.msgpack.Decoder(list[tuple[bytes | None, Minute]]).decode
+decode_block = msgspec.msgpack.Decoder(tuple[int, list[EndedItem]]).decode
 decode_number = msgspec.msgpack.Decoder(int).decode
 
 

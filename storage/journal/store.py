@@ -26,20 +26,25 @@ from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.gate import Gate
 from storage.journal.host import BackgroundJob, Host
-from storage.journal.recorder import Recorder
+from storage.journal.recorder import LARGE_BYTES, Recorder
 from storage.journal.recovery import recover, stored_next_id
 from storage.journal.schema import bring_up_to_date
 from storage.journal.writer import JournalFigures, Writer
 from storage.keys import first_id
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
+from storage.queue.history import EndedItem
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import (
     EMPTY_RESULT,
+    CacheSet,
     CachestoreAction,
     Effect,
     Path,
+    QueueAck,
+    QueueAdd,
+    QueueAddAndRetrieve,
     RequestKey,
     Result,
     Row,
@@ -102,10 +107,12 @@ class JournaledStore:
         self._gate = Gate()  # what is durable
         self._persists = Gate()  # what is on the disk, which SYS CACHESTORE PERSIST waits for
         self._position = b"" if sync is None else _NEVER_SYNCED  # up to where the log is synced
+        self._lag_seq = self._lag_since_ms = 0  # a change of the last ticks that was not durable, and when
         self._is_closing = False
         self._compaction = BackgroundJob(host.in_thread, database.compact, self._on_compacted)
         self._reopening = BackgroundJob(host.in_thread, self._reopen, self._on_reopened)
-        self._writer = Writer(database, host, self._on_written, self._fail)
+        ask_sync = self._sync_ahead if self._waits_for_sync else None
+        self._writer = Writer(database, host, self._on_written, self._fail, ask_sync)
         bring_up_to_date(database)
         self._end_absence()
         self._load(0)
@@ -196,6 +203,23 @@ class JournaledStore:
         gate.waiting.append((seq, later, outcome))
         return later
 
+    def write_ahead(self, statement: Statement) -> Later | None:
+        value = _large_text(statement)
+        if value is None or self.failure is not None:
+            return None
+        if type(statement) is CacheSet and not self._with_cache:
+            return None
+        later = self._host.new_later(None)
+        number = self._recorder.lease(value)
+        self._writer.write_ahead(number, value, partial(later.done, EMPTY_RESULT))
+        return later
+
+    def let_go(self, statement: Statement) -> None:
+        value = _large_text(statement)
+        if value is not None:
+            self._recorder.end_lease(value)
+            self._writer.schedule()
+
     def _complete(self, later: Later, outcome: Outcome) -> None:
         """A request that waited is released by a statement: its answer may have seen what is not durable yet."""
         if self._recorder.seq <= self._gate.seq:
@@ -245,8 +269,14 @@ class JournaledStore:
         elif self._sync is not None:
             self._sync(seq)
 
+    def _sync_ahead(self) -> None:
+        """Have on the disk what goes ahead of groups, whatever was asked for before."""
+        assert self._sync is not None
+        self._sync(self._written_seq)
+
     def synced(self, seq: int, position: bytes = b"") -> None:
         """Everything up to `seq` is on the disk, and the log up to `position`."""
+        self._writer.synced()
         if position != self._position:
             self._position = self._writer.mark = position
         self._persists.seq = max(self._persists.seq, seq)
@@ -286,9 +316,9 @@ class JournaledStore:
         self._on_written(self._written_seq)
 
     def _reload(self, seq: int) -> None:
-        waiters = self._memory.queue.results.waiters
+        before = self._memory.queue
         self._load(seq)
-        self._memory.queue.results.waiters = waiters
+        self._memory.queue.take_over(before)
 
     def _reopen(self) -> None:
         """Closing alone takes the database a second then."""
@@ -322,6 +352,8 @@ class JournaledStore:
             self._reopening.start()  # it closes the database, which nobody else may be in
         self._sync_if_due(now_ms)
         self._writer.write_mark()
+        if self._lag_seq <= self._gate.seq:
+            self._lag_seq, self._lag_since_ms = self._recorder.seq, now_ms
         if _is_due(now_ms, self._next_alive_ms, _ALIVE_INTERVAL_MS):
             self._next_alive_ms = now_ms + _ALIVE_INTERVAL_MS
             self._note_alive(now_ms)
@@ -345,6 +377,7 @@ class JournaledStore:
         if self._reopening.is_running:
             return  # there is nothing left, and the directory goes with the process
         self._note_alive(self._host.now_ms())
+        self._memory.queue.end_observation(self._host.now_ms())
         self._writer.finish()
         if self.failure is None:
             self._database.sync()
@@ -371,6 +404,9 @@ class JournaledStore:
     def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
         return self._memory.read_table(table)
 
+    def take_cancels(self) -> list[EndedItem]:
+        return self._memory.take_cancels()
+
     async def queue_stats(self) -> QueueStatsTable:
         return await self._memory.queue_stats()
 
@@ -383,6 +419,10 @@ class JournaledStore:
     async def cache_totals(self) -> PrefixTotalsTable:
         return await self._memory.cache_totals()
 
+    def _lag_ms(self) -> int:
+        """For how long at least the oldest change that is not durable waits; a tick notes one now and then."""
+        return 0 if self._lag_seq <= self._gate.seq else max(0, self._host.now_ms() - self._lag_since_ms)
+
     def gauges(self) -> dict[str, int]:
         figures = self.figures
         return {
@@ -392,7 +432,20 @@ class JournaledStore:
             "journal_rows": figures.rows,
             "journal_failures": figures.failures,
             "journal_lag": self._recorder.seq - self._gate.seq,
+            "journal_lag_ms": self._lag_ms(),
         }
+
+
+def _large_text(statement: Statement) -> bytes | None:
+    """The text of a statement that is stored as it is, if it is large."""
+    match statement:
+        case QueueAdd() | QueueAddAndRetrieve():
+            text: bytes | None = statement.payload
+        case QueueAck() | CacheSet():
+            text = statement.value
+        case _:
+            return None
+    return text if text is not None and len(text) > LARGE_BYTES else None
 
 
 def _is_due(now_ms: int, due_ms: int, interval_ms: int) -> bool:

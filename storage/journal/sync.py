@@ -61,7 +61,7 @@ class Syncer:
 
     def ask(self, seq: int) -> None:
         """Have everything up to `seq`, which was written, synced. O(1)."""
-        if seq <= self._asked_seq:
+        if seq < self._asked_seq:
             return
         self._asked_seq = seq
         self._send()

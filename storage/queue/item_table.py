@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from storage.asking import Caller
 from storage.limits import QueueLimits
+from storage.queue.history import EXPIRED, History
 from storage.queue.indexes import NEVER_MS, TimeIndex
 from storage.queue.items import Item, PrefixQueue, expiry_ms
 from storage.reclaim import Reclaimer
@@ -23,6 +24,7 @@ class ItemTable:
     """
 
     __slots__ = (
+        "_history",
         "_idle",
         "_limits",
         "_queues_made",
@@ -37,8 +39,11 @@ class ItemTable:
         "size_bytes",
     )
 
-    def __init__(self, limits: QueueLimits, recorder: Recorder | None, stats: QueueStatsTable) -> None:
+    def __init__(
+        self, limits: QueueLimits, recorder: Recorder | None, stats: QueueStatsTable, history: History
+    ) -> None:
         self._limits = limits
+        self._history = history
         self._recorder = recorder
         self._stats = stats
         self.by_id: dict[int, Item] = {}
@@ -83,6 +88,7 @@ class ItemTable:
         """Make a pending item active, with a first heartbeat. O(1), amortised."""
         self.active_count += 1
         item.claimed_by = caller
+        item.claimed_ms = now_ms
         item.queue.claim(item, now_ms)
         if self._recorder is not None:
             self._recorder.item_touched(item)
@@ -157,6 +163,7 @@ class ItemTable:
                 for item in queue.expired(now_ms, self._limits):
                     self.remove(item)
                     queue.stats.expired += 1
+                    self._history.add(item, EXPIRED, None, now_ms, None)
                 self._reschedule(queue, queue.next_due_ms(now_ms, self._limits))
 
     def _reschedule(self, queue: PrefixQueue, due_ms: int) -> None:

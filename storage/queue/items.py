@@ -43,7 +43,8 @@ class Item:
     active: bool = False
     key: bytes = b""  # the key of `path`, once the item is active: RETRIEVE lists all active items
     heartbeat_ms: int | None = None  # None before the first claim or HEARTBEAT
-    claimed_by: Caller | None = None  # None while it is pending
+    claimed_by: Caller | None = None  # None while it is pending, as is the time
+    claimed_ms: int | None = None
 
     @property
     def owner(self) -> bytes | None:
@@ -100,7 +101,8 @@ class PrefixQueue:
     """One queue: all items of a prefix. Only the `ItemTable` changes it.
 
     `due_ms` is never later than the moment at which the next of its items expires. `id` is a number that no other
-    queue of the table has. `stalled_after_ms` and `orphaned_after_ms` are the timeouts that were last asked for here.
+    queue of the table has. `stalled_after_ms`, `orphaned_after_ms` and `concurrency` are those that were last asked for
+    here.
     """
 
     __slots__ = (
@@ -110,6 +112,7 @@ class PrefixQueue:
         "_shared",
         "_waiting",
         "active_count",
+        "concurrency",
         "due_ms",
         "id",
         "is_idle",
@@ -126,6 +129,7 @@ class PrefixQueue:
         self.stats = stats
         self.stalled_after_ms: int | None = None
         self.orphaned_after_ms: int | None = None
+        self.concurrency: int | None = None
         self.due_ms = NEVER_MS
         self.is_idle = False  # whether the table has it among the queues to drop
         self.pending_count = 0
@@ -254,7 +258,7 @@ class PrefixQueue:
         return item.created_ms < now_ms - timeout_ms if item.orphaned_ms is None else item.orphaned_ms < now_ms
 
     def figures(self, now_ms: int) -> QueueFigures:
-        """How the queue stands. O(1)."""
+        """How the queue stands. O(stalled items)."""
         firsts = [item for item in (self._waiting.first(), self._orphanable.first()) if item is not None]
         oldest_ms = min((item.created_ms for item in firsts), default=None)
         heartbeat_ms = self._active.first_ms()
@@ -264,6 +268,8 @@ class PrefixQueue:
             self.active_count,
             None if oldest_ms is None else max(0, now_ms - oldest_ms),
             None if heartbeat_ms is None else max(0, now_ms - heartbeat_ms),
+            0 if self.stalled_after_ms is None else len(self.stalled(now_ms, self.stalled_after_ms)),
+            self.concurrency,
         )
 
     # Expiry (state-machine.md §1, "Item expiry").

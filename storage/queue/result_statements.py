@@ -88,9 +88,21 @@ class Results:
         return _table(result)
 
     def result_blocking(self, ask: QueueResultBlocking, caller: Caller, now_ms: int) -> Result | Later:
-        """`QUEUE RESULT_BLOCKING`: what RESULT answers, or a wait if that is nothing. O(1)."""
+        """`QUEUE RESULT_BLOCKING`: what RESULT answers, or a wait if that is nothing. O(1).
+
+        One that would have waited leaves the result taken, as one that the ACK released does: else the next RESULT by
+        path gets this result again instead of running the query anew. Without a timeout it is a mere look.
+        """
         key = ask.key
-        found = self._by_id(key, None) if isinstance(key, int) else self._take(key)
+        if isinstance(key, int):
+            result = self.table.by_id.get(key)
+            if result is not None:
+                if ask.timeout_ms and not result.taken:
+                    self.table.take(result)
+                return _table(result)
+            found = NO_RESULT
+        else:
+            found = self._take(key)
         if found is not NO_RESULT or ask.timeout_ms == 0:
             return found
         if self.waiters.count >= self._limits.max_waiters:

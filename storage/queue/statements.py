@@ -16,6 +16,9 @@ from storage.errors import NoRoomError, UserError
 from storage.keys import key_of, prefix_of
 from storage.limits import SECOND_MS, QueueLimits
 from storage.listings import listing
+from storage.minutes import MINUTE_MS
+from storage.queue import history
+from storage.queue.history import History
 from storage.queue.item_table import ItemTable
 from storage.queue.items import Item
 from storage.queue.merge import merge_extra
@@ -64,7 +67,8 @@ class Queue:
         self.claims = 0
         self.grace_until_ms = 0
         self.stats = QueueStatsTable()
-        self.items = ItemTable(limits, recorder, self.stats)
+        self.history = History(limits.history)
+        self.items = ItemTable(limits, recorder, self.stats, self.history)
         self.results = Results(limits, recorder, new_later, wake)
         self.handlers: Handlers = {
             vocabulary.QueueAdd: self.add,
@@ -107,6 +111,7 @@ class Queue:
         if item is None:
             item = self._insert(statement, caller, now_ms)
         queue = item.queue
+        queue.concurrency = statement.concurrency
         claims = not item.active and len(queue) - 1 < statement.concurrency and _may_claim(item, caller)
         active = _keys(queue.all_active(), item if claims else None)
         if claims:
@@ -118,14 +123,16 @@ class Queue:
     def retrieve(self, statement: vocabulary.QueueRetrieve, caller: Caller, now_ms: int) -> Result:
         """`QUEUE RETRIEVE` (§4.9). O(active items of the prefix)."""
         item = self.items.by_path.get(statement.path)
+        if item is None:
+            return self._refuse_claim(statement.path) if statement.extended else _NOT_CLAIMED
+        queue = item.queue
+        queue.concurrency = statement.concurrency
         if (
-            item is None
-            or item.active
-            or item.queue.active_count >= statement.concurrency
+            item.active
+            or queue.active_count >= statement.concurrency
             or (item.exclusive and not _may_claim(item, caller))
         ):
             return self._refuse_claim(statement.path) if statement.extended else _NOT_CLAIMED
-        queue = item.queue
         active = _keys(queue.all_active(), item) if queue.active_count else item.path.rpartition(b":")[2]
         self._claim(item, caller, now_ms)
         row = (item.payload, item.extra, queue.pending_count, active, b"%d" % item.id)
@@ -135,8 +142,12 @@ class Queue:
         self.claims += 1
         stats = item.queue.stats
         stats.claimed += 1
-        if now_ms > item.created_ms:
-            stats.waited_ms += now_ms - item.created_ms
+        waited_ms = now_ms - item.created_ms
+        if waited_ms > 0:
+            stats.waits[waited_ms.bit_length()] += 1
+            stats.waits[0] += waited_ms
+        else:
+            stats.waits[1] += 1
         self.items.claim(item, caller, now_ms)
 
     def _refuse_claim(self, path: Path) -> Result:
@@ -209,11 +220,15 @@ class Queue:
         queue = item.queue  # a client cancels an item that STALLED, ORPHANED or TO_CANCEL listed, or any other
         if queue.is_stalled(item, now_ms):
             queue.stats.stalled += 1
+            outcome = history.STALLED
         elif queue.is_orphaned(item, now_ms):
             queue.stats.orphaned += 1
+            outcome = history.ORPHANED
         else:
             queue.stats.manual += 1
+            outcome = history.CANCELLED
         self.items.remove(item)
+        self.history.add(item, outcome, caller, now_ms, None)
         return Result(vocabulary.PAYLOAD_COLUMNS, ((item.payload, item.extra),))
 
     def ack(self, statement: vocabulary.QueueAck, caller: Caller, now_ms: int) -> Result:
@@ -228,8 +243,15 @@ class Queue:
                 growth -= len(item.extra)
             if growth > _ALWAYS_ROOM_BYTES and self._size_bytes() + growth > self.limits.max_bytes:
                 raise NoRoomError(self._too_large("ACK", growth), key, growth, self.limits.max_bytes)
-        item.queue.stats.acknowledged += 1
+        stats = item.queue.stats
+        outcome = history.ACKNOWLEDGED
+        if value is not None and value.startswith(history.CUBE_ERROR):
+            outcome = history.ERROR
+            stats.errors += 1
+        else:
+            stats.acknowledged += 1
         items.remove(item)
+        self.history.add(item, outcome, caller, now_ms, value)
         self.results.hand_over(item, value, now_ms)
         return _ACKNOWLEDGED
 
@@ -291,7 +313,7 @@ class Queue:
             self._recorder.queue_cleared()
         self.items.reclaim(self._reclaimer)
         self.results.clear().reclaim(self._reclaimer)
-        self.items = ItemTable(self.limits, self._recorder, self.stats)
+        self.items = ItemTable(self.limits, self._recorder, self.stats, self.history)
         return EMPTY_RESULT
 
     def expire(self, now_ms: int) -> None:
@@ -299,11 +321,46 @@ class Queue:
         self.items.expire(now_ms)
         self.results.table.expire(now_ms)
 
-    def tick(self, max_rows: int) -> bool:
-        """Free the memory of CLEAR and drop queues that stayed empty; True when there is more to do."""
+    def tick(self, now_ms: int, max_rows: int) -> bool:
+        """Free the memory of CLEAR, drop queues that stayed empty and old history; True when there is more to do."""
         budget = max_rows - self._reclaimer.free(max_rows)
         budget -= self.items.drop_idle(budget)
+        budget -= self.history.expire(now_ms, budget)
+        rows = self.stats.end_minute(now_ms // MINUTE_MS, self._depth)
+        if self._recorder is not None:
+            if rows:
+                self._recorder.minute_ended(rows)
+                self.history.begin_blocks()
+            block = self.history.next_block()
+            if block is not None:
+                self._recorder.block_ended(*block)
+                return True
         return budget <= 0 or bool(self._reclaimer)
+
+    def _depth(self, prefix: Path | None) -> tuple[int, int]:
+        """Pending and active items of a queue, and of all queues with None. O(1)."""
+        items = self.items
+        if prefix is None:
+            return len(items) - items.active_count, items.active_count
+        queue = items.queues.get(prefix)
+        return (0, 0) if queue is None else (queue.pending_count, queue.active_count)
+
+    def end_observation(self, now_ms: int) -> None:
+        """Have the recorder told of the rest of history and statistics, before an orderly end. O(history)."""
+        if self._recorder is None:
+            return
+        rows = self.stats.end_minute(now_ms // MINUTE_MS + 1, self._depth)
+        if rows:
+            self._recorder.minute_ended(rows)
+        self.history.begin_blocks()
+        while (block := self.history.next_block()) is not None:
+            self._recorder.block_ended(*block)
+
+    def take_over(self, earlier: Queue) -> None:
+        """Go on after effects were lost: with the waiters, statistics and history of the queue before."""
+        self.results.waiters = earlier.results.waiters
+        self.stats.take_over(earlier.stats)
+        self.history.take_over(earlier.history, self.items.by_id)
 
     def gauges(self) -> dict[str, int]:
         """Counts and bytes. O(1)."""
@@ -317,6 +374,8 @@ class Queue:
             "queue_results": len(results),
             "queue_result_bytes": results.size_bytes,
             "waiters": self.results.waiters.count,
+            "history_items": len(self.history),
+            "history_bytes": self.history.size_bytes,
         }
 
     def _size_bytes(self) -> int:

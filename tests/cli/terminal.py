@@ -1,4 +1,4 @@
-"""A command on a terminal of a chosen size, bounded in time and ended whatever happens."""
+"""A command on a terminal of a chosen size, which shows what a person would see, bounded in time."""
 
 from __future__ import annotations
 
@@ -10,27 +10,44 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+
+import pyte
 
 from tests.cli.running import ENTRY_POINT, TIMEOUT_S, clean_environment
 
 
-class Terminal:
-    """What the command wrote so far, and keys for it."""
+class _Screen(pyte.Screen):
+    """A screen that answers the questions of programs, such as where the cursor is."""
 
-    def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
+    def __init__(self, size: tuple[int, int], descriptor: int) -> None:
+        super().__init__(*size)
+        self._descriptor = descriptor
+
+    def write_process_input(self, data: str) -> None:
+        os.write(self._descriptor, data.encode())
+
+
+class Terminal:
+    """What the command wrote so far, what its screen shows, and keys for it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], descriptor: int, size: tuple[int, int]) -> None:
         self.process = process
+        self._screen = _Screen(size, descriptor)
+        self._stream = pyte.ByteStream(self._screen)
         self.output = b""
         self._descriptor = descriptor
         self._until_s = time.monotonic() + TIMEOUT_S
 
     def read(self) -> bool:
         """Read what there is, for a fifth of a second at most; False at the end."""
-        assert time.monotonic() < self._until_s, self.output[-2_000:]
+        assert time.monotonic() < self._until_s, self.text
         if select.select([self._descriptor], [], [], 0.2)[0]:
             try:
-                self.output += os.read(self._descriptor, 65_536)
+                read = os.read(self._descriptor, 65_536)
+                self.output += read
+                self._stream.feed(read)
             except OSError:  # the end of a terminal whose process has gone
                 return False
         return True
@@ -39,6 +56,20 @@ class Terminal:
         """Read until a text was there so many times."""
         while self.output.count(text) < count:
             assert self.read(), self.output[-2_000:]
+
+    @property
+    def lines(self) -> list[str]:
+        """What the screen shows, without blanks at the ends of its lines."""
+        return [line.rstrip() for line in self._screen.display]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, is_shown: Callable[[str], bool]) -> None:
+        """Read until the screen shows something."""
+        while not is_shown(self.text):
+            assert self.read(), self.text
 
     def read_to_the_end(self) -> int:
         """Read until the command has ended; its exit code."""
@@ -51,6 +82,7 @@ class Terminal:
 
     def resize(self, columns: int, lines: int) -> None:
         """Another size, of which the kernel tells the command."""
+        self._screen.resize(lines, columns)
         fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
 
@@ -73,7 +105,7 @@ def on_terminal(
     )
     os.close(theirs)
     try:
-        yield Terminal(process, descriptor)
+        yield Terminal(process, descriptor, size)
     finally:
         process.kill()
         process.wait(TIMEOUT_S)

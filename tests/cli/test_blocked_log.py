@@ -85,7 +85,7 @@ def test_stdout_and_stderr_in_one_file_are_in_order(tmp_path: Path) -> None:
     lines = (tmp_path / "log").read_text().splitlines()
     kinds = ["listening" if " listening ws=" in line else json.loads(line)["message"] for line in lines]
     assert "CUBESTORE_REMOTE_DIR" in kinds[0]
-    assert kinds[1:] == ["listening", "stopping", "stopped"]
+    assert kinds[1:] == ["listening", "started", "stopping", "stopped"]
 
 
 def test_without_stdout_and_stderr_it_serves() -> None:

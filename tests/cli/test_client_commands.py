@@ -69,13 +69,14 @@ def test_queues_lists_and_cancel_cancels(server: Running) -> None:
     run("sql", url(server), "QUEUE ADD PRIORITY 1 'q:b' 'x'")
     run("sql", url(server), "QUEUE RETRIEVE CONCURRENCY 1 'q:a'")
     queues = {each["queue"]: each for each in json.loads(run("queues", url(server), "--json").stdout)}
-    assert (queues["q"]["pending"], queues["q"]["active"]) == ("1", "1")
+    assert (queues["q"]["pending"], queues["q"]["active"]) == (1, 1)
     items = json.loads(run("queues", "q", url(server), "--json").stdout)
     assert {each["key"]: each["status"] for each in items} == {"a": "Active", "b": "Pending"}
-    assert run("cancel", items[0]["id"], url(server)).returncode == 0
+    assert run("cancel", str(items[0]["id"]), url(server)).returncode == 0
     assert run("cancel", "q:b", url(server)).returncode == 0
     again = run("cancel", "q:b", url(server))
-    assert (again.returncode, again.stderr) == (1, "cubequeue: there is no item q:b\n")
+    assert again.returncode == 1
+    assert again.stderr.startswith("cubequeue: there is no item q:b: ")
 
 
 def test_credentials_come_from_the_environment_alone() -> None:
@@ -101,7 +102,7 @@ def test_bench_measures_and_leaves_nothing(server: Running) -> None:
     assert "the generator is Python: at most" in done.stdout
     for table in ("queue", "queue_results WHERE deleted = false", "cache"):
         rows = json.loads(run("sql", url(server), "--json", f"SELECT COUNT(*) FROM system.{table}").stdout)
-        assert list(rows[0].values()) == ["0"]
+        assert list(rows[0].values()) == [0]
 
 
 def test_texts_fit() -> None:

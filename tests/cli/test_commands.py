@@ -53,8 +53,11 @@ def test_the_help_of_serve_names_every_setting_with_an_effect() -> None:
     ("arguments", "text"),
     [
         ((), "cubequeue: the following arguments are required: COMMAND\n"),
+        (("queus",), "cubequeue: there is no command 'queus': did you mean queues?; --help lists them\n"),
+        (("xyzzy",), "cubequeue: there is no command 'xyzzy'; --help lists them\n"),
+        (("queues", "--jsn"), "cubequeue: unrecognized arguments: --jsn: did you mean --json?\n"),
         (("serve", "--nonsense"), "cubequeue: unrecognized arguments: --nonsense\n"),
-        (("serve", "--http-bin", "x"), "cubequeue: unrecognized arguments: --http-bin x\n"),
+        (("serve", "--http-bin", "x"), "cubequeue: unrecognized arguments: --http-bin x: did you mean --http-bind?\n"),
         (
             ("serve", "--password=hunter2"),
             (

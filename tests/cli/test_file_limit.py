@@ -8,29 +8,39 @@ import sys
 _TRY = """
 import resource, sys
 from cubequeue_server.process_limits import raise_file_limit
-soft, hard, connections = map(int, sys.argv[1:])
+soft, hard, connections, has_journal = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-warning = raise_file_limit(connections)
-print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], warning)
+sockets, warning = raise_file_limit(connections, has_journal=bool(has_journal), other_sockets=100)
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], *sockets, warning)
 """
 
 
-def _raised(soft: int, hard: int, connections: int) -> str:
-    """The soft limit afterwards, and the warning; in a process of its own, because limits are a process's."""
-    arguments = [sys.executable, "-c", _TRY, str(soft), str(hard), str(connections)]
+def _raised(soft: int, hard: int, connections: int, *, has_journal: bool = False) -> str:
+    """The soft limit afterwards, the connections, the handshakes, the warning; limits are those of a process."""
+    arguments = [sys.executable, "-c", _TRY, *map(str, (soft, hard, connections, int(has_journal)))]
     return subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
 
 def test_the_soft_limit_is_raised_as_far_as_connections_need() -> None:
-    assert _raised(100, 500, 300) == "364 None"
+    assert _raised(100, 3000, 300) == f"{300 + 1024 + 164} 300 1024 None"
+    assert _raised(100, 3000, 300, has_journal=True) == f"{300 + 1024 + 484} 300 1024 None"
 
 
 def test_a_soft_limit_that_is_high_enough_stays() -> None:
-    assert _raised(400, 500, 300) == "400 None"
+    assert _raised(2000, 3000, 300) == "2000 300 1024 None"
+
+
+def test_handshakes_give_way_to_connections() -> None:
+    assert _raised(100, 664, 400) == "664 400 100 None"
 
 
 def test_a_low_hard_limit_is_a_warning() -> None:
-    assert _raised(100, 500, 10_000) == (
-        "500 500 files may be open at once (ulimit -n), so fewer connections than the 10000 of "
-        "CUBEQUEUE_MAX_CONNECTIONS can be accepted"
+    assert _raised(100, 664, 401) == (
+        "664 400 100 664 files may be open at once (ulimit -n), of which 164 are reserved: 400 connections are accepted"
+        " instead of the 401 of CUBEQUEUE_MAX_CONNECTIONS"
     )
+    assert _raised(100, 1024, 10_000, has_journal=True).startswith("1024 432 108 ")
+
+
+def test_a_limit_that_is_much_too_low_leaves_one_connection() -> None:
+    assert _raised(100, 100, 10).startswith("100 1 1 ")

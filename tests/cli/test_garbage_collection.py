@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
+import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from cubequeue_server import garbage_collection
 from cubequeue_server.garbage_collection import GarbageCollection
+from tests.cli.running import serving
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +58,58 @@ def test_what_a_start_leaves_is_frozen_and_the_automatic_full_collection_is_off(
     asyncio.run(scenario())
     assert gc.get_freeze_count() > 10_000
     assert gc.get_threshold()[2] >= 1_000_000
+
+
+_NO_THREAD = """
+import gc, sys, threading, time
+import cubequeue_server.process as process
+from cubequeue_server.cli import main
+
+start = threading.Thread.start
+
+def fail(thread):
+    if thread.name == "late-imports":
+        raise RuntimeError("can't start new thread")
+    start(thread)
+
+{patch}
+announce = process._Process._import_the_rest
+
+def then_tell(self):
+    announce(self)
+    import asyncio
+    loop = asyncio.get_running_loop()
+    def tell():
+        if gc.isenabled():
+            print("collecting", flush=True)
+        else:
+            loop.call_later(0.05, tell)
+    loop.call_soon(tell)
+
+process._Process._import_the_rest = then_tell
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("patch", "error", "code"),
+    [
+        (
+            "threading.Thread.start = fail",
+            "can't start new thread: metrics and the live page are loaded without one",
+            200,
+        ),
+        ("sys.modules['cubequeue_server.observe.pages'] = None", "metrics and the live page could not be loaded", 404),
+    ],
+    ids=["no thread", "no module"],
+)
+def test_garbage_is_collected_even_if_late_parts_cannot_be_loaded(patch: str, error: str, code: int) -> None:
+    """It stayed off for good, and requests for pages waited for ever."""
+    command = (sys.executable, "-c", _NO_THREAD.format(patch=patch))
+    with serving("--log-format", "json", command=command) as server:
+        assert server.process.stdout is not None
+        assert server.process.stdout.readline() == "collecting\n"
+        assert server.get("/metrics")[0] == code
+        _, _, errors = server.end(signal.SIGTERM)
+    [entry] = [each for line in errors.splitlines() if (each := json.loads(line))["level"] == "error"]
+    assert entry["message"] == error

@@ -109,6 +109,28 @@ def test_what_a_client_sent_is_one_short_line(form: str, text: str | bytes) -> N
     assert "\x1b" not in line
 
 
+def test_time_level_and_message_come_ahead_of_fields() -> None:
+    entry = json.loads(event_line("json", {"a": 1, "b": 2}))
+    assert list(entry) == ["time", "level", "message", "logger", "a", "b"]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("no_color", "has_colours"), [("", True), ("1", False)])
+def test_levels_have_colours_on_a_terminal(no_color: str, has_colours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    stream = _Terminal()
+    configure_logs("info", "auto", stream)
+    logging.getLogger("cubequeue.test").error("e \x1b[31m")
+    flush_logs()
+    line = stream.getvalue()
+    assert ("\x1b[31merror\x1b[0m cubequeue" in line) == has_colours
+    assert line.endswith("e \\x1b[31m\n")
+
+
 def test_fields_do_not_replace_what_every_line_has() -> None:
     assert json.loads(event_line("json", {"level": "none", "message": "other"}))["message"] == "it happened"
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect
@@ -82,8 +83,27 @@ def test_a_signal_stops_it_in_order(signal_number: int) -> None:
         assert code == 0
         assert seconds < 5
         client.close_socket()
-    messages = [json.loads(line)["message"] for line in errors.splitlines()]
-    assert messages == ["stopping", "connection ended", "stopped"]
+    entries = [json.loads(line) for line in errors.splitlines()]
+    messages = [entry["message"] for entry in entries]
+    assert messages == ["started", "client connected", "stopping", "connection ended", "stopped"]
+    assert entries[2]["signal"] == signal.Signals(signal_number).name
+
+
+def test_the_first_event_tells_of_the_start(tmp_path: Path) -> None:
+    found = []
+    for _ in range(2):
+        with serving(CUBESTORE_DATA_DIR=str(tmp_path)) as server:
+            rows(server.ws, "QUEUE ADD 'p:k' 'x'")
+            _, _, errors = server.end(signal.SIGTERM)
+            found.append(json.loads(errors.splitlines()[0]))
+    assert [entry["message"] for entry in found] == ["started", "started"]
+    assert [entry["recovered_items"] for entry in found] == [0, 1]
+    entry = found[1]
+    assert list(entry)[:3] == ["time", "level", "message"]
+    assert entry["ws"].startswith("127.0.0.1:")
+    assert (entry["durability"], entry["data_dir"], entry["users"]) == ("relaxed", str(tmp_path), False)
+    assert entry["max_connections"] == 10_000
+    assert entry["opened_ms"] >= 0
 
 
 def test_clients_are_told_that_the_service_restarts() -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from protocol.arrow import encode_arrow
-from protocol.cells import effective_types
 from protocol.client_codec import ArrowReply, ErrorReply, Rows, decode_reply
 from protocol.commands import parse_statement
 from protocol.encode import encode_result
@@ -34,6 +33,7 @@ from storage.vocabulary import (
     Statement,
     SysCachestore,
 )
+from tests.arrow_types import arrow_types
 from tests.clients.processes import JS, package_folder
 from tests.docs.transcript import Conversation
 from tests.protocol.test_arrow import check_reply, pa
@@ -166,7 +166,7 @@ def meaning_of(type_: ColumnType, cell: Cell) -> bytes:
 
 def read_as(result: Result) -> dict[str, Any]:
     """What read-arrow.js is to print of the stream of a result."""
-    types = effective_types(result)
+    types = arrow_types(result)
     columns = []
     for index, type_ in enumerate(types):
         cells = [row[index] for row in result.rows]

@@ -26,6 +26,7 @@ from storage.asking import Caller, Later, NewLater, Outcome
 from storage.errors import NoRoomError, StatementError, UserError
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from storage.memory import MemoryStore
+from storage.queue.history import EndedItem
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import (
@@ -327,6 +328,12 @@ class ExampleEngine:
     def _looked(self, gauges: dict[str, int]) -> None:
         self._gauges = gauges
 
+    def write_ahead(self, statement: Statement) -> None:
+        """It writes nothing."""
+
+    def let_go(self, statement: Statement) -> None:
+        """As above."""
+
     def check_invariants(self) -> None:
         audit(self._remote.store)
         assert all(self._requests[number].waits for number in self._waits.values())
@@ -351,6 +358,9 @@ class ExampleEngine:
 
     def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
         return self._slices(lambda store: store.read_table(table))
+
+    def take_cancels(self) -> list[EndedItem]:
+        return []  # the remote store is the one that knows
 
     async def queue_stats(self) -> QueueStatsTable:
         return await self._read(lambda store: store.queue.stats)

@@ -148,11 +148,18 @@ RESULTS = [
 
 BLOCKING = [
     Script(
-        "by id, the result is there: at once, read many, not taken",
+        "by id without a timeout: a mere look",
+        *stored("p:a", "r", 1),
+        Do(result_blocking(id_of(1), 0), [(b"r", b"success", nth(1), None)]),
+        Do(result("p:a"), [(b"r", b"success", nth(1), None)]),
+    ),
+    Script(
+        "by id, the result is there: at once, read many; then it is taken for path readers",
         *stored("p:a", "r", 1, "e"),
         Do(result_blocking(id_of(1)), [(b"r", b"success", nth(1), b"e")]),
         Do(result_blocking(id_of(1)), [(b"r", b"success", nth(1), b"e")]),
-        Do(result("p:a"), [(b"r", b"success", nth(1), b"e")]),
+        Do(result("p:a"), []),
+        Do(result(id_of(1)), [(b"r", b"success", nth(1), b"e")]),
         Do(result_blocking(id_of(1)), [(b"r", b"success", nth(1), b"e")]),
     ),
     Script(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cubequeue_server.cli import COMMANDS
+from cubequeue_server.arguments import COMMANDS
 from cubequeue_server.settings.table import FAMILIES_WITHOUT_EFFECT, TABLE
 from docs_site.generate import GENERATED, page
 from docs_site.metrics import text as metrics_text

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from cubequeue_server.cli import COMMANDS
+from cubequeue_server.arguments import COMMANDS
 from tests.cli.running import Running, run, serving
 from tests.docs.blocks import ROOT, Block, blocks
 from tests.metrics.test_exposition import documented

@@ -40,6 +40,7 @@ SITE: Final = ROOT / "dist/docs"
         ("helm.md", "[a](#anchor)", "[a](#anchor)", []),
         ("helm.md", "```sh\n[a](../Dockerfile)\n```\n", "```sh\n[a](../Dockerfile)\n```\n", []),
         ("helm.md", "![a](performance.svg)", "![a](performance.svg)", []),
+        ("README.md", "![a](docs/page.png)", "![a](page.png)", []),
         ("helm.md", "[a](gone.md)", "[a](gone.md)", []),  # MkDocs tells of it
     ],
 )

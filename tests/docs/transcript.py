@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 from cubequeue_server.router import Router
 from protocol.arrow import encode_arrow
-from protocol.cells import effective_types
 from protocol.client_codec import ErrorReply, Rows, decode_reply, encode_query
 from protocol.commands import parse_statement
 from protocol.decode import decode_request
@@ -182,7 +181,7 @@ def _answer(outcome: Result) -> Iterable[str]:
         return ["no columns"]
     if not decoded.rows:
         return [f"no rows of {', '.join(decoded.columns)}"]
-    types = effective_types(outcome)
+    types = outcome.columns.types
     return [
         " ".join(f"{name}={_cell(type_, cell)}" for name, type_, cell in zip(decoded.columns, types, row, strict=True))
         for row in decoded.rows

@@ -96,14 +96,19 @@ class ApiServer:
         folder: Path,
         delay_ms: int,
         settings: Mapping[str, str] | None = None,
+        model: Path | None = None,
     ) -> None:
         self.version = version
         self.log = folder / "log"
         self._folder = folder
         packages = package_folder("e2e", version)
         shutil.copytree(APP, folder / "app")
+        if model is not None:
+            shutil.rmtree(folder / "app/model")
+            shutil.copytree(model, folder / "app/model")
         self._script = packages / "node_modules" / "@cubejs-backend" / "server" / "dist" / "src" / "bin" / "server.js"
         self._port = _free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("CUBE", "NODE_"))},
             "NODE_ENV": "production",

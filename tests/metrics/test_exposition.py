@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import http.client
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -13,19 +15,25 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from cubequeue_server.observe.counters import Counters
+from cubequeue_server.observe.limits import Limit
 from cubequeue_server.observe.metrics import families
 from cubequeue_server.observe.metrics.exposition import Exposition
+from cubequeue_server.observe.metrics.histograms import queue_histograms
 from cubequeue_server.observe.metrics.sources import MAX_DEEPEST_QUEUES, Deepest, Sources, label
 from storage.stats import MAX_NAMED, QueueFigures
-from storage.vocabulary import QueueAdd
+from storage.vocabulary import QueueAdd, QueueRetrieve
 from tests.cli.running import serving
 from tests.docs.blocks import ROOT
 from tests.metrics.scenery import JOURNAL, Scene, busy_scene
 
+LIMITS = [Limit("items", 3, 10, "items", "CUBEQUEUE_QUEUE_MAX_ITEMS")]
+
 
 def expose(sources: Sources) -> str:
     async def text() -> bytes:
-        return Exposition(sources).text(await sources.queues(), await sources.queue_totals())
+        totals = await sources.queue_totals()
+        text = Exposition(sources).text(await sources.queues(), totals, LIMITS)
+        return b"".join([text, *queue_histograms(totals)])
 
     return asyncio.run(text()).decode()
 
@@ -98,9 +106,9 @@ def test_figures_of_a_queue(text: str) -> None:
     assert value(text, "cubequeue_queue_waited_seconds_total", queue="q") == 4.5
     ended = {
         reason: value(text, "cubequeue_queue_ended_total", queue="q", reason=reason)
-        for reason in ("acknowledged", "expired", "stalled", "orphaned", "manual")
+        for reason in ("acknowledged", "error", "expired", "stalled", "orphaned", "manual")
     }
-    assert ended == {"acknowledged": 1, "expired": 0, "stalled": 1, "orphaned": 0, "manual": 0}
+    assert ended == {"acknowledged": 1, "error": 0, "expired": 0, "stalled": 1, "orphaned": 0, "manual": 0}
 
 
 def test_durations_of_a_command(text: str) -> None:
@@ -171,3 +179,41 @@ def test_scrapes_of_a_real_server() -> None:
             assert status == 200
             assert value(body.decode(), "cubequeue_connections") == 0
         assert "cubequeue_build_info" in parse(body.decode())
+
+
+def test_histograms_of_a_queue(text: str) -> None:
+    buckets = {
+        bound: value(text, "cubequeue_queue_wait_seconds_bucket", queue="q", le=bound)
+        for bound in ("0.002", "1.024", "2.048", "8388.608", "+Inf")
+    }
+    assert buckets == {"0.002": 0, "1.024": 0, "2.048": 3, "8388.608": 3, "+Inf": 3}
+    assert value(text, "cubequeue_queue_wait_seconds_sum", queue="q") == 4.5
+    assert value(text, "cubequeue_queue_run_seconds_count", queue="q") == 1
+
+
+def test_a_hostile_name_of_a_queue_is_escaped() -> None:
+    scene = Scene()
+    hostile = b'a"b\\c\nd'
+    scene.run(QueueAdd(hostile + b":k", b"x"), QueueRetrieve(hostile + b":k", 9))
+    assert value(expose(scene.sources), "cubequeue_queue_wait_seconds_count", queue=hostile.decode()) == 1
+
+
+def test_limits_and_readiness() -> None:
+    sources = busy_scene().sources
+    text = expose(sources)
+    assert value(text, "cubequeue_limit", limit="items") == 10
+    assert value(text, "cubequeue_limit_used", limit="items") == 3
+    assert value(text, "cubequeue_ready", reason="") == 1
+    refused = Exposition(sources).text([], {}, (), "refused: the disk is full").decode()
+    assert value(refused, "cubequeue_ready", reason="refused: the disk is full") == 0
+
+
+def test_a_scrape_is_compressed_for_one_who_asks() -> None:
+    with serving("--durability", "memory") as server:
+        connection = http.client.HTTPConnection(*server.status, timeout=10)
+        connection.request("GET", "/metrics", headers={"accept-encoding": "deflate, gzip"})
+        answer = connection.getresponse()
+        body = answer.read()
+        assert answer.getheader("content-encoding") == "gzip"
+        assert b"cubequeue_limit{" in gzip.decompress(body)
+        assert b"cubequeue_limit{" in server.get("/metrics")[1]

@@ -305,9 +305,14 @@ class NaiveQueue:
         return newest
 
     def result_blocking(self, ask: QueueResultBlocking, request_key: RequestKey | None) -> Result | Later:
-        """commands.md §4.11, state-machine.md §3: by id read-many, by path as RESULT; waits when there is none."""
+        """commands.md §4.11, state-machine.md §3: by id read-many, by path as RESULT; waits when there is none.
+
+        By id with a timeout it takes the result (divergences.md).
+        """
         if isinstance(ask.key, int):
             found = next((result for result in self.results if result.id == ask.key), None)
+            if found and ask.timeout_ms:
+                found.taken = True
         else:
             found = self._take(ask.key)
         if found:

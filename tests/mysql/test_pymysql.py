@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -199,7 +200,10 @@ def test_credentials_are_demanded() -> None:
                 connect(server, user=user, password=password)
             assert error.value.args[0] == 1045
         _, _, errors = server.end(15)
-    assert "credentials were missing or wrong" in errors
+    refusals = [json.loads(line) for line in errors.splitlines() if "was refused" in line]
+    assert [(each["message"], each["number"]) for each in refusals] == [
+        ("a client with a wrong user or password was refused", number) for number in (1, 2, 4)
+    ]
 
 
 def test_no_command_is_carried_out_after_a_refusal() -> None:

@@ -12,11 +12,12 @@ from hypothesis import given
 
 from protocol import arrow, schema
 from protocol.arrow import encode_arrow
-from protocol.cells import effective_types, plain_text
+from protocol.cells import plain_text
 from protocol.client_codec import ArrowReply, decode_reply
 from protocol.errors import ReplyTooLargeError
 from storage import vocabulary
 from storage.vocabulary import EMPTY_RESULT, Binary, Cell, Columns, ColumnType, Result
+from tests.arrow_types import arrow_types
 from tests.protocol import strategies
 from tests.protocol.oracle import Reading
 from tests.protocol.test_encode import COMMAND_COLUMNS, MIB, sample
@@ -75,7 +76,7 @@ def arrow_value(type_: ColumnType, value: Cell) -> object:
 def check_reply(message_id: int, result: Result) -> Any:
     """The record batch of the reply, after it turned out to say what the result says."""
     batch = read_stream(stream_of(message_id, encode_arrow(message_id, result)))
-    types = effective_types(result)
+    types = arrow_types(result)
     assert batch.schema == pa.schema(
         [pa.field(name, ARROW_TYPES[type_]) for name, type_ in zip(result.columns.names, types, strict=True)]
     )

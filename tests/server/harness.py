@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from cubequeue_server.access.credentials import Credentials
+from cubequeue_server.connections import Connections
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.router import Router
@@ -168,12 +169,21 @@ async def serving(
     *,
     credentials: Credentials | None = None,
     tls: ssl.SSLContext | None = None,
+    connections: Connections | None = None,
     **options: Any,
 ) -> AsyncIterator[Server]:
     """A started server; stopped in the end, whatever happens."""
     router = Router(WatchedStore() if store is None else store, Answering() if sql is None else sql)
     outbox = store.outbox if isinstance(store, SlowDurableStore) else Outbox(asyncio.get_running_loop())
-    server = Server(ServerOptions(**options), router, outbox, time.time_ns, credentials=credentials, tls=tls)
+    server = Server(
+        ServerOptions(**options),
+        router,
+        outbox,
+        time.time_ns,
+        credentials=credentials,
+        tls=tls,
+        connections=connections,
+    )
     await server.start()
     try:
         yield server

@@ -23,6 +23,7 @@ from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.stores import open_store
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.process import now_ms, server_options
+from cubequeue_server.process_limits import Sockets
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.router import Router
 from cubequeue_server.server import Server
@@ -121,7 +122,7 @@ class CountedServer:
         self._loop = asyncio.get_running_loop()
         outbox = Outbox(self._loop)
         opened = open_store(settings, now_ms, outbox)
-        options = replace(server_options(settings), host="127.0.0.1", port=0)
+        options = replace(server_options(settings, Sockets(10, 10)), host="127.0.0.1", port=0)
         server = Server(options, Router(opened.store, SqlEngine(Ask, opened.store)), outbox, time.time_ns)
         try:
             await server.start()

@@ -103,8 +103,18 @@ async def test_refusals_are_counted_and_logged_now_and_then(caplog: pytest.LogCa
             await refused(server.address, request(changes={"Authorization": basic("needle", "needle")}))
     assert shared.refused == 5
     assert len(caplog.records) == 3
-    assert "127.0.0.1" in caplog.text
-    assert "needle" not in caplog.text
+    assert all(vars(record)["fields"]["peer"].startswith("127.0.0.1:") for record in caplog.records)
+    assert "needle" not in caplog.text + repr([vars(record) for record in caplog.records])
+
+
+async def test_missing_credentials_are_told_apart_from_wrong_ones(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(credentials=credentials()) as server:
+        await refused(server.address, request(changes={"Authorization": basic("ann", "wrong")}))
+        await refused(server.address, request())
+    wrong, missing = caplog.messages
+    assert "wrong user or password" in wrong
+    assert "without credentials" in missing
+    assert "CUBEJS_CUBESTORE_HOST" in missing
 
 
 # Hashes, whose verdict comes later

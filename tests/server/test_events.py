@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from cubequeue_server.observe.logs import TRACE
-from cubequeue_server.requests.statement_log import request_id_of
+from cubequeue_server.requests import statement_log
+from cubequeue_server.requests.statement_log import request_id_of, without_texts
 from protocol.client_codec import encode_query
 from storage.vocabulary import Result, Statement
 from tests.server.client import BINARY, DRIVER, TEXT, RawClient, connected, frame, raw
-from tests.server.harness import Answering, answer_one, serving, until
+from tests.server.harness import Answering, SlowDurableStore, answer_one, serving, until
 
 SECRET = "secret-payload"
 _IDS = itertools.count(1)
@@ -79,22 +80,123 @@ async def test_a_fast_statement_costs_no_line(caplog: pytest.LogCaptureFixture) 
     assert not events(caplog, "slow statement")
 
 
-async def test_a_failure_names_the_request_and_a_refusal_only_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_names_the_request(caplog: pytest.LogCaptureFixture) -> None:
     def fails(_statement: Statement, _now_ms: int) -> Result:
         raise RuntimeError
 
-    caplog.set_level(logging.INFO)
     async with serving(sql=Answering(fails)) as server, raw(server.address) as client:
         await client.upgrade()
         await ask(client, "SELECT 1", '{"requestId": "5-span-1"}')
-        await ask(client, "CACHE SET 'n' 'x'")
-        await ask(client, "CACHE INCR 'n'")
-        [fields] = events(caplog, "statement failed")
-        assert (fields["command"], fields["request_id"]) == ("sql", "5-span-1")
-        assert not events(caplog, "statement refused")
-        caplog.set_level(logging.DEBUG)
-        await ask(client, "CACHE INCR 'n'")
-        assert [each["command"] for each in events(caplog, "statement refused")] == ["incr"]
+    [fields] = events(caplog, "statement failed")
+    assert (fields["command"], fields["request_id"]) == ("sql", "5-span-1")
+    assert not events(caplog, "statement refused")
+
+
+# A statement that is refused, and what the line says of it beside who sent it.
+REFUSED: dict[str, tuple[str, dict[str, object]]] = {
+    "by the store": (
+        f"QUEUE ADD EXCLUSIVE 'q:k' '{SECRET}'",
+        {
+            "family": "queue",
+            "command": "add",
+            "key": "q:k",
+            "error": "QUEUE ADD EXCLUSIVE requires a process_id in the connection context (x-process-id header)",
+        },
+    ),
+    "no statement": (
+        f"QUEUE NONSENSE 'q:k' '{SECRET}'",
+        {"text": "QUEUE NONSENSE '…' '…'", "error": "Unknown queue command: nonsense"},
+    ),
+    "not closed": (
+        f"QUEUE ADD 'q:k' '{SECRET}",
+        {"text": "QUEUE ADD '…' '…'", "error": "Unterminated string literal at Line: 1, Column: 17"},
+    ),
+    "a text in the error": (
+        f"CACHE SET TTL '{SECRET}' 'k' 'v'",
+        {"text": "CACHE SET TTL '…' '…' '…'", "error": "Expected: literal number, found: '…' at Line: 1, Column: 15"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_a_refused_statement_is_a_warning_that_says_who_sent_it_and_no_text(
+    caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    text, wanted = REFUSED[name]
+    async with serving() as server, raw(server.address) as client:
+        await client.upgrade()
+        await ask(client, text, '{"requestId": "5-span-1"}')
+    [record] = [record for record in caplog.records if record.getMessage() == "statement refused"]
+    assert record.levelname == "WARNING"
+    fields = record.fields  # type: ignore[attr-defined]
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", fields.pop("peer"))
+    assert fields.pop("message_id") > 0
+    assert fields == {**wanted, "number": 1, "connection_id": DRIVER, "request_id": "5-span-1"}
+    assert SECRET not in caplog.text
+
+
+async def test_a_refusal_that_comes_later_is_told_too(caplog: pytest.LogCaptureFixture) -> None:
+    store = SlowDurableStore()
+    async with serving(store) as server, connected(server.address, x_process_id="process-1") as client:
+        id_ = await client.send("QUEUE ADD 'q:k' 'x'")
+        await until(lambda: server.in_flight == 1)
+        store.lose()
+        await client.reply(id_)
+    [fields] = events(caplog, "statement refused")
+    assert (fields["command"], fields["process_id"]) == ("add", "process-1")
+
+
+async def test_no_client_floods_the_log_with_refusals(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as server, raw(server.address) as client:
+        await client.upgrade()
+        for _ in range(100):
+            await ask(client, "QUEUE NONSENSE")
+    assert [each["number"] for each in events(caplog, "statement refused")] == [1, 2, 4, 8, 16, 32, 64]
+
+
+async def test_many_connections_do_not_flood_it_either(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statement_log, "_REFUSALS_A_SECOND", 0.0)
+    async with serving() as server:
+        for _ in range(statement_log.REFUSALS_AT_ONCE + 1):
+            async with raw(server.address) as client:
+                await client.upgrade()
+                await ask(client, "QUEUE NONSENSE")
+    assert len(events(caplog, "statement refused")) == statement_log.REFUSALS_AT_ONCE
+    assert server.counters.syntax_errors == statement_log.REFUSALS_AT_ONCE + 1
+
+
+def test_a_rate_admits_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    rate = statement_log.Rate(2, 0.5)
+    assert [rate.admit() for _ in range(3)] == [True, True, False]
+    now_s += 1.9
+    assert not rate.admit()
+    now_s += 0.2
+    assert [rate.admit() for _ in range(2)] == [True, False]
+    now_s += 1000
+    assert [rate.admit() for _ in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("statement", "shown"),
+    [
+        (b"QUEUE ADD 'a' 'b'", "QUEUE ADD '…' '…'"),
+        (b"QUEUE ADD 'it''s' b", "QUEUE ADD '…' b"),
+        (b"QUEUE ADD 'it\\'s' b", "QUEUE ADD '…' b"),
+        (b"QUEUE ADD 'say \"x\"' b", "QUEUE ADD '…' b"),
+        (b'SELECT "it\'s" b', "SELECT '…' b"),
+        (b"SELECT 'open", "SELECT '…'"),
+        (b"SELECT 'open\\", "SELECT '…'"),
+        (b"x" * 5_000, "x" * 800),
+        (b"SELECT '" + b"x" * 5_000, "SELECT '…'"),
+        (b"'\xff\xff' \xff", "'…' \N{REPLACEMENT CHARACTER}"),
+    ],
+)
+def test_a_statement_is_shown_without_its_texts(statement: bytes, shown: str) -> None:
+    assert without_texts(statement) == shown
 
 
 @pytest.mark.parametrize(

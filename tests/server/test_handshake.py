@@ -113,6 +113,23 @@ async def test_refused(changes: dict[str, str | None], status: int, text: str) -
         assert server.counters.connections_accepted == 0
 
 
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "", "https://a.example:8443", "x" * 5000])
+async def test_web_pages_are_refused(origin: str) -> None:
+    """A page of any site could cancel the items of a server without users."""
+    async with serving(allowed_origins=frozenset({"https://a.example"})) as server:
+        status, _, text = await refused(server.address, request(changes={"Origin": origin}))
+        assert status == 403
+        assert "CUBEQUEUE_ALLOWED_ORIGINS" in text
+        assert len(text) < 400
+        assert server.counters.foreign_refused == 1
+
+
+async def test_web_pages_that_are_named_are_let_in() -> None:
+    async with serving(allowed_origins=frozenset({"https://a.example"})) as server, raw(server.address) as client:
+        await client.send(request(changes={"Origin": "https://A.example"}))
+        assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 async def test_only_get_upgrades(method: str) -> None:
     async with serving() as server:
@@ -187,9 +204,13 @@ async def test_slow_loris_is_cut_off() -> None:
         assert (await read_refusal(client))[0] == 408
 
 
-async def test_a_silent_socket_is_cut_off() -> None:
+async def test_a_silent_socket_is_told_in_the_words_of_mysql_and_cut_off() -> None:
+    """A client of MySQL waits for a greeting: without any it hangs, and an answer of HTTP is no packet to it."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server.address) as client:
-        assert (await read_refusal(client))[0] == 408
+        packet = await client.read_to_end()
+    assert int.from_bytes(packet[:3], "little") == len(packet) - 4
+    assert packet[3:7] == b"\0\xff" + (1043).to_bytes(2, "little")
+    assert b"no MySQL here" in packet
 
 
 @pytest.mark.parametrize("step", [1, 7, 100])

@@ -149,6 +149,26 @@ async def test_a_handshake_that_does_not_end_is_cut_off(context: ssl.SSLContext,
         await until(lambda: not server._fronts)
 
 
+async def test_plain_http_and_mysql_are_told_what_the_port_speaks(context: ssl.SSLContext) -> None:
+    async with serving(tls=context, handshake_timeout_s=0.2) as server:
+        async with raw(server.address) as client:
+            await client.send(UPGRADE)
+            status, _, text = await read_refusal(client)
+            assert (status, "speaks TLS only" in text) == (400, True)
+        async with raw(server.address) as client:
+            assert b"no MySQL here" in await client.read_to_end()
+        await until(lambda: not server._fronts)
+
+
+async def test_a_stop_ends_who_is_told(context: ssl.SSLContext) -> None:
+    async with serving(tls=context) as server, raw(server.address) as client:
+        await client.send(UPGRADE)
+        await until(lambda: server._fronts)
+        assert (await read_refusal(client))[0] == 400
+        await server.stop()
+        assert not server._fronts
+
+
 async def test_plain_http_and_garbage_end_the_connection(
     context: ssl.SSLContext, trusting: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,7 +181,7 @@ async def test_plain_http_and_garbage_end_the_connection(
         await until(lambda: not server._fronts)
         async with connected(server.address, tls=trusting) as good:
             await good.settle()
-    assert {record.getMessage() for record in caplog.records} <= {"connection ended"}
+    assert {record.getMessage() for record in caplog.records} <= {"client connected", "connection ended"}
 
 
 async def test_who_is_in_a_handshake_is_counted_and_the_oldest_makes_room(

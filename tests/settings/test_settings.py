@@ -13,7 +13,7 @@ from cubequeue_server.settings.resolve import Loaded, SettingsError, load_settin
 from cubequeue_server.settings.table import BY_NAME, TABLE, UPSTREAM, Setting
 from cubequeue_server.settings.upstream import UpstreamSettings
 from cubequeue_server.settings.values import GIB, MIB, Endpoint, UpstreamAddress
-from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, QueueLimits
+from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, HistoryLimits, QueueLimits
 
 
 def load(flags: dict[str, str] | None = None, config: str | None = None, **environ: str) -> Loaded:
@@ -45,12 +45,15 @@ OTHER: dict[str, tuple[str, Any]] = {
     "users_file": ("/u", "/u"),
     "tls_cert": ("/c", "/c"),
     "tls_key": ("/k", "/k"),
+    "allowed_origins": ("https://a.example, null", ("https://a.example", "null")),
+    "allowed_hosts": ("page.example,.inside.example", ("page.example", ".inside.example")),
     "max_connections": ("5", 5),
     "max_connections_per_user": ("7", 7),
     "join_in_flight": ("2m", 120_000),
     "transport_max_message_size": ("128MiB", 128 * MIB),
     "transport_max_frame_size": ("5MB", 5_000_000),
     "unfinished_max_size": ("32MiB", 32 * MIB),
+    "unread_max_size": ("128MiB", 128 * MIB),
     "answers_keep": ("10m", 600_000),
     "answers_keep_undelivered": ("20", 20_000),
     "answers_max_size": ("1GiB", GIB),
@@ -59,6 +62,11 @@ OTHER: dict[str, tuple[str, Any]] = {
     "queue_max_waiters": ("8", 8),
     "queue_results_expire": ("300", 300_000),
     "restart_grace": ("5", 5_000),
+    "history_max_items": ("7", 7),
+    "history_max_size": ("1MiB", MIB),
+    "history_keep": ("1h", 3_600_000),
+    "client_names": ("a=api-1", "a=api-1"),
+    "client_dns": ("true", True),
     "cache_max_size": ("32MiB", 32 * MIB),
     "cache_max_keys": ("9", 9),
     "cache_max_entry_size": ("2MiB", 2 * MIB),
@@ -160,8 +168,15 @@ def test_defaults_are_the_limits_defaults() -> None:
 def test_values_reach_the_limits() -> None:
     settings = load({name: text for name, (text, _) in OTHER.items()}).settings
     assert settings.queue == QueueLimits(
-        max_items=7, max_bytes=2 * GIB, max_waiters=8, results_expire_ms=300_000, restart_grace_ms=5_000
+        max_items=7,
+        max_bytes=2 * GIB,
+        max_waiters=8,
+        results_expire_ms=300_000,
+        restart_grace_ms=5_000,
+        history=HistoryLimits(max_items=7, max_bytes=MIB, keep_ms=3_600_000),
     )
+    assert settings.client_names == {"a": "api-1"}
+    assert settings.client_dns
     assert settings.cache == CacheLimits(
         max_keys=9,
         max_bytes=32 * MIB,
@@ -429,3 +444,11 @@ def test_each_default_is_in_range_and_can_be_written(setting: Setting) -> None:
     if setting.minimum is not None:
         assert isinstance(setting.default, int)
         assert setting.minimum <= setting.default <= (setting.maximum or setting.default)
+
+
+def test_names_of_clients_are_pairs() -> None:
+    names = load(CUBEQUEUE_CLIENT_NAMES="5f0c-11=api-1, 10.0.0.7 = worker 2,::1=local").settings.client_names
+    assert names == {"5f0c-11": "api-1", "10.0.0.7": "worker 2", "::1": "local"}
+    assert load().settings.client_names == {}
+    for bad in ("api-1", "=x", "a=", "a=b,,c=d", "a=b=c"):
+        assert "CUBEQUEUE_CLIENT_NAMES" in refusal(CUBEQUEUE_CLIENT_NAMES=bad)

@@ -17,8 +17,10 @@ from cubequeue_server.settings.values import (
     Integer,
     Port,
     Size,
+    Texts,
 )
 
+WORDS = Texts("WORDS", "[a-z]+", "a word")
 CHOICE = Choice(("error", "warn"), "LEVEL")
 
 GOOD = [
@@ -54,6 +56,8 @@ GOOD = [
     (Address(), "[::1]:3030", Endpoint("::1", 3030)),
     (Address(), "localhost:auto", Endpoint("localhost", PORT_AUTO)),
     (Address(), "h:0", Endpoint("h", PORT_OFF)),
+    (WORDS, "", ()),
+    (WORDS, "a, b,,c ", ("a", "b", "c")),
 ]
 
 BAD = [
@@ -76,6 +80,7 @@ BAD = [
     (Address(), ":3030", "not host:port"),
     (Address(), "::1:3030", "not host:port"),
     (Address(), "h:x", "allowed are 1 to 65535"),
+    (WORDS, "a,2", "2 is not a word"),
 ]
 
 
@@ -105,6 +110,8 @@ def test_a_bad_text_has_a_reason(kind: Size, text: str, reason: str) -> None:
         (Port(), PORT_OFF, "off"),
         (Address(), Endpoint("::1", 3030), "[::1]:3030"),
         (Address(), Endpoint("h", PORT_AUTO), "h:auto"),
+        (WORDS, ("a", "b"), "a, b"),
+        (WORDS, (), "none"),
     ],
 )
 def test_a_value_is_shown_as_text(kind: Size, value: object, shown: str) -> None:

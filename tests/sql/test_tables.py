@@ -140,6 +140,14 @@ def test_binary_values_stay_binary_and_read_as_digits(world: Running) -> None:
     assert world.select("SELECT id FROM system.cache WHERE value LIKE '0xFF%'") == [(b"bin",)]
 
 
+def test_binary_values_read_as_digits_beside_texts_which_stay_texts(world: Running) -> None:
+    world.store.execute(CacheSet(b"bin", Binary(b"\xff\x00")), ANYBODY, None, STORED_MS)
+    world.store.execute(CacheSet(b"text", b"plain"), ANYBODY, None, STORED_MS)
+    rows = world.select("SELECT id, value FROM system.cache WHERE id IN ('bin', 'text')")
+    assert sorted(rows) == [(b"bin", b"0xFF00"), (b"text", b"plain")]
+    assert {type(value) for _, value in rows} == {bytes}
+
+
 REFUSED: dict[str, tuple[type[StatementError], str]] = {
     "SELECT nothing FROM system.queue": (UserError, "Column 'nothing' could not be resolved"),
     "SELECT * FROM system.nothing": (UserError, "Table system.nothing was not found"),

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from storage.minutes import no_durations
 from storage.stats import QueueStats, QueueStatsTable
 from storage.vocabulary import (
     QueueAck,
@@ -32,6 +33,14 @@ def stats(world: World) -> QueueStats:
     return run(world.store.queue_stats()).named[b"q"]
 
 
+def durations(*each_ms: int) -> list[int]:
+    counted = no_durations()
+    for ms in each_ms:
+        counted[max(1, ms.bit_length())] += 1
+        counted[0] += ms
+    return counted
+
+
 def test_claims_and_what_they_waited() -> None:
     world = World()
     world.run(QueueAdd(b"q:a", b""))
@@ -40,7 +49,20 @@ def test_claims_and_what_they_waited() -> None:
     world.run(QueueAddAndRetrieve(b"q:b", b"", 9))
     world.run(QueueRetrieve(b"q:b", 9))  # is active already
     world.run(QueueAck(b"q:a", b"1"))
-    assert stats(world) == QueueStats(added=2, claimed=2, waited_ms=700, acknowledged=1, tables=1)
+    waits, runs = durations(700, 0), durations(0)
+    assert stats(world) == QueueStats(added=2, claimed=2, acknowledged=1, waits=waits, runs=runs, tables=1)
+
+
+def test_an_acknowledgement_with_an_error_of_cube_counts_as_one() -> None:
+    world = World()
+    for path, value in ((b"q:a", b'{"error":"no such table"}'), (b"q:b", b'{"result":[]}'), (b"q:c", None)):
+        world.add(path)
+        world.retrieve(path)
+        world.later(3)
+        world.ack(path, value)
+    counted = stats(world)
+    assert (counted.errors, counted.acknowledged, counted.ended, counted.failed) == (1, 2, 3, 1)
+    assert counted.runs == durations(3, 3, 3)
 
 
 @pytest.mark.parametrize(

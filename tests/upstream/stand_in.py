@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cubequeue_server.net.http_head import accept_of
-from protocol.decode import decode_request
+from protocol.decode import Depth, decode_request
 from protocol.encode import encode_error, encode_result
 from protocol.flat import fields, follow
 from protocol.messages import Request
@@ -266,7 +266,7 @@ class StandIn:
     # Statements
 
     def _receive(self, connection: Connection, raw: bytes) -> None:
-        request = decode_request(raw, skips_tables=True)
+        request = decode_request(raw, depth=Depth.VALUES)
         received = Received(connection, raw, request)
         self.received.append(received)
         if request.connection_id is None:

@@ -10,8 +10,16 @@ import logging
 from functools import partial
 from typing import Final
 
+from cubequeue_server.connections import Connections
 from cubequeue_server.engines.sql.evaluator import Evaluator
-from cubequeue_server.engines.sql.fixed import answer_by_words, answer_foreign, answer_known, first_words
+from cubequeue_server.engines.sql.fixed import (
+    PROCESS_LIST,
+    answer_by_words,
+    answer_foreign,
+    answer_known,
+    first_words,
+    is_process_list,
+)
 from cubequeue_server.observe.counters import Counters
 from storage.asking import Caller, Later, NewLater, Outcome
 from storage.engine import Inspectable, Stateless
@@ -38,11 +46,14 @@ class SqlEngine(Stateless):
         tables: Inspectable,
         time_limit_s: float = 120.0,
         max_bytes: int = 128 << 20,
+        *,
         counters: Counters | None = None,
+        connections: Connections | None = None,
     ) -> None:
         self._new_later = new_later
         self._counters = Counters() if counters is None else counters
-        self._evaluator = Evaluator(tables, time_limit_s, max_bytes, self._counters)
+        connections = Connections() if connections is None else connections
+        self._evaluator = Evaluator(tables, time_limit_s, max_bytes, self._counters, connections)
         self._waiting: dict[Later, asyncio.Task[Outcome]] = {}
         self._is_stopped = False
 
@@ -60,6 +71,8 @@ class SqlEngine(Stateless):
         known = answer_known(statement.text, now_ms)
         if known is not None:
             return known
+        if is_process_list(statement.text):
+            return self._begin(PROCESS_LIST, now_ms)
         words = first_words(statement.text)
         if words and words[0] in _SELECTS:
             return self._begin(statement, now_ms)

@@ -11,16 +11,20 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
+from types import NoneType
 from typing import Any, Final
 
 from msgspec import msgpack
 
+from cubequeue_server.connections import TABLE as CONNECTIONS
+from cubequeue_server.connections import Connections
 from cubequeue_server.engines.sql import frames
 from cubequeue_server.engines.sql.fixed import no_such_table
 from cubequeue_server.engines.sql.helper_process import HelperProcess
 from cubequeue_server.engines.sql.tables import LARGE_COLUMNS, SYSTEM_TABLES, TABLES
 from cubequeue_server.observe.counters import Counters
 from cubequeue_server.requests.ask import settle
+from protocol.cells import hex_text
 from storage.asking import Outcome
 from storage.engine import Inspectable
 from storage.errors import InternalError, StatementError, UserError
@@ -55,12 +59,15 @@ class _EndedError(Exception):
 class Evaluator:
     """Evaluates one SELECT after the other.
 
-    `tables` are those of the store; a SELECT over them may take `time_limit_s`. An evaluation may take `max_bytes` of
-    memory.
+    `tables` are those of the store, and `connections` are a table, too. A SELECT over tables may take `time_limit_s`,
+    an evaluation `max_bytes` of memory.
     """
 
-    def __init__(self, tables: Inspectable, time_limit_s: float, max_bytes: int, counters: Counters) -> None:
+    def __init__(
+        self, tables: Inspectable, time_limit_s: float, max_bytes: int, counters: Counters, connections: Connections
+    ) -> None:
         self._tables = tables
+        self._connections = connections
         self._time_limit_s = time_limit_s
         self._max_bytes = max_bytes
         self._counters = counters
@@ -158,7 +165,7 @@ class Evaluator:
             _, content = await self._receive(helper)
         columns, reads, references = msgpack.decode(content)
         limit = _limited(QUICK_LIMIT_S, "SELECT without a table took longer than {:g} s")
-        self._has_read = not SYSTEM_TABLES.keys().isdisjoint(reads)
+        self._has_read = any(map(_is_read, reads))
         if self._has_read:
             limit = _limited(self._time_limit_s, "SELECT took longer than {:g} s (CUBESTORE_QUERY_TIMEOUT)")
         async with limit:
@@ -170,17 +177,22 @@ class Evaluator:
         """Send the columns that are read. Large values among them are not sent but returned."""
         large: list[Cell] = []
         for number, (table, names) in enumerate(reads.items()):
-            if table not in SYSTEM_TABLES:
+            if not _is_read(table):
                 continue
             of_all = list(TABLES[table])
             places = [(of_all.index(name), name in LARGE_COLUMNS) for name in names]
             pause = _Pause()
-            async for rows in self._tables.read_table(SYSTEM_TABLES[table]):
+            async for rows in self._read(table):
                 picked = [_picked(row, places, large) for row in rows]
                 await helper.send(frames.frame(frames.ROWS, _encode((number, picked))))
                 await pause.when_due()
         await helper.send(frames.frame(frames.END))
         return large
+
+    def _read(self, table: str) -> AsyncIterator[list[Row]]:
+        if table == CONNECTIONS:
+            return self._connections.read(self._tables)
+        return self._tables.read_table(SYSTEM_TABLES[table])
 
     async def _receive_rows(
         self, helper: HelperProcess, references: frozenset[int], large: list[Cell]
@@ -190,7 +202,7 @@ class Evaluator:
         while True:
             kind, content = await self._receive(helper)
             if kind == frames.DONE:
-                return rows
+                return await _unmixed(rows, references) if Binary in map(type, large) else rows
             if kind == frames.WANT:
                 await _send_values(helper, large, *msgpack.decode(content))
             else:
@@ -223,6 +235,11 @@ class Evaluator:
         if why == frames.NO_TABLE:
             raise no_such_table(text)
         raise (InternalError if why == frames.INTERNAL else UserError)(text)
+
+
+def _is_read(table: str) -> bool:
+    """Whether a table has rows that are read here; those of information_schema have none."""
+    return table == CONNECTIONS or table in SYSTEM_TABLES
 
 
 class _Pause:
@@ -262,6 +279,26 @@ def _picked(row: Row, places: list[tuple[int, bool]], large: list[Cell]) -> list
 
 def _resolved(row: tuple[Any, ...], references: frozenset[int], large: list[Cell]) -> tuple[Cell, ...]:
     return tuple(large[cell] if at in references and cell is not None else cell for at, cell in enumerate(row))
+
+
+async def _unmixed(rows: list[tuple[Cell, ...]], references: frozenset[int]) -> list[tuple[Cell, ...]]:
+    """The rows, with digits for the binary values of a column that has texts, too: a column has one type in Arrow."""
+    pause = _Pause()
+    kinds: dict[int, set[type]] = {at: {NoneType} for at in references}
+    for row in rows:
+        for at, kind in kinds.items():
+            kind.add(type(row[at]))
+        await pause.when_due()
+    mixed = {at for at, kind in kinds.items() if len(kind) > 2}  # NULL and two more
+    if not mixed:
+        return rows
+    texts: list[tuple[Cell, ...]] = []
+    for row in rows:
+        texts.append(
+            tuple(hex_text(cell) if at in mixed and type(cell) is Binary else cell for at, cell in enumerate(row))
+        )
+        await pause.when_due()
+    return texts
 
 
 async def _send_values(helper: HelperProcess, large: list[Cell], first: int, count: int) -> None:

@@ -12,15 +12,14 @@ from typing import Final
 
 from cubequeue_server.engines.sql.tables import TABLES
 from storage.errors import InternalError, UserError
-from storage.system_tables import SystemTable
-from storage.vocabulary import EMPTY_RESULT, Columns, ColumnType, Result
+from storage.vocabulary import EMPTY_RESULT, Columns, ColumnType, OtherSql, Result
 
 _PURPOSE: Final = (
     "cubequeue keeps Cube's queue and cache only, it does not store pre-aggregations. Let deployments that build "
     "pre-aggregations use a real CubeStore, or define them with `external: false` to keep them in the data source"
 )
 _QUOTED_TEXT_CHARACTERS: Final = 200
-_OWN_TABLES: Final = tuple(table.value.removeprefix("system.") for table in SystemTable)
+_OWN_TABLES: Final = tuple(name.removeprefix("system.") for name in TABLES if name.startswith("system."))
 _ALIKE: Final = 0.75
 
 
@@ -77,6 +76,15 @@ _DESCRIBE: Final = re.compile(
     rb"\s+`?(\w+)`?\s*\.\s*`?(\w+)`?\s*;?\s*",
     re.IGNORECASE,
 )
+_PROCESS_LIST: Final = re.compile(rb"\s*SHOW\s+(?:FULL\s+)?PROCESSLIST\s*;?\s*", re.IGNORECASE)
+# SHOW PROCESSLIST, in MySQL's columns.
+PROCESS_LIST: Final = OtherSql(
+    b"SELECT id AS Id, user AS User, peer AS Host, protocol AS db,"
+    b" CASE WHEN in_flight > 0 THEN 'Query' ELSE 'Sleep' END AS Command,"
+    b" (unix_timestamp() - unix_timestamp(since)) AS Time,"
+    b" CASE WHEN waiting > 0 THEN 'waits for a result' ELSE '' END AS State,"
+    b" coalesce(name, process_id, agent) AS Info FROM system.connections ORDER BY id"
+)
 _DESCRIPTION: Final = _texts("Field", "Type", "Null", "Key", "Default", "Extra")
 _MYSQL_TYPES: Final = {
     ColumnType.STRING: b"text",
@@ -111,6 +119,11 @@ def answer_startup(text: bytes) -> Result | None:
     """The answer to a text of a client's start; None for any other text."""
     whole = text.decode().strip().rstrip(";").rstrip()
     return _STARTUP_EXACT.get(whole) or _STARTUP.get(whole.lower())
+
+
+def is_process_list(text: bytes) -> bool:
+    """Whether a text is SHOW PROCESSLIST."""
+    return len(text) <= _MAX_BYTES and _PROCESS_LIST.fullmatch(text) is not None
 
 
 def _refresh_key(match: re.Match[bytes], seconds: int) -> Result | None:

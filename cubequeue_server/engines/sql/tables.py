@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from cubequeue_server import connections
 from storage.system_tables import SYSTEM_COLUMNS, SystemTable
 from storage.vocabulary import ColumnType
 
@@ -22,6 +23,7 @@ TABLES: Final[Mapping[str, Mapping[str, ColumnType]]] = {
         "seal_at": _TIMESTAMP,
     },
     "information_schema.columns": dict.fromkeys(("table_schema", "table_name", "column_name", "data_type"), _STRING),
+    connections.TABLE: dict(zip(connections.COLUMNS.names, connections.COLUMNS.types, strict=True)),
     **{
         name: dict(zip(SYSTEM_COLUMNS[table].names, SYSTEM_COLUMNS[table].types, strict=True))
         for name, table in SYSTEM_TABLES.items()
@@ -29,4 +31,4 @@ TABLES: Final[Mapping[str, Mapping[str, ColumnType]]] = {
 }
 
 # Columns of the store's tables that hold large values.
-LARGE_COLUMNS: Final = frozenset({"value", "extra"})
+LARGE_COLUMNS: Final = frozenset({"value", "extra", "value_tail"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 
@@ -13,6 +13,7 @@ from prometheus_client.core import HistogramMetricFamily, InfoMetricFamily, Metr
 from prometheus_client.registry import Collector
 
 from cubequeue_server.observe.counters import Histogram, count, cumulative, sum_s
+from cubequeue_server.observe.limits import Limit
 from cubequeue_server.observe.metrics import families
 from cubequeue_server.observe.metrics.sources import Sources
 from cubequeue_server.version import __version__
@@ -22,8 +23,13 @@ from storage.vocabulary import Statement
 # Powers of two of nanoseconds: 1 µs to 17 s for work, 1 ms to 73 min for waits and the lag of the loop.
 _WORK_BITS = range(10, 35, 2)
 _WAIT_BITS = range(20, 43, 2)
+_MAX_REASON = 200
 _QUEUE, _QUEUE_STATE, _QUEUE_REASON = ["queue"], ["queue", "state"], ["queue", "reason"]
-_REASONS = ("acknowledged", "expired", "stalled", "orphaned", "manual")
+# The label of each count of ended items.
+_REASONS = {
+    "acknowledged": "acknowledged", "error": "errors", "expired": "expired", "stalled": "stalled",
+    "orphaned": "orphaned", "manual": "manual",
+}  # fmt: skip
 
 
 class Exposition(Collector):
@@ -33,13 +39,24 @@ class Exposition(Collector):
         self._sources = sources
         self._queues: list[tuple[str, QueueFigures]] = []
         self._totals: Mapping[str, QueueStats] = {}
+        self._limits: Sequence[Limit] = ()
+        self._failure: str | None = None
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    def text(self, queues: list[tuple[str, QueueFigures]], totals: Mapping[str, QueueStats]) -> bytes:
-        """The exposition; `queues` and `totals` are those of the sources. A few milliseconds of work."""
-        self._queues, self._totals = queues, totals
+    def text(
+        self,
+        queues: list[tuple[str, QueueFigures]],
+        totals: Mapping[str, QueueStats],
+        limits: Sequence[Limit] = (),
+        failure: str | None = None,
+    ) -> bytes:
+        """The exposition; `queues` and `totals` are those of the sources. A few milliseconds of work.
+
+        `failure` says why writes are refused now.
+        """
+        self._queues, self._totals, self._limits, self._failure = queues, totals, limits, failure
         return generate_latest(self._registry)
 
     def describe(self) -> Iterable[Metric]:
@@ -68,6 +85,7 @@ class Exposition(Collector):
         _add_histogram(loop, [], sources.loop_lags, _WAIT_BITS)
         yield loop
         yield from self._of_upstream()
+        yield from self._limits_and_readiness()
         yield from self._queue_figures()
         yield from self._queue_totals()
 
@@ -81,6 +99,18 @@ class Exposition(Collector):
             )
             _add_histogram(seconds, [], upstream.seconds, _WAIT_BITS)
             yield seconds
+
+    def _limits_and_readiness(self) -> Iterator[Metric]:
+        limits = Gauge("cubequeue_limit", "Limits, in bytes or in things.", labels=["limit"])
+        used = Gauge("cubequeue_limit_used", "What is used of each limit.", labels=["limit"])
+        for limit in self._limits:
+            limits.add_metric([limit.name], limit.limit)
+            used.add_metric([limit.name], limit.used)
+        ready = Gauge(
+            "cubequeue_ready", "1 when writes are accepted, else 0; the label says why they are not.", labels=["reason"]
+        )
+        ready.add_metric([(self._failure or "")[:_MAX_REASON]], int(self._failure is None))
+        return iter((limits, used, ready))
 
     def _queue_figures(self) -> Iterator[Metric]:
         items = Gauge("cubequeue_queue_items", "Items of the deepest queues and of all others.", labels=_QUEUE_STATE)
@@ -109,9 +139,9 @@ class Exposition(Collector):
         for name, queue in self._totals.items():
             added.add_metric([name], queue.added)
             claimed.add_metric([name], queue.claimed)
-            waited.add_metric([name], queue.waited_ms / 1000)
-            for reason in _REASONS:
-                ended.add_metric([name, reason], getattr(queue, reason))
+            waited.add_metric([name], queue.waits[0] / 1000)
+            for reason, count_name in _REASONS.items():
+                ended.add_metric([name, reason], getattr(queue, count_name))
         return iter((added, claimed, waited, ended))
 
 

@@ -45,6 +45,22 @@ TOTALS: Final = (
             "violations": "violation",
         },
     ),
+    Family(
+        "cubequeue_foreign_requests_refused_total",
+        "WebSockets and pages refused for their Origin or Host.",
+        "foreign_refused",
+    ),
+    *_labelled(
+        "cubequeue_status_refused_total",
+        "Status port: silent connections that made room, and requests refused because too many are being answered.",
+        "kind",
+        {"status_dropped": "connection", "status_refused": "request"},
+    ),
+    Family(
+        "cubequeue_mysql_connections_refused_total",
+        "Connections to the MySQL port refused, or dropped before their login: too many.",
+        "mysql_refused",
+    ),
     *_labelled(
         "cubequeue_repeats_total", "Repeated messages that were not executed again, by outcome.", "outcome",
         {"repeats_joined": "joined", "repeats_dropped": "dropped"},
@@ -125,7 +141,10 @@ TOTALS: Final = (
 # Numbers that may fall.
 GAUGES: Final = (
     Family("cubequeue_connections", "Open WebSocket connections.", "connections"),
+    Family("cubequeue_mysql_connections", "Open connections of the MySQL port.", "mysql_connections"),
     Family("cubequeue_unfinished_message_bytes", "Bytes held of incomplete messages.", "unfinished_bytes"),
+    Family("cubequeue_unread_answer_bytes", "Bytes of answers that slow clients have not read.", "unread_bytes"),
+    Family("cubequeue_begun_answer_bytes", "Bytes of long answers that are being made, estimated.", "begun_bytes"),
     Family("cubequeue_largest_message_bytes", "The largest message since the start.", "largest_message_bytes"),
     Family(
         "cubequeue_upstream_up", "Whether the last attempt to reach the upstream CubeStore succeeded.", "upstream_is_up"
@@ -157,6 +176,9 @@ GAUGES: Final = (
     ),
     Family("cubequeue_journal_bytes", "Bytes of the journal on the disk.", "journal_bytes"),
     Family("cubequeue_journal_lag", "Changes applied and not yet as durable as the mode promises.", "journal_lag"),
+    Family("cubequeue_journal_lag_seconds", "For how long at least the oldest of them waits.", "journal_lag_s"),
+    Family("cubequeue_history_items", "Ended items that are remembered.", "history_items"),
+    Family("cubequeue_history_bytes", "Bytes of them.", "history_bytes"),
 )
 
 # Values that the metrics of each queue add up to.

@@ -35,7 +35,7 @@ class Sources:
     upstream: UpstreamCounters | None = None
 
     def values(self) -> dict[str, float]:
-        """Every simple number by name: fields of both counters, gauges of the store, and three more. O(1)."""
+        """Every simple number by name: fields of both counters, gauges of the store, and four more. O(1)."""
         upstream = self.upstream
         return {
             **{name: getattr(self.counters, name) for name in _NUMBERS},
@@ -43,7 +43,8 @@ class Sources:
             "log_lines_dropped": dropped_lines(),
             "journal_lag": 0,  # of a store without a journal
             **({} if upstream is None else {f"upstream_{name}": getattr(upstream, name) for name in _OF_UPSTREAM}),
-            **self.store.gauges(),
+            **(gauges := self.store.gauges()),
+            "journal_lag_s": gauges.get("journal_lag_ms", 0) / 1000,
         }
 
     async def queues(self) -> list[tuple[str, QueueFigures]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import json
-import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,9 +15,9 @@ from functools import cache, partial
 from pathlib import Path as FilePath
 from typing import Any, Final
 
+from cubequeue_server.access.credentials import basic_credentials
 from cubequeue_server.net.http_head import Answer, Head
 from cubequeue_server.observe.counters import count
-from cubequeue_server.observe.logs import log_event
 from cubequeue_server.observe.metrics.sources import OTHER, Sources, label
 from cubequeue_server.observe.page import presentation
 from cubequeue_server.observe.page.presentation import decoded
@@ -57,8 +56,6 @@ _HEADERS: Final[Mapping[str, str]] = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-
-_log = logging.getLogger(__name__)
 
 
 class LivePage:
@@ -100,6 +97,7 @@ class LivePage:
         return _json(
             {
                 "version": __version__,
+                "instance": self._server.instance,
                 "now_ms": sources.now_ms(),
                 "may_cancel": self._may_cancel(),
                 "connections": counters.connections,
@@ -212,7 +210,7 @@ class LivePage:
         told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._server.call(
             QueueCancel(path),
-            Caller(peer=request.peer),
+            Caller(peer=request.peer, user=_user_of(request)),
             lambda outcome: None if told.done() else told.set_result(outcome),
         )
         outcome = await told
@@ -220,9 +218,13 @@ class LivePage:
             return _error(409, outcome.wire_text)
         assert isinstance(outcome, Result)
         was_there = bool(outcome.rows)
-        fields = {"key": path, "was_there": was_there, "peer": request.peer}
-        log_event(_log, logging.WARNING, "item cancelled on the page", fields)
         return _json({"cancelled": was_there})
+
+
+def _user_of(request: Head) -> bytes:
+    """The user of an admitted request."""
+    given = basic_credentials(request.header(b"authorization") or b"")
+    return b"" if given is None else given[0]
 
 
 def _file(name: str, content_type: str, _request: Head) -> Answer:

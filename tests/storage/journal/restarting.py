@@ -16,6 +16,7 @@ from storage.journal.host import Host, InThread
 from storage.journal.recorder import Group
 from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.queue.history import EndedItem
 from storage.queue.items import Item, StoredResult
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
@@ -285,6 +286,9 @@ class RestartingStore:
 
     def settled(self, losses: int) -> Later | None:
         return self._store.settled(losses)
+
+    def take_cancels(self) -> list[EndedItem]:
+        return self._store.take_cancels()
 
     async def queue_stats(self) -> QueueStatsTable:
         return await self._store.queue_stats()

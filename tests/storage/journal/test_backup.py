@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from storage.asking import ANYBODY
 from storage.journal import rows
 from storage.journal.backup import backup, restore
-from storage.journal.database import Database
+from storage.journal.database import RESTORE_NAME, Database
 from storage.journal.errors import JournalError
 from storage.journal.recorder import Group
 from storage.journal.schema import bring_up_to_date
@@ -132,3 +134,47 @@ def test_there_must_be_a_journal(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="there is no journal in"):
         backup(tmp_path / "nothing", tmp_path / "backup")
     assert list(tmp_path.iterdir()) == []
+
+
+_KILLED = """
+import os, pathlib, sys
+from storage.journal import backup
+from storage.journal.database import RESTORE_NAME, Database
+
+stage, file, directory = sys.argv[1:]
+owner = {"_opened": backup, "_fill": backup}.get(stage, Database)
+setattr(owner, stage, lambda *_, **__: os._exit(9))
+backup.restore(pathlib.Path(file), pathlib.Path(directory))
+"""
+
+
+@pytest.mark.parametrize("stage", ["_opened", "__init__", "wait_when_busy", "_fill", "put", "sync", "close"])
+def test_a_restore_that_was_killed_is_refused_however_early_that_was(
+    stage: str, database: Database, tmp_path: Path
+) -> None:
+    """Killed ahead of its first row, it left what a server took for a first start: everything was gone silently."""
+    database.put(b"key", b"value")
+    backup(database.directory, tmp_path / "backup")
+    directory = tmp_path / "data" / "restored"
+    command = [sys.executable, "-c", _KILLED, stage, str(tmp_path / "backup"), str(directory)]
+    assert subprocess.run(command, check=False, timeout=30).returncode == 9
+    before = sorted(path.name for path in directory.iterdir())
+    with pytest.raises(JournalError, match="was not finished: delete what is in it and restore again"):
+        Database(directory, look_first=True)
+    with pytest.raises(JournalError, match="is not empty"):
+        restore(tmp_path / "backup", directory)
+    assert sorted(path.name for path in directory.iterdir()) == before
+
+
+def test_a_restore_of_what_is_no_backup_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "backup").write_bytes(b"nothing of the kind")
+    (tmp_path / "restored").mkdir()
+    with pytest.raises(JournalError):
+        restore(tmp_path / "backup", tmp_path / "restored")
+    assert list((tmp_path / "restored").iterdir()) == []
+
+
+def test_a_finished_restore_has_no_mark(database: Database, tmp_path: Path) -> None:
+    backup(database.directory, tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "restored")
+    assert not (tmp_path / "restored" / RESTORE_NAME).exists()

@@ -7,14 +7,25 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from storage.asking import ANYBODY, Caller
+from storage.journal.store import Durability, JournaledStore
 from storage.limits import AnswerLimits
-from storage.vocabulary import CacheIncr, QueueHeartbeat, QueueMergeExtra, QueueRetrieve, Result
-from tests.asking import Told
+from storage.system_tables import SystemTable
+from storage.vocabulary import (
+    CacheIncr,
+    QueueAck,
+    QueueCancel,
+    QueueHeartbeat,
+    QueueMergeExtra,
+    QueueRetrieve,
+    Result,
+    Row,
+)
+from tests.asking import Told, rows_of, run
 from tests.audit import audit
 from tests.conformance.engines import FIRST_ID, Candidate, Opened
 from tests.model.machine import StoreMachine
 from tests.storage.journal.restarting import RestartingStore, RowsEngine, Turns, opened
-from tests.storage.journal.test_store import World, add
+from tests.storage.journal.test_store import NOW_MS, World, add
 
 
 class JournaledMachine(StoreMachine):
@@ -130,3 +141,65 @@ def test_an_answer_that_nobody_could_be_given_keeps_its_longer_time_through_a_re
         lives.begin(after_ms=1_000)
     lives.count()
     assert lives.count(1) == 1
+
+
+def test_history_and_minutes_outlive_an_orderly_end_and_all_but_the_last_minute_a_kill() -> None:
+    worker = Caller(b"p", "10.0.0.1:1", 1)
+    world = World()
+    world.store.tick(NOW_MS, 1_000)
+    for name in "ab":
+        world.do(add(name))
+        world.do(QueueRetrieve(b"q:" + name.encode(), 9), caller=worker)
+    world.do(QueueAck(b"q:a", b"1"), caller=worker)
+    while world.store.tick(NOW_MS + MINUTE_MS, 1_000):
+        pass
+    world.turns.all()
+    world.do(QueueAck(b"q:b", b"1"), at_ms=MINUTE_MS + 1, caller=worker)
+    after_kill = opened(RowsEngine(dict(world.engine.content)), Turns(), now_ms=NOW_MS)
+    assert [row[0] for row in _rows(after_kill, SystemTable.HISTORY)] == [b"a"]
+    assert [row[2:6] for row in _rows(after_kill, SystemTable.MINUTES)] == [(2, 2, 1, 0)]
+    before = {table: _rows(world.store, table) for table in (SystemTable.HISTORY, SystemTable.MINUTES)}
+    assert len(before[SystemTable.HISTORY]) == 2
+    world.store.close()
+    after_close = opened(RowsEngine(dict(world.engine.content)), Turns(), now_ms=NOW_MS)
+    assert {table: _rows(after_close, table) for table in before} == before
+
+
+def test_a_lost_end_is_not_in_the_history() -> None:
+    world = World()
+    for name in "ab":
+        world.do(add(name))
+    world.do(QueueCancel(b"q:a"))
+    world.lose(QueueCancel(b"q:b"))
+    assert [row[0] for row in _rows(world.store, SystemTable.HISTORY)] == [b"a"]
+    assert [each.path for each in world.store.take_cancels()] == [b"q:a"]
+    assert run(world.store.queue_stats()).named[b"q"].added == 2  # no total falls
+
+
+def test_how_long_an_item_runs_outlives_the_process() -> None:
+    world = World()
+    world.do(add("a"))
+    world.do(QueueRetrieve(b"q:a", 9), at_ms=5)
+    world.do(QueueHeartbeat(b"q:a"), at_ms=500)
+    world.store.close()
+    again = World(RowsEngine(dict(world.engine.content)))
+    again.do(QueueAck(b"q:a", b"1"), at_ms=905)
+    [row] = _rows(again.store, SystemTable.HISTORY)
+    assert row[7:9] == (5, 900)
+
+
+def _rows(store: JournaledStore, table: SystemTable) -> list[Row]:
+    return run(rows_of(store.read_table(table)))
+
+
+def test_the_lag_of_the_journal_in_time() -> None:
+    world = World(durability=Durability.STRICT)
+    world.turns.all()
+    world.store.tick(NOW_MS, 1_000)
+    assert world.store.gauges()["journal_lag_ms"] == 0
+    world.ask(add("a"))
+    world.store.tick(NOW_MS - 700, 1_000)  # the clock of the host stands still at NOW_MS
+    assert world.store.gauges()["journal_lag_ms"] == 700
+    world.turns.all()
+    world.store.synced(world.applied_seq)
+    assert world.store.gauges()["journal_lag_ms"] == 0

@@ -321,6 +321,9 @@ def test_a_failed_write_takes_back_what_was_not_committed() -> None:
     with pytest.raises(UserError, match="the disk is broken"):
         world.execute(CacheSet(b"c:a", b"1"))
     assert world.store.failure == "refused: the disk is broken"
+    assert world.do(SysCachestore(CachestoreAction.INFO), key(3)).rows, "it reads: `top` asks for it in an incident"
+    with pytest.raises(UserError, match="the disk is broken"):
+        world.execute(SysCachestore(CachestoreAction.EVICTION))
 
 
 def test_it_goes_on_when_the_journal_can_be_written_again() -> None:
