@@ -82,16 +82,24 @@ def serve(loaded: Loaded) -> int:
     open_standard_files()
     configure_logs(loaded.settings.log_level, loaded.settings.log_format)
     settings = loaded.settings
-    sockets, file_warning = raise_file_limit(
-        settings.max_connections,
-        has_journal=settings.durability != "memory",
-        other_sockets=(0 if settings.status is None else status.MAX_SOCKETS)
-        + (0 if settings.mysql is None else listener.MAX_SOCKETS),
-    )
+    sockets, file_warning = _file_limit(settings)
     for warning in [*loaded.warnings, *([file_warning] if file_warning else [])]:
         _log.warning("%s", warning)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(settings, sockets))
+
+
+def _file_limit(settings: Settings) -> tuple[Sockets, str | None]:
+    """A client of a server with a CubeStore behind has a socket to that as well, and so has an upload."""
+    of_client = 1 if settings.upstream is None else 2
+    uploads = 0 if settings.upstream is None else settings.upstream.max_uploads
+    return raise_file_limit(
+        settings.max_connections,
+        of_connection=of_client,
+        has_journal=settings.durability != "memory",
+        other_sockets=(0 if settings.status is None else status.MAX_SOCKETS)
+        + of_client * (uploads + (0 if settings.mysql is None else listener.MAX_SOCKETS)),
+    )
 
 
 async def _run(settings: Settings, sockets: Sockets) -> int:
@@ -254,10 +262,14 @@ class _Process:
         if self._mysql is not None and self._settings.mysql is not None:
             await _listening(self._mysql.start, self._settings.mysql, "CUBESTORE_PORT")
 
+    def _failure(self) -> str | None:
+        """Why statements cannot be answered; None when they can."""
+        return self._opened.failure() or (None if self._upstream is None else self._upstream.absence)
+
     def _check_store(self) -> None:
         """Raise when statements cannot be answered."""
         self._store.gauges()
-        failure = self._opened.failure() or (None if self._upstream is None else self._upstream.absence)
+        failure = self._failure()
         if failure is not None:
             raise NotReadyError(failure)
 
@@ -336,7 +348,7 @@ class _Process:
             now_ms,
             may_cancel=self._may_cancel,
             settings=self._settings,
-            failure=self._opened.failure,
+            failure=self._failure,
             upstream=None if self._upstream is None else self._upstream.counters,
         )
         if self._status is not None:

@@ -53,7 +53,9 @@ def begin_large(message: memoryview, *, passes_on: bool = False) -> Request:
         if _passes(head):
             request.query, request.passes_on = head, True
             return request
-    return decode_request(message, unread_bytes=_STEP_BYTES if len(message) > LARGE_BYTES else None)
+        if len(message) <= LARGE_BYTES:
+            return decode_request(message, depth=Depth.VALUES)
+    return decode_request(message, unread_bytes=_STEP_BYTES)
 
 
 def read_large(request: Request) -> Steps:

@@ -18,7 +18,7 @@ from tests.upstream.stand_in import Received, StandIn, text_answer
 
 PASSES = "SELECT * FROM prod.orders"
 SECRET = "s3cret-of-upstream"
-REQUESTS, ROUNDS = 1_000, 3
+REQUESTS, ROUNDS = 1_000, 10
 TURNS = 3
 MAX_SHARE = 1.5  # how many requests a read brings differs by as much on a busy machine; on a quiet one it is 1.0
 MAX_HEARTBEAT_S = 0.010

@@ -8,8 +8,9 @@ from contextlib import suppress
 import pytest
 from websockets.asyncio.client import connect
 
-from protocol.client_codec import ErrorReply, Rows, encode_query
+from protocol.client_codec import ErrorReply, Rows, decode_reply, encode_query
 from protocol.messages import InlineTable
+from tests.protocol.sql_writer import sqlstring
 from tests.recorded.files import upstream_exchanges
 from tests.server.client import DRIVER, connected
 from tests.server.harness import until
@@ -32,7 +33,7 @@ async def test_a_statement_and_its_answer_pass_byte_for_byte() -> None:
         assert [each.raw for each in stand_in.received] == sent
 
 
-@pytest.mark.parametrize("size", [100_000, 300_000, 5_000_000])
+@pytest.mark.parametrize("size", [100_000, 300_000, 1_500_000, 5_000_000])
 async def test_large_messages_pass_byte_for_byte(size: int) -> None:
     """In fragments upstream; an inline table is neither read nor changed."""
     table = InlineTable(b"lambda_t", (b"a",), (b"no type at all",), b"x\n" * (size // 2))
@@ -49,6 +50,49 @@ async def test_large_messages_pass_byte_for_byte(size: int) -> None:
             assert await websocket.recv() == reply
         assert stand_in.received[0].raw == raw
         assert upstream.counters.waiting == upstream.counters.waiting_bytes == 0
+
+
+@pytest.mark.parametrize("size", [300_000, 2_000_000])
+@pytest.mark.parametrize("is_fragmented", [False, True])
+async def test_a_large_message_is_kept_without_a_copy(size: int, is_fragmented: bool) -> None:
+    """In the buffer that it was read into; the text of the statement is the large part of it."""
+    raw = encode_query(7, f"INSERT INTO s.t VALUES ('{'x' * size}')", connection_id=DRIVER)
+    may_answer = asyncio.Event()
+
+    async def answer(received: Received) -> bytes:
+        await may_answer.wait()
+        return text_answer(received, "done")
+
+    async with standing_in() as stand_in, passing(stand_in) as (server, upstream):
+        stand_in.answer = answer
+        async with connect("ws://{}:{}/ws".format(*server.address), max_size=None) as websocket:
+            await websocket.send([raw[:1000], raw[1000:]] if is_fragmented else raw)
+            await until(lambda: bool(stand_in.received))
+            (link,) = upstream._links
+            payload = link.waiting[7].payload
+            assert isinstance(payload, memoryview)
+            assert payload == raw == stand_in.received[0].raw
+            small = encode_query(8, "CACHE GET 'a'", connection_id=DRIVER)
+            await websocket.send(small)  # it is read meanwhile
+            assert isinstance(decode_reply(await websocket.recv(decode=False)), Rows)
+            may_answer.set()
+            assert isinstance(decode_reply(await websocket.recv(decode=False)), Rows)
+
+
+@pytest.mark.parametrize("size", [300_000, 1_000_000, 2_000_000])
+@pytest.mark.parametrize("is_parameter", [False, True])
+async def test_large_values_of_the_cache_do_not_pass(size: int, is_parameter: bool) -> None:
+    value = "a 'b' \\c " * (size // 10)
+    async with standing_in() as stand_in, passing(stand_in) as (server, _), connected(server.address) as client:
+        if is_parameter:
+            await client.ask("CACHE SET ? ?", [b"k", value.encode()])
+        else:
+            await client.ask(f"CACHE SET 'k' {sqlstring(value.encode()).decode()}")
+        reply = await client.ask("CACHE GET 'k'")
+        assert isinstance(reply, Rows)
+        assert reply.rows == [(value.encode(),)]
+        await client.ask(f"SYS FOO '{value.replace(chr(39), '').replace(chr(92), '')}'")
+        assert stand_in.received == []
 
 
 async def test_queue_and_cache_never_pass_malformed_ones_neither() -> None:

@@ -129,6 +129,9 @@ UP = [
     "WITH a AS (SELECT 1) SELECT * FROM a",
     "INSERT INTO system.queue VALUES (1)",
     "DROP TABLE system.cache",
+    "SHOW PROCESSLIST FROM t",
+    "SELECT 'SHOW PROCESSLIST'",
+    "SELECT * FROM system.historys",
 ]
 HERE = [
     "SELECT 1",  # 1
@@ -149,6 +152,9 @@ HERE = [
     "SHOW SESSION VARIABLES LIKE 'sql_mode'",
     "DESCRIBE system.queue",
     "SHOW COLUMNS FROM `system`.`cache`",
+    "DESCRIBE system.history",
+    "SHOW PROCESSLIST",
+    " show  full processlist ; ",
 ]
 OURS = [
     "SELECT * FROM system.queue",
@@ -167,6 +173,8 @@ OURS = [
     "SELECT 'it''s \\' FROM prod.t -- ' FROM system.cache",
     "SELECT * FROM system.cache WHERE value = 'FROM prod.orders'",
     "SELECT * FROM system.cache WHERE prefix = 'a' AND id > 'b' ORDER BY id LIMIT 1000",
+    "SELECT * FROM system.history h JOIN system.queue_minutes m ON h.prefix = m.prefix",
+    "SELECT * FROM `system`.connections c, system.queue q",
 ]
 MISLEADING = [
     "SELECT * FROM prod.t WHERE a = 'x\\' FROM system.cache -- '",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from cubequeue_server.engines.sql.tables import TABLES
+from cubequeue_server.engines.sql.tables import OWN_TABLES, TABLES
 from storage.errors import InternalError, UserError
 from storage.vocabulary import EMPTY_RESULT, Columns, ColumnType, OtherSql, Result
 
@@ -19,7 +19,7 @@ _PURPOSE: Final = (
     "pre-aggregations use a real CubeStore, or define them with `external: false` to keep them in the data source"
 )
 _QUOTED_TEXT_CHARACTERS: Final = 200
-_OWN_TABLES: Final = tuple(name.removeprefix("system.") for name in TABLES if name.startswith("system."))
+_OWN_TABLES: Final = tuple(name.removeprefix("system.") for name in OWN_TABLES)
 _ALIKE: Final = 0.75
 
 

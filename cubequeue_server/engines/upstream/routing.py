@@ -3,7 +3,8 @@
 | statement                                                          | goes |
 | ------------------------------------------------------------------ | ---- |
 | `SELECT 1`, refresh keys of one form, texts of a client's start-up | here |
-| a SELECT from the tables of queue and cache, a DESCRIBE of them    | here |
+| a SELECT from tables of this server, a DESCRIBE of them            | here |
+| SHOW PROCESSLIST, which tells of this server's connections         | here |
 | everything else, also what nobody can read                         | up   |
 """
 
@@ -18,8 +19,9 @@ from cubequeue_server.engines.sql.fixed import (
     answer_startup,
     described_table,
     first_words,
+    is_process_list,
 )
-from cubequeue_server.engines.sql.tables import SYSTEM_TABLES
+from cubequeue_server.engines.sql.tables import OWN_TABLES
 from cubequeue_server.engines.upstream import texts
 from cubequeue_server.engines.upstream.upstream import Upstream
 from cubequeue_server.requests.ask import RELAYED
@@ -30,13 +32,14 @@ from storage.errors import StatementError, UserError
 from storage.vocabulary import OtherSql, RequestKey, Result, Statement
 
 _SELECTS: Final = frozenset({"SELECT", "WITH", "("})
-_OURS: Final = frozenset(tuple(name.encode().split(b".")) for name in SYSTEM_TABLES)
+_OURS: Final = frozenset(tuple(name.encode().split(b".")) for name in OWN_TABLES)
 # A longer text passes unread; of a longer visible one the tables are not listed.
 _MAX_FIXED_BYTES: Final = 256
 MAX_READ_BYTES: Final = 256 * 1024
 _MAX_LISTED_BYTES: Final = 32 * 1024
 _NAMES_OURS: Final = re.compile(
-    rb"(?<![\w$.\x80-\xff])[\"`]?system[\"`]?\s*\.\s*[\"`]?(queue_results|queue|cache)[\"`]?(?![\w$\x80-\xff])",
+    rb"(?<![\w$.\x80-\xff])[\"`]?system[\"`]?\s*\.\s*[\"`]?(%b)[\"`]?(?![\w$\x80-\xff])"
+    % b"|".join(name for _, name in sorted(_OURS)),
     re.IGNORECASE,
 )
 _REFRESH_KEY: Final = ("refresh_key",)
@@ -81,16 +84,18 @@ class UpstreamSql:
 
 
 def is_for_our_tables(text: bytes) -> bool:
-    """Whether a statement reads or describes tables of queue and cache. Raises UserError when it reads others as well.
+    """Whether a statement reads or describes tables of this server. Raises UserError when it reads others as well.
 
     A text without the word `system` costs a look through it; the tables of others are listed only where the word can
     name a schema.
     """
-    if len(text) > MAX_READ_BYTES or _MAY_READ.match(text) is None or b"system" not in text.lower():
+    if len(text) > MAX_READ_BYTES or _MAY_READ.match(text) is None:
         return False
+    if b"system" not in text.lower():
+        return is_process_list(text)
     described = described_table(text)
     if described is not None:
-        return described in SYSTEM_TABLES
+        return described in OWN_TABLES
     return _is_select(text) and _reads_ours(visible(text))
 
 
