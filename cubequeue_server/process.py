@@ -262,14 +262,10 @@ class _Process:
         if self._mysql is not None and self._settings.mysql is not None:
             await _listening(self._mysql.start, self._settings.mysql, "CUBESTORE_PORT")
 
-    def _failure(self) -> str | None:
-        """Why statements cannot be answered; None when they can."""
-        return self._opened.failure() or (None if self._upstream is None else self._upstream.absence)
-
     def _check_store(self) -> None:
         """Raise when statements cannot be answered."""
         self._store.gauges()
-        failure = self._failure()
+        failure = self._opened.failure() or (None if self._upstream is None else self._upstream.absence)
         if failure is not None:
             raise NotReadyError(failure)
 
@@ -348,7 +344,7 @@ class _Process:
             now_ms,
             may_cancel=self._may_cancel,
             settings=self._settings,
-            failure=self._failure,
+            failure=self._opened.failure,
             upstream=None if self._upstream is None else self._upstream.counters,
         )
         if self._status is not None:

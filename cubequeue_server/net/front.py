@@ -72,8 +72,8 @@ class Front(asyncio.Protocol):
     """One connection before its upgrade, limited in time and bytes. `on_done` is called once it is upgraded or lost."""
 
     __slots__ = (
-        "_buffer", "_credentials", "_entrance", "_gate", "_is_done", "_may_have_body", "_on_done", "_options",
-        "_timer", "_transport"
+        "_buffer", "_credentials", "_entrance", "_gate", "_is_done", "_is_silent", "_may_have_body", "_on_done",
+        "_options", "_timer", "_transport"
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +88,7 @@ class Front(asyncio.Protocol):
         self._credentials = credentials
         self._on_done = on_done
         self._buffer = bytearray()
+        self._is_silent = True  # nothing was read yet
         self._is_done = False
         self._may_have_body = True
         self._entrance: TlsEntrance | None = None
@@ -105,6 +106,7 @@ class Front(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_done:
             return
+        self._is_silent = False
         self._buffer += data
         self._guarded(self._read_request)
 
@@ -210,7 +212,7 @@ class Front(asyncio.Protocol):
 
     def _on_silence(self) -> None:
         """A client of MySQL waits for the server to begin; any other one has said something by now."""
-        if self._buffer or self._transport.get_extra_info("sslcontext") is not None:
+        if not self._is_silent or self._transport.get_extra_info("sslcontext") is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._options.handshake_timeout_s / 2, self._on_timeout)
         else:

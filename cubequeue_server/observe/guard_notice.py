@@ -24,12 +24,13 @@ class GuardNotice:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Look now, and from now on."""
+        """Look now, and from now on. That an empty cache begins with a guard is nothing to warn of."""
+        level = logging.INFO if self._timer is None else logging.WARNING
         until_s = self._gauges().get("drop_guard_until_s", 0)
         if until_s > self._until_s:
             fields = {"until": datetime.fromtimestamp(until_s, UTC).isoformat(), "setting": "CUBEQUEUE_DROP_GUARD"}
             text = "marks of pre-aggregations may be missing: Cube is kept from dropping tables"
-            log_event(_log, logging.WARNING, text, fields)
+            log_event(_log, level, text, fields)
         elif not until_s and self._until_s:
             how = "its time has come" if time.time() >= self._until_s else "the marks are there"
             log_event(_log, logging.INFO, "Cube may drop tables of pre-aggregations again", {"reason": how})

@@ -84,6 +84,7 @@ class LargeMessages:
         except Exception as error:  # one message must not take others down
             refusal = error.with_traceback(None)
             self._desk.answer(client, request, key, message, lambda: _raise(refusal))
+            refusal.__traceback__ = None  # it leads to the message, and to itself
             return
         later = self._store.write_ahead(statement)
         if later is not None:
