@@ -179,8 +179,8 @@ async def test_a_client_that_leaves_during_the_check_leaves_nothing() -> None:
 
 
 async def test_a_timeout_during_the_check() -> None:
-    slow = Credentials({b"hash": parse_secret(RFC_7914.replace(b"p=16", b"p=8"))})
-    async with serving(credentials=slow, handshake_timeout_s=0.001) as server, raw(server.address) as client:
+    slow = Credentials({b"hash": parse_secret(RFC_7914.replace(b"ln=10,r=8,p=16", b"ln=14,r=8,p=8"))})  # 0.2 s
+    async with serving(credentials=slow, handshake_timeout_s=0.1) as server, raw(server.address) as client:
         await client.send(request(changes={"Authorization": basic("hash", "password")}))
         assert (await read_refusal(client))[0] == 408
         await until(lambda: not server._credentials._checks)
