@@ -60,6 +60,8 @@ class CacheLimits:
     proactive_ttl_ms: int = 5 * SECOND_MS
     lfu_log_factor: int = 10
     lfu_decay_ms: int = 60 * SECOND_MS
+    keep: tuple[bytes, ...] = (b"*SQL_PRE_AGGREGATIONS_*", b"PRE_AGG_JOB_*", b"lock:*")  # evicted last
+    drop_guard_ms: int = 12 * HOUR_MS
 
 
 @dataclass(slots=True, frozen=True)

@@ -142,6 +142,8 @@ class MemoryStore:
             case CachestoreAction.WIPE | CachestoreAction.TRUNCATE:
                 self.queue.clear(None, caller, now_ms)
                 self.cache.clear(now_ms)
+            case CachestoreAction.END_DROP_GUARD:
+                self.cache.guard.end()
             case CachestoreAction.COMPACTION | CachestoreAction.HEALTHCHECK | CachestoreAction.PERSIST:
                 pass  # ticks remove expired rows, no row can be damaged, and no data is on a disk
         return vocabulary.EMPTY_RESULT

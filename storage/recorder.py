@@ -70,6 +70,9 @@ class Recorder(Protocol):
     def cache_cleared(self) -> None:
         """All entries are gone."""
 
+    def guard_set(self, until_ms: int) -> None:
+        """The guard of the cache has another end; 0 when it is off."""
+
     def minute_ended(self, rows: MinuteRows) -> None:
         """A minute of the queues has ended. No answer waits for it."""
 

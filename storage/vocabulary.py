@@ -323,6 +323,7 @@ class CachestoreAction(enum.Enum):
     """The words after `SYS CACHESTORE` (commands.md §6)."""
 
     COMPACTION = "compaction"
+    END_DROP_GUARD = "end_drop_guard"  # ours: `storage.cache.drop_guard`
     EVICTION = "eviction"
     HEALTHCHECK = "healthcheck"
     INFO = "info"

@@ -240,7 +240,8 @@ def _(cache: Cache) -> None:
     assert audited_entries(cache._prefixes) == entries
     assert audited_deadlines(cache._deadlines) == deadlines
     assert audited_deadlines(cache._large_deadlines) == {path: at for path, at in deadlines.items() if path in large}
-    audit_order(cache._order, entries)
+    audit_order(cache._order, {path: entry for path, entry in entries.items() if not entry.is_kept})
+    audit_order(cache._kept_order, {path: entry for path, entry in entries.items() if entry.is_kept})
     assert len(entries) <= cache._hard_keys
     assert cache._bytes <= cache._hard_bytes or len(entries) == 1
 
@@ -283,7 +284,8 @@ def audit_order(order: EvictionOrder, entries: dict[bytes, Entry]) -> None:
                 assert all(entry.uses == uses and entry.path == path for path, entry in level.items())
             assert {path: entry for level in order._levels.values() for path, entry in level.items()} == entries
         case TtlOrder():
-            assert order._entries == entries
+            assert order._entries == {path: e for path, e in entries.items() if e.expires_ms != NEVER}
+            assert audited_deadlines(order._deadlines) == {path: e.expires_ms for path, e in order._entries.items()}
             assert dict(order._everlasting) == {path: e for path, e in entries.items() if e.expires_ms == NEVER}
         case SampledOrder():
             assert all(entry.slot == slot for slot, entry in enumerate(order._entries))

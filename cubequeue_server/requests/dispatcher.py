@@ -16,12 +16,13 @@ from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.websocket import UNSUPPORTED_DATA, LargeMessage
 from cubequeue_server.observe.counters import Counters, observe
 from cubequeue_server.options import ServerOptions
-from cubequeue_server.requests.ask import Ask
+from cubequeue_server.requests.ask import RELAYED, Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.large_messages import LargeMessages
 from cubequeue_server.requests.long_answers import LongAnswers
 from cubequeue_server.requests.lost_results import end_without_room, refuse_oversized
 from cubequeue_server.requests.monitor import Monitor
+from cubequeue_server.requests.relay import Relay
 from cubequeue_server.requests.statement_log import StatementLog, UnforeseenError, log_undecodable
 from cubequeue_server.requests.timing_wheel import TimingWheel
 from cubequeue_server.router import OF_SQL, Router
@@ -32,6 +33,7 @@ from protocol.decode import response_format_refusal
 from protocol.encode import encode_error, result_message
 from protocol.envelope import read_message_id
 from protocol.errors import DecodeError, ReplyTooLargeError, StatementSyntaxError
+from protocol.large import LARGE_BYTES
 from protocol.messages import Request
 from protocol.oversized import read_oversized
 from protocol.pieces import STEP_ROWS, Message, Pieces
@@ -40,6 +42,7 @@ from storage.errors import NoRoomError, StatementError, UserError
 from storage.vocabulary import (
     CacheKeys,
     Effect,
+    OtherSql,
     QueueActive,
     QueueList,
     QueueOrphaned,
@@ -83,7 +86,9 @@ class Dispatcher:
         counters: Counters,
         outbox: Outbox,
         loop: asyncio.AbstractEventLoop,
+        relay: Relay | None = None,
     ) -> None:
+        self._relay = relay
         self.counters = counters
         self._options = options
         self._max_in_flight = options.max_in_flight
@@ -142,15 +147,27 @@ class Dispatcher:
                 client.fail(request.message_id, refusal)
                 return False
         if large is None:
-            self.answer(client, request, key)
+            self.answer(client, request, key, message)
             return False
-        self._large_messages.add(client, request, key, large)
-        return True
+        return self._begin_large(client, request, key, large)
 
     def receive_large(self, client: Client, message: LargeMessage) -> None:
-        """The same for a message of more than a megabyte, which is read in steps."""
+        """The same for a large message, which is read in steps, or passed on unread."""
         if not self.receive(client, message.view, message):
             message.done()
+
+    def _begin_large(self, client: Client, request: Request, key: RequestKey | None, message: LargeMessage) -> bool:
+        if request.passes_on and self._relay is not None:
+            began_ns = self._clock_ns()
+            client.statements += 1
+            self._relay.pass_on(client, request, key, message)
+            observe(self._durations[OtherSql], self._clock_ns() - began_ns)
+            return False
+        if len(message.view) <= LARGE_BYTES:
+            self.answer(client, request, key, message)
+            return False
+        self._large_messages.add(client, request, key, message)
+        return True
 
     def receive_oversized(self, client: Client, message: bytes | memoryview) -> None:
         """Refuse a message above the size limit; only its head is read (wire.md §2)."""
@@ -172,7 +189,7 @@ class Dispatcher:
 
     def _refusal(self, client: Client, request: Request) -> str | None:
         limit, in_flight = self._max_in_flight, client.session.in_flight
-        if in_flight >= limit:
+        if in_flight >= limit and not request.passes_on:  # they are counted behind
             self.counters.overloaded += 1
             return f"{in_flight} requests of this connection wait for an answer, the limit is {limit}"
         return response_format_refusal(request)
@@ -195,9 +212,13 @@ class Dispatcher:
         client: Client,
         request: Request,
         key: RequestKey | None,
+        message: bytes | memoryview | LargeMessage,
         statement: Statement | None = None,
     ) -> None:
-        """Execute a request, and answer it now or later. `statement` is given where it was read before."""
+        """Execute a request, and answer it now or later. `message` is all of it, for the CubeStore behind.
+
+        `statement` is given where it was read before.
+        """
         started_ns = self._clock_ns()  # only once: the clock is a fifth of the cost of a small statement
         message_id = request.message_id
         try:
@@ -208,20 +229,22 @@ class Dispatcher:
             return
         client.statements += 1
         kind = type(statement)
-        message: Message | None = None
+        reply: Message | None = None
         try:
             outcome = self._routes[kind].execute(statement, client.caller, key, started_ns // 1_000_000)
             if type(outcome) is Result and len(outcome.rows) <= STEP_ROWS:
-                message = _ENCODERS[request.response_format](message_id, outcome)
+                reply = _ENCODERS[request.response_format](message_id, outcome)
         except Exception as error:  # as above
             self._refuse(client, request, statement, key, error)
         else:
             try:
-                if message is None:
+                if outcome is RELAYED and self._relay is not None:
+                    self._relay.pass_on(client, request, key, message)
+                elif reply is None:
                     self._wait(client, request, kind, outcome, key, started_ns)
                 else:
-                    client.send(message)
-                    if key is not None and statement.effect is _KEPT and client.session.sent(key, len(message)):
+                    client.send(reply)
+                    if key is not None and statement.effect is _KEPT and client.session.sent(key, len(reply)):
                         client.ping(self._loop.time())
             except Exception as error:  # no second answer to a message that has one
                 self._unforeseen(error)
@@ -314,6 +337,8 @@ class Dispatcher:
         outcome: Outcome | Later
         try:
             outcome = self._routes[type(statement)].execute(statement, caller, key, started_ns // 1_000_000)
+            if outcome is RELAYED and self._relay is not None:
+                outcome = self._relay.call(statement, caller)
         except StatementError as error:
             self.counters.statement_errors += 1
             outcome = error.with_traceback(None)

@@ -20,7 +20,14 @@ from storage.vocabulary import RequestKey, Statement
 class Desk(Protocol):
     """The dispatcher, as this module sees it. It raises nothing."""
 
-    def answer(self, client: Client, request: Request, key: RequestKey | None, statement: Statement) -> None:
+    def answer(
+        self,
+        client: Client,
+        request: Request,
+        key: RequestKey | None,
+        message: LargeMessage,
+        statement: Statement,
+    ) -> None:
         """Answer a request whose statement this is."""
 
     def refuse_text(self, client: Client, request: Request, error: Exception) -> None:
@@ -70,7 +77,7 @@ class LargeMessages:
             self._task = None
 
     async def _answer(self, received: _Received) -> None:
-        client, request, key, _ = received
+        client, request, key, message = received
         try:
             statement = await self._read(request)
         except DecodeError as error:
@@ -83,7 +90,7 @@ class LargeMessages:
         if later is not None:
             await told(later)
         try:
-            self._desk.answer(client, request, key, statement)
+            self._desk.answer(client, request, key, message, statement)
         finally:
             self._store.let_go(statement)
 

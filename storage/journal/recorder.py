@@ -182,6 +182,9 @@ class Recorder:
             self.blobs.release(entry.value)
         self.is_clean = False
 
+    def guard_set(self, until_ms: int) -> None:
+        self.note(rows.GUARD_KEY, rows.encode(until_ms))
+
     def minute_ended(self, minutes: MinuteRows) -> None:
         number = minutes[0][1].minute % KEPT_MINUTES
         self.note(rows.numbered(rows.MINUTE, number), rows.encode(minutes))

@@ -126,6 +126,13 @@ def _recover_cache(
     entries.sort(key=lambda entry: entry[1].written)
     for path, row in entries:
         store.cache.insert(path, rows.loaded(row.value, texts.get), row.expires_ms, now_ms)
+    guard = database.get(rows.GUARD_KEY)
+    if guard is not None:
+        store.cache.guard.restore(rows.decode_number(guard))
+    elif entries:  # of a server that knew of no guard
+        store.cache.guard.restore(0)
+    else:
+        store.cache.guard.see(now_ms)
     store.cache.see(now_ms)  # a clock that steps back from here brings nothing back that has expired by now
     recorder.writes_restored(entries[-1][1].written if entries else 0)
 

@@ -143,6 +143,8 @@ class NaiveStore:
                 return naive_sys.info(self.queue, self.cache)
             case CachestoreAction.COMPACTION | CachestoreAction.HEALTHCHECK | CachestoreAction.PERSIST:
                 pass
+            case CachestoreAction.END_DROP_GUARD:  # no key that it guards is among those of the model
+                pass
             case _:
                 assert_never(action)
         return Result(NO_COLUMNS, [])

@@ -208,6 +208,7 @@ async def test_refused_requests_of_the_status_port_leave_nothing(line: str) -> N
             may_cancel=lambda: may_cancel,
             settings=load_settings({}, {}).settings,
             failure=lambda: None,
+            upstream=None,
         )
         routes = {**pages.routes, "/fails": fails_here}
         status = StatusServer(Endpoint("127.0.0.1", 0), routes, actions=pages.actions)
