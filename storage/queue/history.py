@@ -102,13 +102,18 @@ class EndedItem(msgspec.Struct, gc=False, array_like=True):
 
     @property
     def request_id(self) -> bytes | None:
-        """Cube's request id. Cube writes it behind the query, so the last one of the payload is taken."""
-        for part in (self.tail, self.head):
-            found = _REQUEST_ID.findall(part)
-            if found:
-                last: bytes = found[-1]
-                return last
-        return None
+        """Cube's request id."""
+        return request_id_of(self.head, self.tail)
+
+
+def request_id_of(head: bytes, tail: bytes = b"") -> bytes | None:
+    """Cube's request id in a payload of this beginning and end: the last one, for Cube writes it behind the query."""
+    for part in (tail, head):
+        found = _REQUEST_ID.findall(part)
+        if found:
+            last: bytes = found[-1]
+            return last
+    return None
 
 
 _NOBODY: Final = Caller()
@@ -149,6 +154,8 @@ class History:
         payload_bytes = size_bytes = len(head)
         if payload_bytes > WHOLE_BYTES:
             tail, head = head[-TAIL_BYTES:], head[:HEAD_BYTES]
+        elif type(head) is not bytes:
+            head = bytes(head)  # the journal writes no `Binary`
             size_bytes = WHOLE_BYTES
         path, claimed_ms, error, result_bytes = item.path, item.claimed_ms, None, None
         size_bytes += ENTRY_OVERHEAD_BYTES + len(path)

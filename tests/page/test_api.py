@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import pytest
 from websockets.sync.client import connect
 
-from cubequeue_server.observe.page.presentation import readable
+from cubequeue_server.observe.console.payloads import readable
 from protocol.client_codec import encode_query
 from tests.cli.running import Running, serving
 from tests.page.filling import AUTHORIZATION, HOSTILE, PASSWORD, USER, fetch, fill, payload, run
