@@ -20,7 +20,7 @@ export function confirmed(title, text, yes) {
 
 const EFFECTS = [
   h("p", {}, "A cancel removes the item from the queue. Clients that wait for it get no result, and Cube asks again if somebody still looks at the query."),
-  h("p", {}, "It does not stop a query that already runs in your database. Its worker notices at its next heartbeat or at its end, and its result is dropped."),
+  h("p", {}, "It does not stop a query that already runs in your database: its worker goes on to its end, and the result is dropped."),
   h("p", {}, h("strong", {}, "There is no undo."), " The log, and History under “cancelled”, name you for each item."),
 ];
 

@@ -50,7 +50,7 @@ export class Chart {
     this.plot = new globalThis.uPlot({
       width, height: HEIGHT,
       legend: { live: true },
-      padding: [10, 12, 0, 0],
+      padding: [10, 24, 0, 0],
       cursor: { y: false, points: { size: 6 } },
       scales: { y: { range: (_plot, _low, high) => [0, Math.max(1, (high ?? 0) * 1.1)] } },
       axes: [

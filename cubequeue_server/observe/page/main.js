@@ -9,6 +9,7 @@ import { clients } from "./views/clients.js";
 import { cache } from "./views/cache.js";
 
 const INTERVAL_MS = 2000;
+const MAX_TROUBLES = 3; // more are shown when asked for
 const VIEWS = { queues, queue, item, history: past, clients, cache };
 const NAV = { queue: "queues", item: "queues" };
 
@@ -19,6 +20,7 @@ let answeredMs = null; // when the server answered last, on this clock
 let isLost = false;
 let timer = 0;
 let turn = 0;
+let hasMore = false; // of what is wrong
 
 function open({ isBack = false } = {}) {
   const wanted = route();
@@ -91,6 +93,10 @@ function showState() {
   document.body.classList.toggle("lost", isLost);
   const since = answeredMs === null ? "" : ` since ${clock(answeredMs)}`;
   $("state").textContent = isLost ? `no answer${since}` : isPaused ? `paused at ${clock(answeredMs ?? Date.now())}` : "live";
+  if (isLost) {
+    const text = `No answer${since}. What you see is from then; this page goes on asking.`;
+    $("attention").replaceChildren(h("ul", {}, h("li", { class: "critical" }, h("a", {}, h("b", {}, "Critical"), ` ${text}`))));
+  }
   $("state").className = isLost ? "lost" : isPaused ? "paused" : "live";
   title();
 }
@@ -100,7 +106,10 @@ function showServer() {
   const lines = troubles.map(({ severity, text, link }) => h("li", { class: severity },
     h("a", { href: link, title: text }, h("b", {}, severity === "critical" ? "Critical" : "Warning"), ` ${text}`)));
   const fine = h("p", { class: "fine" }, "Nothing is wrong.");
-  const shown = troubles.length ? h("ul", {}, lines) : fine;
+  const isLong = lines.length > MAX_TROUBLES + 1;
+  const more = isLong && h("button", { type: "button", onclick: () => { hasMore = !hasMore; showServer(); } },
+    hasMore ? "Show fewer" : `Show ${lines.length - MAX_TROUBLES} more`);
+  const shown = troubles.length ? h("div", {}, h("ul", {}, isLong && !hasMore ? lines.slice(0, MAX_TROUBLES) : lines), more) : fine;
   const place = $("attention");
   if (place.firstElementChild?.outerHTML !== shown.outerHTML) place.replaceChildren(shown);
   const up = duration(server.now_ms - server.started_ms);

@@ -1,8 +1,6 @@
 // Tables whose rows keep their elements, so that neither focus nor pointer loses what it is on.
 
-import { h, count } from "./dom.js";
-
-const canHover = matchMedia("(hover: hover)");
+import { h, count, plural } from "./dom.js";
 
 export class Table {
   // columns: {id, label, cell(row) → text or element, href(row), number, sort, title(row), className}
@@ -19,7 +17,12 @@ export class Table {
     } });
     this.picker = h("th", { scope: "col", class: "pick", hidden: !isSelectable }, this.selectAll);
     this.body = h("tbody");
-    this.body.addEventListener("pointerleave", () => this.latest && this.show(this.latest));
+    this.isHeld = false; // a mouse is on the rows
+    this.body.addEventListener("pointermove", (event) => { this.isHeld = event.pointerType === "mouse"; });
+    this.body.addEventListener("pointerleave", () => {
+      this.isHeld = false;
+      if (this.latest) this.show(this.latest);
+    });
     this.note = h("p", { class: "quiet", hidden: true }, empty);
     const table = h("table", {}, h("caption", { class: "unseen" }, caption),
       h("thead", {}, h("tr", {}, this.picker, ...heads)), this.body);
@@ -61,14 +64,10 @@ export class Table {
     this.onSelect(this.selected);
   }
 
-  isHeld() {
-    return canHover.matches && this.shown.length > 0 && this.body.matches(":hover");
-  }
-
   // Show rows. While the pointer is on them, rows keep their places: only their contents change.
   show(rows, { isNew = false } = {}) {
     this.latest = rows;
-    if (!isNew && this.isHeld()) {
+    if (!isNew && this.isHeld && this.shown.length) {
       const found = new Map(rows.map((row) => [this.keyOf(row), row]));
       for (const [key, each] of this.rows) {
         if (found.has(key)) this.fill(each, found.get(key));
@@ -129,8 +128,8 @@ export class Table {
 
 // Previous and next page, and which rows of how many are shown
 export class Pager {
-  constructor(noun, onGo) {
-    this.noun = noun;
+  constructor(one, onGo, many = `${one}s`) {
+    this.noun = (number) => plural(number, one, many);
     this.previous = h("button", { type: "button", onclick: () => onGo(Math.max(0, this.answer.offset - 50)) }, "Previous");
     this.next = h("button", { type: "button", onclick: () => onGo(this.answer.next) }, "Next");
     this.text = h("span", { class: "quiet", role: "status" });
@@ -142,8 +141,8 @@ export class Pager {
     const last = answer.offset + answer.rows.length;
     const isAll = answer.offset === 0 && answer.next === null;
     this.text.textContent = isAll || !answer.rows.length
-      ? `${count(answer.total)} ${this.noun}`
-      : `${count(answer.offset + 1)} to ${count(last)} of ${count(answer.total)} ${this.noun}`;
+      ? this.noun(answer.total)
+      : `${count(answer.offset + 1)} to ${count(last)} of ${this.noun(answer.total)}`;
     this.previous.hidden = this.next.hidden = isAll;
     this.previous.disabled = answer.offset === 0;
     this.next.disabled = answer.next === null;

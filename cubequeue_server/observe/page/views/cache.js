@@ -34,7 +34,7 @@ function prefixes(root, { parameters }, { open, refresh: again }) {
       change({ sort, order: before === sort ? (order === "desc" ? "asc" : "desc") : first, offset: null });
       open({ isBack: true });
     } });
-  const pager = new Pager("prefixes", (offset) => { change({ offset: offset || null }); open(); });
+  const pager = new Pager("prefix", (offset) => { change({ offset: offset || null }); open(); }, "prefixes");
   const search = searchField("Search prefixes", parameters.get("search") ?? "", typed(again), "Search prefixes");
   const sums = h("p", { class: "quiet sums" });
   root.append(h("div", { class: "bar" }, h("h1", {}, "Cache"), search, sums), table.element, pager.element);
@@ -63,7 +63,7 @@ function keys(root, { id, parameters }, { open, refresh: again }) {
     { id: "ttl", label: "Expires in", number: true, cell: (row) => left(row.expire_ms), title: (row) => (row.expire_ms === null ? "" : clock(row.expire_ms)) },
   ];
   const table = new Table({ caption: "Keys", columns, keyOf: (row) => row.id ?? row.key });
-  const pager = new Pager("keys", (offset) => { change({ offset: offset || null }); open(); });
+  const pager = new Pager("key", (offset) => { change({ offset: offset || null }); open(); });
   const search = searchField("Search keys", parameters.get("search") ?? "", typed(again), "Search keys");
   const name = nameOf(idOf(id));
   root.append(h("p", { class: "where" }, h("a", { href: address("cache") }, "Cache")),

@@ -29,7 +29,7 @@ export function clients(root, { parameters }, { open, refresh: again }) {
       open({ isBack: true });
     },
   });
-  const pager = new Pager("clients", (offset) => { change({ offset: offset || null }); open(); });
+  const pager = new Pager("client", (offset) => { change({ offset: offset || null }); open(); });
   const search = searchField("Search clients", parameters.get("search") ?? "", (text) => {
     change({ search: text || null, offset: null }, { isTyped: true });
     again();

@@ -36,7 +36,7 @@ export function past(root, { parameters }, { open, refresh: again }) {
   const distribution = h("div");
   const kept = h("p", { class: "quiet" });
   const table = historyTable(({ id }) => set(id === "ended" ? { sort: "newest", by: null } : { sort: "slowest", by: id }));
-  const pager = new Pager("ended items", (offset) => { change({ offset: offset || null }); open(); });
+  const pager = new Pager("ended item", (offset) => { change({ offset: offset || null }); open(); });
   root.append(
     h("div", { class: "bar" }, h("h1", {}, "History"), search, queueChip),
     h("div", { class: "bar filters" }, h("span", { class: "chips", role: "group", "aria-label": "Outcome" }, chips),
@@ -72,14 +72,14 @@ function historyTable(onSort) {
   const columns = [
     { id: "ended", label: "Ended", sort: "ended", cell: (row) => clock(row.ended_ms), className: "time" },
     { id: "outcome", label: "Outcome", cell: (row) => h("span", { class: `badge ${row.outcome}` }, OUTCOMES[row.outcome]) },
-    { id: "queue", label: "Queue", className: "name", cell: (row) => row.queue || "(no prefix)" },
+    { id: "queue", label: "Queue", className: "name short", title: (row) => row.queue, cell: (row) => row.queue || "(no prefix)" },
     { id: "what", label: "Item", className: "what", cell: (row) => row.error ?? (row.preview || row.key),
       href: (row) => (row.item === null ? null : address("item", row.item, { number: row.number })), title: (row) => `${row.key}\n\n${row.preview}` },
     { id: "wait", label: "Wait", sort: "wait", number: true, cell: (row) => duration(row.wait_ms) },
     { id: "run", label: "Run", sort: "run", number: true, cell: (row) => duration(row.run_ms) },
     { id: "total", label: "Total", sort: "total", number: true, cell: (row) => duration(row.wait_ms + (row.run_ms ?? 0)) },
     { id: "worker", label: "Ran on", className: "who", cell: (row) => owner(row.claimed_by), title: (row) => ownerTitle(row.claimed_by) },
-    { id: "by", label: "Ended by", className: "who", cell: (row) => owner(row.ended_by), title: (row) => ownerTitle(row.ended_by) },
+    { id: "by", label: "Ended by", className: "who", cell: (row) => (owner(row.ended_by) === owner(row.claimed_by) ? "" : owner(row.ended_by)), title: (row) => ownerTitle(row.ended_by) },
     { id: "request", label: "Request", className: "who", cell: (row) => row.request_id ?? "", title: (row) => row.request_id ?? "" },
     { id: "result", label: "Result", number: true, cell: (row) => size(row.result_bytes) },
   ];

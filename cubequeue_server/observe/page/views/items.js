@@ -7,10 +7,10 @@ export const item = (row) => (row.item === null ? null : address("item", row.ite
 
 export function itemTable({ hasQueue = false, isSelectable = false, caption = "Items" } = {}) {
   const columns = [
-    { id: "place", label: "Place", number: true, cell: (row) => (row.state === "active" ? (row.is_stalled ? "silent" : "runs") : count(row.place)),
+    { id: "place", label: hasQueue ? "State" : "Place", number: true, cell: (row) => (row.state === "active" ? (row.is_stalled ? "silent" : "runs") : row.place === null ? "waits" : count(row.place)),
       title: (row) => (row.state === "active" ? "it holds a slot" : "place in line: by priority, then by age"),
       alarm: (row) => row.is_stalled },
-    ...(hasQueue ? [{ id: "queue", label: "Queue", className: "name", cell: (row) => row.queue || "(no prefix)" }] : []),
+    ...(hasQueue ? [{ id: "queue", label: "Queue", className: "name short", title: (row) => row.queue, cell: (row) => row.queue || "(no prefix)" }] : []),
     { id: "key", label: "Item", className: "what", href: item, cell: (row) => row.preview || row.key,
       title: (row) => `${row.key}\n\n${row.preview}` },
     { id: "priority", label: "Priority", number: true, cell: (row) => count(row.priority) },

@@ -35,7 +35,7 @@ export function queue(root, { id, parameters }, { open, refresh: again }) {
       h("option", { value, selected: value === (parameters.get("show") ?? "all") }, label)));
   const isResults = parameters.get("show") === "results";
   const table = isResults ? resultTable() : itemTable({ caption: "Items in the order of service" });
-  const pager = new Pager(isResults ? "results" : "items", (offset) => { change({ offset: offset || null }); open(); });
+  const pager = new Pager(isResults ? "result" : "item", (offset) => { change({ offset: offset || null }); open(); });
   const cancels = h("button", { type: "button", class: "danger", hidden: true, onclick: async () => {
     const chosen = table.shown.filter((row) => table.selected.has(row.number) && row.item !== null);
     const line = await cancel(chosen);

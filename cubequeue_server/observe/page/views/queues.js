@@ -50,7 +50,7 @@ export function queues(root, { parameters }, { open }) {
     },
     empty: "No queue has this in its name.",
   });
-  const pager = new Pager("queues", (offset) => { change({ offset: offset || null }); open(); });
+  const pager = new Pager("queue", (offset) => { change({ offset: offset || null }); open(); });
   const search = searchField("Search queues and items", parameters.get("search") ?? "", (text) => {
     change({ search: text || null, offset: null }, { isTyped: true });
     refresh({ isNew: true });
