@@ -1,6 +1,6 @@
 // Items that ended: filtered, slowest first, with the distribution of their durations.
 
-import { h, ask, address, change, route, now, clock, count, duration, owner, ownerTitle, size } from "../dom.js";
+import { h, ask, address, change, route, now, clock, duration, owner, ownerTitle, plural, size } from "../dom.js";
 import { Table, Pager, searchField } from "../table.js";
 import { histogram } from "../charts.js";
 
@@ -58,7 +58,7 @@ export function past(root, { parameters }, { open, refresh: again }) {
     table.show(answer.rows);
     table.note.textContent = answer.kept ? "No ended item fits the filters." : "No item has ended yet.";
     pager.show(answer);
-    kept.textContent = answer.kept ? `${count(answer.kept)} ended items are remembered, since ${clock(answer.since_ms)}.` : "";
+    kept.textContent = answer.kept ? `${plural(answer.kept, "ended item is", "ended items are")} remembered, since ${clock(answer.since_ms)}.` : "";
     if (JSON.stringify(answer.distribution) === drawn) return;
     drawn = JSON.stringify(answer.distribution);
     const bars = histogram(answer.distribution, (from, to) => set({ min_ms: from, max_ms: to, by: by === "total" ? "run" : by }));
