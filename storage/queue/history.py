@@ -154,8 +154,6 @@ class History:
         payload_bytes = size_bytes = len(head)
         if payload_bytes > WHOLE_BYTES:
             tail, head = head[-TAIL_BYTES:], head[:HEAD_BYTES]
-        elif type(head) is not bytes:
-            head = bytes(head)  # the journal writes no `Binary`
             size_bytes = WHOLE_BYTES
         path, claimed_ms, error, result_bytes = item.path, item.claimed_ms, None, None
         size_bytes += ENTRY_OVERHEAD_BYTES + len(path)

@@ -119,23 +119,33 @@ class Items:
                     rank = _ACTIVE if asked.prefix is None else item.rank
                     counted[rank] += 1
                     wanted[rank] += asked.admits(item, self._names)
-            places, positions = _starts(counted), _starts(wanted)
-            after_ms = None if asked.prefix is None else (await self._figures(asked.prefix)).stalled_after_ms
-            rows: list[tuple[int, dict[str, Any]]] = []
-            async for item in self._items():
-                if not asked.is_queue(item):
-                    continue
-                rank = _ACTIVE if asked.prefix is None else item.rank
-                place = places[rank] = places[rank] + 1
-                if not asked.admits(item, self._names):
-                    continue
-                position = positions[rank] = positions[rank] + 1
-                if offset < position <= end:
-                    in_line = None if rank is _ACTIVE else place - counted[_ACTIVE]
-                    rows.append((position, self._json(item, in_line, after_ms)))
-                    await asyncio.sleep(0)  # a payload may have taken a millisecond
+            missing = min(end, wanted.total()) - offset
+            rows = await self._page(asked, counted, wanted, offset, missing) if missing > 0 else []
+        return {"rows": rows, **lists.place(offset, end, wanted.total())}
+
+    async def _page(
+        self, asked: _Filter, counted: Counter[int | None], wanted: Counter[int | None], offset: int, missing: int
+    ) -> list[dict[str, Any]]:
+        """The rows of a page, as JSON; `missing` of them, or fewer if items went since they were counted."""
+        after_ms = None if asked.prefix is None else (await self._figures(asked.prefix)).stalled_after_ms
+        places, positions = _starts(counted), _starts(wanted)
+        rows: list[tuple[int, dict[str, Any]]] = []
+        async for item in self._items():
+            if not asked.is_queue(item):
+                continue
+            rank = _ACTIVE if asked.prefix is None else item.rank
+            place = places[rank] = places[rank] + 1
+            if not asked.admits(item, self._names):
+                continue
+            position = positions[rank] = positions[rank] + 1
+            if offset < position <= offset + missing:
+                in_line = None if rank is _ACTIVE else place - counted[_ACTIVE]
+                rows.append((position, self._json(item, in_line, after_ms)))
+                await asyncio.sleep(0)  # a payload may have taken a millisecond
+                if len(rows) == missing:
+                    break
         rows.sort(key=lambda row: row[0])
-        return {"rows": [row for _, row in rows], **lists.place(offset, end, wanted.total())}
+        return [row for _, row in rows]
 
     async def one(self, path: Path) -> dict[str, Any] | None:
         """The answer to `/api/item`: an item, its slots, its result, and the last ends of its path. None without any.

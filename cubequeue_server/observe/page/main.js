@@ -112,9 +112,11 @@ function showServer() {
   const shown = troubles.length ? h("div", {}, h("ul", {}, isLong && !hasMore ? lines.slice(0, MAX_TROUBLES) : lines), more) : fine;
   const place = $("attention");
   if (place.firstElementChild?.outerHTML !== shown.outerHTML) place.replaceChildren(shown);
+  const guardedUntilS = server.gauges.drop_guard_until_s;
   const up = duration(server.now_ms - server.started_ms);
   $("about").textContent = `cubequeue ${server.version} · durability ${server.durability} · up ${up} · `
-    + `since the start ${plural(server.executed, "statement")}, ${plural(server.errors, "error")}`;
+    + `since the start ${plural(server.executed, "statement")}, ${plural(server.errors, "error")}`
+    + (guardedUntilS ? ` · tables of pre-aggregations are guarded until ${clock(guardedUntilS * 1000)}` : "");
 }
 
 function pause() {

@@ -71,12 +71,15 @@ function standing(all) {
 
 function reason(all) {
   const { slots, active, concurrency } = all;
+  const alone = all.found.is_exclusive ? `; only ${owner(all.found.added_by)}, which added it, may claim it` : "";
   const named = slots.slice(0, MAX_NAMED).map((slot) => `${short(slot.key)} (${duration(age(slot.claimed_ms))}, ${owner(slot.claimed_by)})`);
   const list = `${named.join(", ")}${active > named.length ? ` and ${count(active - named.length)} more` : ""}`;
-  if (concurrency === null) return active ? `${plural(active, "item runs", "items run")}: ${list}` : "no client has asked for work of this queue yet";
-  if (active >= concurrency) return `${count(active)} of ${count(concurrency)} slots busy: ${list}`;
-  if (active) return `${count(active)} of ${count(concurrency)} slots busy: ${list}; no client has asked for the free ones`;
-  return `0 of ${count(concurrency)} slots busy, but no client asks for work: are the workers alive?`;
+  if (concurrency === null && !active) return `no client has asked for work of this queue yet${alone}`;
+  if (concurrency === null) return `${plural(active, "item runs", "items run")}: ${list}${alone}`;
+  const busy = `${count(active)} of ${count(concurrency)} slots busy`;
+  if (active >= concurrency) return `${busy}: ${list}${alone}`;
+  if (active) return `${busy}: ${list}; no client has asked for the free ones${alone}`;
+  return `${busy}, but no client asks for work: are the workers alive?${alone}`;
 }
 
 const short = (key) => (key.length > 14 ? `${key.slice(0, 12)}…` : key);
