@@ -132,6 +132,10 @@ def test_what_was_slow_in_the_last_hour(tab: Tab, server: Running) -> None:
         assert "last hour" in tab.evaluate("document.querySelector('main').innerText")
         assert tab.evaluate("document.querySelectorAll('.histogram .columns button').length") > 1
         tab.screenshot("question-slow")
+        tab.click("document.querySelector('.history tbody a.open')")
+        tab.until(f"/Done at .*, by worker-1, after .* of waiting and .* of running/.test({TEXT})")
+        assert "SELECT slow" in tab.evaluate(TEXT)
+        assert tab.complaints() == []
 
 
 def test_which_client_sends_errors(tab: Tab, server: Running) -> None:

@@ -33,11 +33,11 @@ class BadRequestError(Exception):
 
 
 def number(request: Head, name: str) -> int | None:
-    """A whole number of at most 15 digits, None when it is not given. Raises BadRequestError."""
+    """A whole number of at most 16 digits, as ids have, None when it is not given. Raises BadRequestError."""
     text = request.parameters.get(name)
     if text is None or not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+    if not (text.isascii() and text.isdigit() and len(text) <= 16):
         raise BadRequestError(f"{name} is not a whole number")
     return int(text)
 

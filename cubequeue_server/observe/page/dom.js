@@ -72,7 +72,8 @@ export const age = (sinceMs) => (sinceMs === null || sinceMs === undefined ? nul
 
 export function owner(who) {
   if (!who) return NONE;
-  return who.user ?? who.name ?? who.process ?? who.peer ?? NONE;
+  // Processes of Cube share a user, people at the page have no process
+  return (who.process ? who.name ?? who.process : who.user ?? who.name ?? who.peer) ?? NONE;
 }
 
 // All that is known of an owner, for a title

@@ -58,7 +58,7 @@ export function item(root, { id, parameters }, { refresh: again }) {
 
 function standing(all) {
   const it = all.found;
-  const clients = all.waiting ? `${plural(all.waiting, "request waits", "requests wait")} for its result; Cube answers them with “Continue wait”.`
+  const clients = all.waiting ? `${plural(all.waiting, "request waits", "requests wait")} for its result; meanwhile Cube says “Continue wait”.`
     : "No request waits for its result at this moment.";
   if (it.state === "active") {
     const line = it.is_stalled
