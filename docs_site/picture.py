@@ -6,14 +6,16 @@ import re
 import subprocess
 import sys
 import time
+from base64 import b64decode
 from typing import Final
 
 from docs_site.links import ROOT
 from tests.page.browser import running_browser
 
 FILE: Final = ROOT / "docs/page.png"
-_LIFE_S: Final = 60  # so that charts and tables have something to show
-_SIZE: Final = (1280, 800)
+_LIFE_S: Final = 300  # so that charts and tables have something to show
+_SIZE: Final = (1280, 860)
+_VIEW: Final = "#/queue/U1FMX1FVRVJZX1NUQU5EQUxPTkVfd2FyZWhvdXNl?range=15m"  # SQL_QUERY_STANDALONE_warehouse
 
 
 def main() -> None:
@@ -28,11 +30,11 @@ def main() -> None:
             assert page is not None, said
             with running_browser() as browser, browser.tab() as tab:
                 tab.resize(*_SIZE)
-                tab.open(page[0])
+                tab.open(f"{page[0]}{_VIEW}")
                 for _ in range(_LIFE_S):
                     time.sleep(1.0)
                     tab.evaluate("1")  # a connection that is silent for long is closed
-                FILE.write_bytes(tab.screenshot("readme").read_bytes())
+                FILE.write_bytes(b64decode(tab.command("Page.captureScreenshot")["data"]))
         finally:
             demo.terminate()
     print(FILE)

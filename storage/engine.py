@@ -102,8 +102,8 @@ class Inspectable(Protocol):
     def queue_figures(self, now_ms: int) -> AsyncIterator[list[QueueFigures]]:
         """How each queue stands, in slices; about two microseconds each."""
 
-    def waited_prefixes(self) -> AsyncIterator[list[Path | None]]:
-        """The queue that each RESULT_BLOCKING waits for, None if it is not known, in slices."""
+    def waited_paths(self) -> AsyncIterator[list[Path | None]]:
+        """The path of the item that each RESULT_BLOCKING waits for, None if it is not known, in slices."""
 
     async def cache_totals(self) -> PrefixTotalsTable:
         """Totals of CACHE GET by prefix since the start; read-only."""

@@ -12,7 +12,6 @@ from storage.asking import Caller, Later, NewLater, Outcome, Turns, at_once
 from storage.cache.entry import NEVER, Entry
 from storage.cache.statements import Cache
 from storage.errors import InternalError
-from storage.keys import prefix_of
 from storage.limits import LARGE_TEXT_BYTES, AnswerLimits, CacheLimits, QueueLimits
 from storage.minutes import MINUTE_MS
 from storage.queue.history import EndedItem
@@ -277,6 +276,9 @@ class MemoryStore:
             item.external_id,
             None if item.claimed_by is None else item.claimed_by.process_id,
             None if item.claimed_by is None else item.claimed_by.peer.encode() or None,
+            item.id,
+            item.claimed_ms,
+            item.added_by.peer.encode() or None,
         )
 
     def _result_row(self, result: StoredResult) -> Row | None:
@@ -311,15 +313,14 @@ class MemoryStore:
         queues = list(self.queue.items.queues.values())
         return _slices(queue.figures(now_ms) for queue in queues)
 
-    def waited_prefixes(self) -> AsyncIterator[list[Path | None]]:
-        """The queue that each RESULT_BLOCKING waits for, None if it is not known."""
-        return _slices(self._waited_prefixes())
+    def waited_paths(self) -> AsyncIterator[list[Path | None]]:
+        """The path of the item that each RESULT_BLOCKING waits for, None if it is not known."""
+        return _slices(self._waited_paths())
 
-    def _waited_prefixes(self) -> Iterator[Path | None]:
+    def _waited_paths(self) -> Iterator[Path | None]:
         by_id = self.queue.items.by_id
         for key in self.queue.results.waiters.keys():  # noqa: SIM118  # it is no dict
-            path = key if isinstance(key, bytes) else by_id[key].path if key in by_id else None
-            yield None if path is None else prefix_of(path)
+            yield key if isinstance(key, bytes) else by_id[key].path if key in by_id else None
 
     async def cache_totals(self) -> PrefixTotalsTable:
         """Totals of CACHE GET by prefix since the start; read-only."""

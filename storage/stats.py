@@ -171,7 +171,8 @@ class QueueFigures:
     """How a queue stands now. Ages are in milliseconds, None where no item has one.
 
     `oldest_pending_ms` is exact if all items of the queue have the same ORPHANED, or none. `stalled` counts the items
-    that STALLED would list with the timeout that was last asked for; `concurrency` is the one of the last RETRIEVE.
+    that STALLED would list with the timeout that was last asked for; `concurrency` is the one of the last RETRIEVE and
+    `stalled_after_ms` that timeout.
     """
 
     prefix: Path
@@ -181,6 +182,7 @@ class QueueFigures:
     oldest_heartbeat_ms: int | None
     stalled: int = 0
     concurrency: int | None = None
+    stalled_after_ms: int | None = None
 
 
 @dataclass(slots=True)

@@ -38,6 +38,9 @@ SYSTEM_COLUMNS: Final[Mapping[SystemTable, Columns]] = {
         ("external_id", _STRING),
         ("claimed_by", _STRING),
         ("claimed_peer", _STRING),
+        ("number", _INT),
+        ("claimed", _TIMESTAMP),
+        ("added_peer", _STRING),
     ),
     SystemTable.RESULTS: Columns(
         ("id", _INT),

@@ -52,7 +52,7 @@ async def _prefixes(connection: Connection, arguments: argparse.Namespace) -> in
 async def _figures(connection: Connection, given: str | None) -> list[dict[str, Any]]:
     """The prefixes by size; without the status port without sizes and hits, by the number of their keys."""
     try:
-        content = await StatusPort(connection, given).get("/api/cache")
+        return await _all_figures(StatusPort(connection, given))
     except CommandError as error:
         print(f"cubequeue: no sizes and hits: {error}", file=sys.stderr)
         table = await connection.table(
@@ -60,10 +60,19 @@ async def _figures(connection: Connection, given: str | None) -> list[dict[str, 
         )
         nothing = {"bytes": None, "hits": None, "misses": None}
         return [{"name": prefix or "", "entries": number(entries), **nothing} for prefix, entries in table.rows]
-    rows = content.get("rows")
-    if not isinstance(rows, list):
-        raise CommandError("the status port answered in another shape")
-    return rows
+
+
+async def _all_figures(port: StatusPort) -> list[dict[str, Any]]:
+    """All pages of the prefixes. Raises CommandError."""
+    found: list[dict[str, Any]] = []
+    offset: int | None = 0
+    while offset is not None:
+        content = await port.get(f"/api/cache?limit=100&offset={offset}")
+        rows, offset = content.get("rows"), content.get("next")
+        if not isinstance(rows, list) or not rows:
+            break
+        found += [{name: value for name, value in row.items() if name != "id"} for row in rows]
+    return found
 
 
 def _hits(hits: int | None, misses: int | None) -> tuple[str, str, str]:

@@ -40,14 +40,10 @@ async def look(connection: Connection, port: StatusPort, view: View) -> Figures:
 
 async def _overview(port: StatusPort) -> dict[str, Any]:
     """The figures of the server, and as `queues` those of the queues that have totals. Raises CommandError."""
-    try:
-        return await port.get("/api/overview")
-    except CommandError as error:
-        if "answered 404" not in str(error):
-            raise
+    server = await port.get("/api/server")
     busiest = await port.get("/api/queues?sort=throughput&order=desc&limit=100")
     queues = [{"name": row.get("name"), **(row.get("totals") or {})} for row in busiest.get("rows", [])]
-    return {**await port.get("/api/server"), "queues": queues}
+    return {**server, "queues": queues}
 
 
 async def _queues(connection: Connection) -> list[QueueLine]:

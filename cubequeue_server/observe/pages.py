@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from cubequeue_server.engines.upstream.counters import UpstreamCounters
 from cubequeue_server.net.http_head import Answer, Head
+from cubequeue_server.observe.console.live_statements import LiveStatements
 from cubequeue_server.observe.console.routes import ConsoleData
 from cubequeue_server.observe.limits import Limits
 from cubequeue_server.observe.metrics.histograms import queue_histograms
 from cubequeue_server.observe.metrics.sources import Sources
 from cubequeue_server.observe.metrics.statsd import Statsd
-from cubequeue_server.observe.page.live_statements import LiveStatements
-from cubequeue_server.observe.page.routes import LivePage
+from cubequeue_server.observe.page.files import files
 from cubequeue_server.observe.status import Route
 from cubequeue_server.server import Server
 from cubequeue_server.settings.resolve import Settings
@@ -45,17 +45,16 @@ class Pages:
     ) -> None:
         self._sources = Sources(store, server.counters, server.lag.lags, lambda: server.in_flight, now_ms, upstream)
         self._exposition: Exposition | None = None
-        page = LivePage(self._sources, server, may_cancel)
         self._failure = failure
         self._limits = limits = Limits(settings, store, server.counters)
         data = ConsoleData(self._sources, server, settings, failure=failure, may_cancel=may_cancel, limits=limits)
         self.routes: dict[str, Route] = {
             "/metrics": self._metrics,
-            **page.routes(),
+            **files(),
             **data.routes(),
             **LiveStatements(server).routes(),
         }
-        self.actions: dict[str, Route] = page.actions()
+        self.actions: dict[str, Route] = data.actions()
         self._statsd = None if settings.statsd is None else Statsd(settings.statsd, self._sources)
         if self._statsd is not None:
             self._statsd.start()

@@ -105,7 +105,10 @@ _LISTENERS = (
     ),
     Setting("status_port", Port(), 3031, "Only the port of it; 0 is off.", ("CUBESTORE_STATUS_PORT",)),
     Setting(
-        "status_cancel", Boolean(), False, "Whether who has credentials may cancel queue items on the page there.",
+        "status_cancel",
+        Boolean(),
+        False,
+        "Whether users with credentials may cancel items and remove cache entries on the page.",
     ),
     Setting(
         "mysql_bind", Address(), Endpoint("0.0.0.0", 3306),  # noqa: S104

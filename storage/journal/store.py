@@ -422,8 +422,8 @@ class JournaledStore:
     def queue_figures(self, now_ms: int) -> AsyncIterator[list[QueueFigures]]:
         return self._memory.queue_figures(now_ms)
 
-    def waited_prefixes(self) -> AsyncIterator[list[Path | None]]:
-        return self._memory.waited_prefixes()
+    def waited_paths(self) -> AsyncIterator[list[Path | None]]:
+        return self._memory.waited_paths()
 
     async def cache_totals(self) -> PrefixTotalsTable:
         return await self._memory.cache_totals()

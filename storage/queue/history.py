@@ -102,13 +102,18 @@ class EndedItem(msgspec.Struct, gc=False, array_like=True):
 
     @property
     def request_id(self) -> bytes | None:
-        """Cube's request id. Cube writes it behind the query, so the last one of the payload is taken."""
-        for part in (self.tail, self.head):
-            found = _REQUEST_ID.findall(part)
-            if found:
-                last: bytes = found[-1]
-                return last
-        return None
+        """Cube's request id."""
+        return request_id_of(self.head, self.tail)
+
+
+def request_id_of(head: bytes, tail: bytes = b"") -> bytes | None:
+    """Cube's request id in a payload of this beginning and end: the last one, for Cube writes it behind the query."""
+    for part in (tail, head):
+        found = _REQUEST_ID.findall(part)
+        if found:
+            last: bytes = found[-1]
+            return last
+    return None
 
 
 _NOBODY: Final = Caller()

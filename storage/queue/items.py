@@ -284,6 +284,7 @@ class PrefixQueue:
             None if heartbeat_ms is None else max(0, now_ms - heartbeat_ms),
             0 if self.stalled_after_ms is None else len(self.stalled(now_ms, self.stalled_after_ms)),
             self.concurrency,
+            self.stalled_after_ms,
         )
 
     # Expiry (state-machine.md §1, "Item expiry").

@@ -151,8 +151,8 @@ def test_wait_for_ends_with_the_item_or_its_time_and_takes_no_result(server: Run
 
 def server_sees(server: Running, connections: int) -> bool:
     """Whether so many clients are connected, besides the one that asks none here."""
-    overview = json.loads(server.get("/api/overview")[1])
-    return int(overview["connections"]) >= connections - 1
+    figures = json.loads(server.get("/api/server")[1])
+    return int(figures["connections"]) >= connections - 1
 
 
 def test_queues_says_when_there_is_none_and_what_was_meant(server: Running) -> None:
@@ -167,8 +167,7 @@ def test_oldest_is_the_oldest_pending_item_everywhere(server: Running) -> None:
     assert of_json("queues", url(server))[0]["oldest_ms"] is None
     assert of_json("queues", url(server))[0]["heartbeat_ms"] is not None
     assert of_json("top", url(server))["queues"][0]["oldest_ms"] is None
-    overview = json.loads(server.get("/api/overview")[1])
-    assert overview["queues"][0]["oldest_ms"] is None
+    assert json.loads(server.get("/api/queues")[1])["rows"][0]["oldest_ms"] is None
 
 
 # Cache

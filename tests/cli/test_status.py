@@ -180,7 +180,7 @@ def test_silent_tls_handshakes_count_and_make_room(monkeypatch: pytest.MonkeyPat
 def test_pages_are_for_known_hosts_and_probes_for_any(host: str, code: int) -> None:
     async def scenario() -> None:
         counters = Counters()
-        paths: list[Any] = ["/livez", "/readyz", "/metrics", "/", "/api/overview"]
+        paths: list[Any] = ["/livez", "/readyz", "/metrics", "/", "/api/server"]
         routes = dict.fromkeys(paths, lambda _: Answer(200))
         hosts = AllowedHosts(["page.example"])
         server = StatusServer(Endpoint("127.0.0.1", 0), routes, hosts=hosts, counters=counters)

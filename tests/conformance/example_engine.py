@@ -368,8 +368,8 @@ class ExampleEngine:
     def queue_figures(self, now_ms: int) -> AsyncIterator[list[QueueFigures]]:
         return self._slices(lambda store: store.queue_figures(now_ms))
 
-    def waited_prefixes(self) -> AsyncIterator[list[Path | None]]:
-        return self._slices(MemoryStore.waited_prefixes)
+    def waited_paths(self) -> AsyncIterator[list[Path | None]]:
+        return self._slices(MemoryStore.waited_paths)
 
     async def cache_totals(self) -> PrefixTotalsTable:
         return await self._read(lambda store: store.cache.totals)

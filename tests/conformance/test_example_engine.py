@@ -293,7 +293,7 @@ def test_readings_are_answered_in_a_later_turn_and_outlast_a_link() -> None:
     assert turns == 1
     [figures] = run(rows_of(world.engine.queue_figures(NOW_MS)), settle)
     assert (figures.prefix, figures.pending) == (b"q", 150)
-    assert run(rows_of(world.engine.waited_prefixes()), settle) == [b"q"]
+    assert run(rows_of(world.engine.waited_paths()), settle) == [b"q:a"]
     assert run(world.engine.queue_stats(), settle).named[b"q"].added == 150
     assert run(world.engine.cache_totals(), settle).misses == 1
     assert turns == 5

@@ -70,6 +70,7 @@ def test_the_rows_of_system_queue(looking: Looking) -> None:
     session.now_ms += 5
     session.rows(retrieve("bare"), process="one")
     pending, active = looking.table(SystemTable.QUEUE)
+    assert active["number"] > pending["number"]
     assert pending == {
         "id": b"k",
         "prefix": b"a:b",
@@ -85,6 +86,9 @@ def test_the_rows_of_system_queue(looking: Looking) -> None:
         "external_id": None,
         "claimed_by": None,
         "claimed_peer": None,
+        "number": pending["number"],
+        "claimed": None,
+        "added_peer": None,
     }
     changed = {
         "id": b"bare",
@@ -99,6 +103,8 @@ def test_the_rows_of_system_queue(looking: Looking) -> None:
         "exclusive": True,
         "external_id": b"e",
         "claimed_by": b"one",
+        "number": active["number"],
+        "claimed": begun_ms + 5,
     }
     assert active == pending | changed
 
@@ -165,17 +171,17 @@ def test_what_happened_in_each_queue(way: tuple[Candidate, bool], looking: Looki
     assert (stats.added, stats.claimed, stats.waits[0], stats.acknowledged, stats.manual) == (2, 1, 30, 1, 1)
 
 
-def test_for_which_queues_somebody_waits(looking: Looking) -> None:
+def test_for_which_items_somebody_waits(looking: Looking) -> None:
     session = looking.session
     session.rows(add("p:a"))
     keys: list[int | str] = [id_of(1), "p:a", "q:b", id_of(9)]
     for number, wanted in enumerate(keys):
         session.wait(str(number), result_blocking(wanted))
-    prefixes = looking.all(looking.store.waited_prefixes())
-    assert sorted(prefixes, key=str) == [None, b"p", b"p", b"q"]
+    paths = looking.all(looking.store.waited_paths())
+    assert sorted(paths, key=str) == [None, b"p:a", b"p:a", b"q:b"]
     session.give_up("2")
     session.client.settle()
-    assert sorted(looking.all(looking.store.waited_prefixes()), key=str) == [None, b"p", b"p"]
+    assert sorted(looking.all(looking.store.waited_paths()), key=str) == [None, b"p:a", b"p:a"]
 
 
 def test_what_cache_get_found(looking: Looking) -> None:

@@ -8,7 +8,9 @@ from urllib.parse import urlencode
 
 from cubequeue_server.client_names import ClientNames
 from cubequeue_server.net.http_head import Head, take_head
+from cubequeue_server.observe.console.cache import Cache
 from cubequeue_server.observe.console.history import History
+from cubequeue_server.observe.console.items import Items
 from cubequeue_server.observe.console.queues import Queues
 from cubequeue_server.observe.counters import Counters, new_histogram
 from cubequeue_server.observe.metrics.sources import Sources
@@ -44,6 +46,8 @@ class Scene:
         self.names = ClientNames({"worker-uuid": "worker-1"})
         self.queues = Queues(self.sources)
         self.history = History(self.sources, self.names)
+        self.items = Items(self.sources, self.names, self.history)
+        self.cache = Cache(self.sources)
         self.store.tick(self.now_ms, 1_000)
 
     def run(self, *statements: Statement, caller: Caller = ANYBODY) -> None:

@@ -11,7 +11,20 @@ import pytest
 from tests.cli.running import Running, serving
 from tests.page.filling import AUTHORIZATION, PASSWORD, USER, fetch, fill, run
 
-PATHS = ("/api/server", "/api/queues", "/api/queue", "/api/series", "/api/history", "/api/clients")
+PATHS = (
+    "/api/server",
+    "/api/queues",
+    "/api/queue",
+    "/api/series",
+    "/api/history",
+    "/api/clients",
+    "/api/items",
+    "/api/item",
+    "/api/results",
+    "/api/cache",
+    "/api/cache/keys",
+    "/api/cache/entry",
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +59,7 @@ def test_queues_history_and_clients(server: Running) -> None:
     assert sum(get(server, "/api/series", queue=rows[0]["id"])["added"]) == 60
     [ended] = get(server, "/api/history")["rows"]
     assert (ended["key"], ended["outcome"], ended["claimed_by"]["name"]) == ("k00", "acknowledged", "here")
+    assert get(server, "/api/history", number=ended["number"])["rows"][0]["payload"]["text"] == "SELECT 0 FROM orders"
     assert get(server, "/api/clients")["rows"] == []
 
 

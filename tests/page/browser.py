@@ -147,9 +147,19 @@ class Tab:
 
     def press(self, key: str, code: int) -> None:
         """Press and release a key."""
-        text = {"text": "\r"} if key == "Enter" else {}
+        text = {"text": "\r" if key == "Enter" else key} if key == "Enter" or len(key) == 1 else {}
         self.command("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, **text)
         self.command("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
+
+    def click(self, element: str) -> None:
+        """Press the mouse on what an expression finds, as a user would: in sight, and not behind something else."""
+        place = self.evaluate(
+            f"(each => {{ each.scrollIntoView({{block: 'center'}}); const at = each.getBoundingClientRect();"
+            " return [at.x + Math.min(at.width / 2, 40), at.y + at.height / 2]; })("
+            f"{element})"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self.command("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
     def resize(self, width: int, height: int) -> None:
         self.command(

@@ -13,10 +13,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from websockets.sync.client import connect
 
-from cubequeue_server.observe.page.presentation import readable
-from protocol.client_codec import encode_query
+from cubequeue_server.observe.console.payloads import readable
 from tests.cli.running import Running, serving
 from tests.page.filling import AUTHORIZATION, HOSTILE, PASSWORD, USER, fetch, fill, payload, run
 
@@ -41,49 +39,26 @@ def get(server: Running, path: str, **parameters: object) -> Any:
     return content
 
 
-def test_the_overview_names_queues_with_their_figures(server: Running) -> None:
-    overview = get(server, "/api/overview")
-    queues = {queue["name"]: queue for queue in overview["queues"]}
-    assert next(iter(queues)) == "SQL_QUERY"  # the deepest first
-    queue = queues["SQL_QUERY"]
-    assert (queue["pending"], queue["active"], queue["claimed"], queue["ended"]) == (57, 2, 3, 1)
-    assert queue["oldest_ms"] >= 0
-    assert HOSTILE in queues
-    assert overview["gauges"]["queue_items"] == 64
-    assert overview["may_cancel"] is False
-
-
-def test_who_waits_is_told_by_queue() -> None:
-    with serving("--durability", "memory") as server:
-        run(server, [("QUEUE ADD PRIORITY 1 'q:a' 'x'", None)])
-        with connect(f"ws://{server.ws[0]}:{server.ws[1]}/ws") as client:
-            client.send(encode_query(1, "QUEUE RESULT_BLOCKING 20000 'q:a'"))
-            while not (waiting := get(server, "/api/overview")["queues"][0]["waiting"]):
-                pass
-            assert waiting == 1
-
-
-def test_items_are_paged_in_the_order_of_their_ids(server: Running) -> None:
-    keys: list[str] = []
+def test_items_are_paged_in_the_order_of_service(server: Running) -> None:
+    rows: list[Any] = []
     offset: int | None = 0
     while offset is not None:
         page = get(server, "/api/items", queue=encoded("SQL_QUERY"), offset=offset, limit=25)
         assert len(page["rows"]) <= 25
-        keys += [row["key"] for row in page["rows"]]
+        rows += page["rows"]
         offset = page["next"]
-    assert keys == [f"k{number:02}" for number in range(1, 60)]
-    active = get(server, "/api/items", queue=encoded("SQL_QUERY"), state="active")["rows"]
-    assert [(row["key"], row["state"], row["heartbeat_ms"] is not None) for row in active] == [
-        ("k01", "Active", True),
-        ("k02", "Active", True),
-    ]
-    assert active[0]["payload"]["kind"] == "sql"
-    assert active[0]["payload"]["text"] == "SELECT 1 FROM orders"
+    assert [row["key"] for row in rows[:2]] == ["k01", "k02"]  # those that run
+    assert all(row["heartbeat_ms"] is not None and row["place"] is None for row in rows[:2])
+    pending = sorted(range(3, 60), key=lambda number: (-(number % 3), number))
+    assert [row["key"] for row in rows[2:]] == [f"k{number:02}" for number in pending]
+    assert [row["place"] for row in rows[2:]] == list(range(1, 58))
+    assert rows[0]["preview"] == "SELECT 1 FROM orders"
 
 
 @pytest.mark.parametrize("limit", ["1000000", "0", "-1", "x", "9" * 50])
 def test_no_request_gets_more_than_a_page(server: Running, limit: str) -> None:
-    assert 1 <= len(get(server, "/api/items", queue=encoded("SQL_QUERY"), limit=limit)["rows"]) <= 100
+    status, content, _ = fetch(server, f"/api/items?{urlencode({'queue': encoded('SQL_QUERY'), 'limit': limit})}")
+    assert status == 400 or 1 <= len(content["rows"]) <= 100
 
 
 @pytest.mark.parametrize("queue", ["", "!", "é", "YQ=", encoded("no such queue"), "_" * 4000])
@@ -96,17 +71,21 @@ def test_any_queue_is_answered(server: Running, queue: str) -> None:
 
 def test_huge_and_odd_payloads_are_cut(server: Running) -> None:
     page = get(server, "/api/items", queue=encoded("hostile"))
-    payloads = {row["key"]: row["payload"] for row in page["rows"]}
-    assert payloads["raw"]["text"] == HOSTILE
-    assert payloads["huge"] == {"kind": "text", "text": "x" * 8192, "bytes": 5_000_000, "is_cut": True}
-    assert payloads["deep"]["kind"] == "text"
-    assert "? lone" in payloads["surrogate"]["text"]
-    assert len(json.dumps(page)) < 50_000
+    assert {row["key"]: row["payload_bytes"] for row in page["rows"]}["huge"] == 5_000_000
+    assert len(json.dumps(page)) < 10_000
+    found = {key: get(server, "/api/item", item=encoded(f"hostile:{key}"))["found"] for key in ("raw", "huge", "deep")}
+    assert found["raw"]["payload"]["text"] == HOSTILE
+    assert found["huge"]["payload"]["text"] == found["huge"]["raw"]["text"] == "x" * 8192
+    assert found["huge"]["payload"]["is_cut"]
+    assert found["huge"]["raw"]["is_cut"]
+    assert found["deep"]["payload"]["kind"] == "text"
+    [surrogate] = [row for row in page["rows"] if row["key"] == "surrogate"]
+    assert "? lone" in surrogate["preview"]
 
 
 def test_results_and_cache(server: Running) -> None:
     [row] = get(server, "/api/results", queue=encoded("SQL_QUERY"))["rows"]
-    assert (row["key"], row["value"]["kind"], row["is_taken"]) == ("SQL_QUERY:k00", "json", False)
+    assert (row["key"], row["value"]["kind"], row["is_taken"]) == ("k00", "json", False)
     rows = {row["name"]: row for row in get(server, "/api/cache")["rows"]}
     cached = rows["SQL_QUERY_RESULT"]
     assert (cached["entries"], cached["hits"], cached["misses"]) == (1, 1, 1)
@@ -114,13 +93,20 @@ def test_results_and_cache(server: Running) -> None:
 
 
 def test_answers_are_not_kept_and_not_shown_in_others_pages(server: Running) -> None:
-    for path in ("/", "/page.js", "/page.css", "/icon.svg", "/api/overview"):
+    for path in ("/", "/main.js", "/page.css", "/icon.svg", "/vendor/uPlot.js", "/views/item.js", "/api/server"):
         status, _, headers = fetch(server, path)
         assert status == 200
-        assert "default-src 'none'" in headers["content-security-policy"]
-        assert "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == "no-store"
+        if path.startswith("/api"):
+            continue
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+
+
+def test_no_other_file_is_served(server: Running) -> None:
+    for path in ("/files.py", "/page.html", "/../pages.py", "/vendor/", "/views/../files.py", "/__init__.py"):
+        assert fetch(server, path)[0] == 404
 
 
 def cancelling(server: Running, key: str, headers: dict[str, str], method: str = "POST") -> tuple[int, Any]:
@@ -134,7 +120,7 @@ def test_cancelling_is_off_by_default_and_without_credentials(server: Running) -
     with serving("--durability", "memory", "--status-cancel", "true") as other:
         run(other, [("QUEUE ADD PRIORITY 1 'q:a' 'x'", None)])
         assert cancelling(other, "q:a", ACTION)[0] == 403
-        assert get(other, "/api/overview")["may_cancel"] is False
+        assert get(other, "/api/server")["may_cancel"] is False
     with serving("--durability", "memory", **CREDENTIALS) as other:
         assert cancelling(other, "q:a", {**ACTION, "authorization": AUTHORIZATION})[0] == 403
 
@@ -146,9 +132,10 @@ def test_who_is_known_cancels_and_nobody_else() -> None:
         assert cancelling(server, "q:a", ACTION)[0] == 401
         assert cancelling(server, "q:a", known)[0] == 403  # a form of another site cannot send the header
         assert fetch(server, "/api/cancel?item=!", "POST", {**known, **ACTION})[0] in {200, 400}
-        assert cancelling(server, "q:a", {**known, **ACTION}) == (200, {"cancelled": True})
-        assert cancelling(server, "q:a", {**known, **ACTION}) == (200, {"cancelled": False})
-        for path in ("/", "/page.js", "/api/overview", "/api/items", "/metrics"):
+        for is_there in (True, False):
+            status, done = cancelling(server, "q:a", {**known, **ACTION})
+            assert (status, done["cancelled"], done["by"]["user"]) == (200, is_there, USER)
+        for path in ("/", "/main.js", "/api/server", "/api/items", "/api/item", "/api/cache/keys", "/metrics"):
             assert fetch(server, path)[0] == 401
             assert fetch(server, path, headers=known)[0] in {200, 400}
         _, _, errors = server.end(signal.SIGTERM)
@@ -157,12 +144,29 @@ def test_who_is_known_cancels_and_nobody_else() -> None:
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+", line["peer"]) for line in logged)
 
 
+def test_who_is_known_removes_from_the_cache() -> None:
+    known = {"authorization": AUTHORIZATION, "x-cubequeue-action": "remove"}
+    path = f"/api/cache/remove?key={encoded('c:k')}"
+    with serving("--durability", "memory", "--status-cancel", "true", **CREDENTIALS) as server:
+        run(server, [("CACHE SET TTL 60 'c:k' 'v'", None)], AUTHORIZATION)
+        assert fetch(server, path, "POST")[0] == 401
+        assert fetch(server, path, "POST", {**known, **ACTION})[0] == 403  # the header of another action
+        status, done, _ = fetch(server, path, "POST", known)
+        assert (status, done["removed"], done["by"]["user"]) == (200, True, USER)
+        assert fetch(server, f"/api/cache/entry?key={encoded('c:k')}", headers=known)[0] == 404
+        _, _, errors = server.end(signal.SIGTERM)
+    [line] = [json.loads(line) for line in errors.splitlines() if "cache entry removed by hand" in line]
+    assert (line["key"], line["user"]) == ("c:k", USER)
+    with serving("--durability", "memory", "--status-cancel", "true") as other:
+        assert fetch(other, path, "POST", known)[0] == 403
+
+
 def test_results_without_a_prefix_are_a_queue() -> None:
     with serving("--durability", "memory") as server:
         run(server, [(f"QUEUE ADD PRIORITY 1 '{path}' 'x'", None) for path in ("bare", "q:a", "q:b:c")])
         run(server, [(f"QUEUE RETRIEVE CONCURRENCY 9 '{path}'", None) for path in ("bare", "q:a", "q:b:c")])
         run(server, [(f"QUEUE ACK '{path}' 'y'", None) for path in ("bare", "q:a", "q:b:c")])
-        for queue, results in (("", ["bare"]), ("q", ["q:a"]), ("q:b", ["q:b:c"])):
+        for queue, results in (("", ["bare"]), ("q", ["a"]), ("q:b", ["c"])):
             assert [row["key"] for row in get(server, "/api/results", queue=encoded(queue))["rows"]] == results
 
 
@@ -222,16 +226,3 @@ def test_the_largest_payload_in_which_sql_is_looked_for() -> None:
 def test_the_largest_payload_in_lines() -> None:
     value = b"[" + b" " * 8_190 + b"]"
     assert [shown["kind"] for each in (value, b" " + value) if (shown := readable(each))] == ["json", "text"]
-
-
-def test_more_queues_than_have_names_are_told_as_one_and_not_counted_one_by_one() -> None:
-    with serving("--durability", "memory") as crowded:
-        added = [
-            (f"QUEUE ADD PRIORITY 1 'many{number:03}:{item}' 'x'", None) for item in (1, 2) for number in range(101)
-        ]
-        run(crowded, [*added, *((f"QUEUE ADD PRIORITY 1 'late:{item}' 'x'", None) for item in range(9))])
-        queues = {queue["name"]: queue for queue in get(crowded, "/api/overview")["queues"]}
-    assert (queues["late"]["pending"], queues["late"]["added"], queues["late"]["claimed"]) == (9, None, None)
-    assert queues["many000"]["added"] == 2
-    assert queues["other"]["id"] is None
-    assert queues["other"]["added"] == 9 + 2  # those of `late`, and of the 101st

@@ -41,8 +41,8 @@ def test_names_are_bounded() -> None:
     assert (table.other.hits, table.hits, table.misses) == (3, 5, 10)
 
 
-def test_who_waits_for_which_queue() -> None:
+def test_who_waits_for_which_item() -> None:
     store = new_store()
     ask(store, QueueAdd(b"q:a", b""))
     ask(store, *(QueueResultBlocking(key, 1_000) for key in (b"q:a", b"q:a", 1, b"r:b", 999)))
-    assert sorted(run(rows_of(store.waited_prefixes())), key=str) == [None, b"q", b"q", b"q", b"r"]
+    assert sorted(run(rows_of(store.waited_paths())), key=str) == [None, b"q:a", b"q:a", b"q:a", b"r:b"]

@@ -59,7 +59,10 @@ def test_a_pending_and_an_active_item(store: MemoryStore) -> None:
     run(store, "QUEUE RETRIEVE 'bare'", caller=Caller(b"p1"), now_ms=NOW_MS + 5)
     pending = (b"k", b"a:b", NOW_MS, b"Pending", -3, None, NOW_MS + 60_000, b"payload", b"{}", None, False, None)
     active = (b"bare", None, NOW_MS, b"Active", 0, NOW_MS + 5, None, b"x", None, b"p1", True, b"e")
-    assert rest(store.read_table(QUEUE)) == [(*pending, None, None), (*active, b"p1", None)]
+    assert rest(store.read_table(QUEUE)) == [
+        (*pending, None, None, FIRST_ID, None, None),
+        (*active, b"p1", None, FIRST_ID + 1, NOW_MS + 5, None),
+    ]
 
 
 def test_who_claimed_an_item(store: MemoryStore) -> None:
@@ -69,8 +72,9 @@ def test_who_claimed_an_item(store: MemoryStore) -> None:
     run(store, "QUEUE RETRIEVE CONCURRENCY 9 'p:2'", caller=Caller(None, "10.0.0.3:7", 9))
     columns = SYSTEM_COLUMNS[QUEUE].names
     rows = [dict(zip(columns, row, strict=True)) for row in rest(store.read_table(QUEUE))]
-    shown = [(row["process_id"], row["claimed_by"], row["claimed_peer"]) for row in rows]
-    assert shown == [(b"adder", b"claimer", b"10.0.0.2:6"), (b"adder", None, b"10.0.0.3:7")]
+    shown = [(row["added_peer"], row["claimed_by"], row["claimed_peer"]) for row in rows]
+    assert shown == [(b"10.0.0.1:5", b"claimer", b"10.0.0.2:6"), (b"10.0.0.1:5", None, b"10.0.0.3:7")]
+    assert [row["process_id"] for row in rows] == [b"adder", b"adder"]
 
 
 def test_results_before_and_after_they_were_taken(store: MemoryStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from operator import itemgetter
@@ -11,17 +12,18 @@ from typing import Any, Final
 from cubequeue_server.client_names import ClientNames
 from cubequeue_server.net.http_head import Head
 from cubequeue_server.observe.console import lists
+from cubequeue_server.observe.console.payloads import path_of, readable
 from cubequeue_server.observe.metrics.sources import Sources
-from cubequeue_server.observe.page.presentation import path_of, readable
 from cubequeue_server.requests.ask import settle
 from storage.system_tables import SYSTEM_COLUMNS, SystemTable
-from storage.vocabulary import Row
+from storage.vocabulary import Path, Row
 
 OUTCOMES: Final = ("acknowledged", "error", "cancelled", "stalled", "orphaned", "expired")
 BOUNDS_MS: Final = tuple(1 << bits for bits in range(25))  # 1 ms to 4.7 h
 
 _COLUMNS: Final = SYSTEM_COLUMNS[SystemTable.HISTORY].names
 _PREVIEW: Final = 300  # characters
+_OF_A_PATH: Final = 5
 # Where a text is looked for, beside the names of owners.
 _SEARCHED: Final = tuple(
     _COLUMNS.index(name)
@@ -72,7 +74,7 @@ class _Filter:
             if outcome not in OUTCOMES:
                 raise lists.BadRequestError(f"outcome is none of {', '.join(OUTCOMES)}")
         return cls(
-            lists.queue_of(request),
+            lists.path_of(request, "queue"),
             frozenset(each.encode() for each in outcomes),
             lists.choice(request, "by", ("total", "run", "wait"), "total"),
             lists.number(request, "min_ms"),
@@ -121,17 +123,7 @@ def _within(value: int | None, least: int | None, most: int | None) -> bool:
 
 def _owner(entry: Entry, who: str, names: ClientNames) -> dict[str, str | None] | None:
     """Who added, claimed or ended it; None for nobody."""
-    process_id, peer = entry[f"{who}_by"], entry[f"{who}_peer"]
-    user = entry["ended_user"] if who == "ended" else None
-    if process_id is None and peer is None and user is None:
-        return None
-    peer_text = "" if peer is None else peer.decode(errors="replace")
-    return {
-        "process": lists.shown(process_id),
-        "peer": peer_text or None,
-        "name": names.name_of(process_id, peer_text),
-        "user": lists.shown(user),
-    }
+    return lists.owner(entry[f"{who}_by"], entry[f"{who}_peer"], names, entry["ended_user"] if who == "ended" else None)
 
 
 def _json(entry: Entry, names: ClientNames, *, is_whole: bool) -> dict[str, Any]:
@@ -207,6 +199,14 @@ class History:
             "kept": kept,
             "since_ms": since_ms,
         }
+
+    async def of_path(self, path: Path) -> list[dict[str, Any]]:
+        """The last ends of items with this path, the newest first. O(entries), in slices."""
+        found: deque[Entry] = deque(maxlen=_OF_A_PATH)
+        async for entry in self._entries():
+            if path_of(entry["prefix"], entry["id"]) == path:
+                found.append(entry)
+        return [_json(entry, self._names, is_whole=True) for entry in reversed(found)]
 
     async def _entries(self) -> AsyncIterator[Entry]:
         store = self._sources.store

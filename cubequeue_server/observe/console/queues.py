@@ -11,6 +11,7 @@ from typing import Any, Final
 from cubequeue_server.net.http_head import Head
 from cubequeue_server.observe.console import lists
 from cubequeue_server.observe.metrics.sources import Sources, label
+from storage.keys import prefix_of
 from storage.minutes import MINUTE_MS, Minute, percentile
 from storage.stats import QueueFigures, QueueStats, QueueStatsTable
 from storage.vocabulary import Path
@@ -106,8 +107,8 @@ class Queues:
         """All queues that hold items, and those that have an entry of their own. O(queues + waiters), in slices."""
         store = self._sources.store
         waiting: Counter[Path] = Counter()
-        async for some in store.waited_prefixes():
-            waiting.update(prefix for prefix in some if prefix is not None)
+        async for some in store.waited_paths():
+            waiting.update(prefix_of(path) for path in some if path is not None)
             await asyncio.sleep(0)
         table = await store.queue_stats()
         views: dict[Path, QueueView] = {}
@@ -155,7 +156,7 @@ class Queues:
     async def series(self, request: Head) -> dict[str, Any]:
         """The answer to `/api/series`. O(minutes), 3 µs each, a queue between two turns of the loop."""
         minutes, step = _RANGES[lists.choice(request, "range", tuple(_RANGES), "15m")]
-        prefix = lists.queue_of(request)
+        prefix = lists.path_of(request, "queue")
         table = await self._sources.store.queue_stats()
         minute = self._sources.now_ms() // MINUTE_MS
         first = (minute - minutes + step) // step * step

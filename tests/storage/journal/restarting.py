@@ -296,8 +296,8 @@ class RestartingStore:
     def queue_figures(self, now_ms: int) -> AsyncIterator[list[QueueFigures]]:
         return self._store.queue_figures(now_ms)
 
-    def waited_prefixes(self) -> AsyncIterator[list[QueuePath | None]]:
-        return self._store.waited_prefixes()
+    def waited_paths(self) -> AsyncIterator[list[QueuePath | None]]:
+        return self._store.waited_paths()
 
     async def cache_totals(self) -> PrefixTotalsTable:
         return await self._store.cache_totals()
