@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -13,6 +14,10 @@ from storage.memory import MemoryStore
 from tests.asking import Told
 from tests.conformance.example_engine import ExampleEngine, Remote
 from tests.model.naive import NaiveStore
+from tests.needed import require
+from tests.shared_store import nodes
+from tests.shared_store.driven import close, open_driven, settle
+from tests.shared_store.nodes import Product, shared
 from tests.storage.journal.restarting import RestartingStore, Turns
 
 FIRST_ID = 101
@@ -59,6 +64,7 @@ class Candidate:
     Ids rise in any engine; where they `ids_go_by_one` from FIRST_ID, a statement may name an id that is to come. An
     engine with `exact_limits` refuses the very first statement beyond a bound, one with `exact_eviction` knows of
     every use of a cache entry and is never above its hard limits. `answers_at_once` where no statement takes a turn.
+    Where time may not fall, a clock that steps back stands still for the engine until it has come there again.
     `is_store` where people can look into it (`storage.engine.Inspectable`).
     """
 
@@ -68,6 +74,7 @@ class Candidate:
     exact_limits: bool = True
     exact_eviction: bool = True
     answers_at_once: bool = True
+    time_may_fall: bool = True
     is_store: bool = True
 
     def __str__(self) -> str:
@@ -96,8 +103,36 @@ def _example(limits: Limits) -> Opened:
     return Opened(engine, turns.all, engine.look)
 
 
+def _shared(product: Product, shards: int) -> Callable[[Limits], Opened]:
+    """On a real engine; its ids are those of a clock and a shard."""
+
+    def open_(limits: Limits) -> Opened:
+        require(product.program, f"{product}-server")
+        engine = open_driven(shared(product), limits.queue, limits.cache, limits.answers, shards=shards)
+        return Opened(engine, partial(settle, engine), engine.look, partial(close, engine))
+
+    return open_
+
+
 MEMORY = Candidate("memory", lambda limits: Opened(memory_store(limits)))
 JOURNALED = Candidate("journaled", _journaled)
 EXAMPLE = Candidate("example", _example, ids_go_by_one=False, answers_at_once=False)
 
-ENGINES = (Candidate("naive", _naive, is_store=False), MEMORY, JOURNALED, EXAMPLE)
+REDIS, VALKEY, SHARDED = (
+    Candidate(
+        name,
+        _shared(product, shards),
+        ids_go_by_one=False,
+        exact_limits=shards == 1,
+        exact_eviction=False,
+        answers_at_once=False,
+        time_may_fall=False,
+    )
+    for name, product, shards in (
+        ("redis", nodes.REDIS, 1),
+        ("valkey", nodes.VALKEY, 1),
+        ("valkey, 64 shards", nodes.VALKEY, 64),
+    )
+)
+
+ENGINES = (Candidate("naive", _naive, is_store=False), MEMORY, JOURNALED, EXAMPLE, REDIS, VALKEY, SHARDED)
