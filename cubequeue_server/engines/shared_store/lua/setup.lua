@@ -8,5 +8,4 @@ if known[1] then
   return {'=', known[1], known[2]}
 end
 call('HSET', m, 'schema', own_schema, 'shards', own_shards)
-save()
 return {'=', own_schema, own_shards}
