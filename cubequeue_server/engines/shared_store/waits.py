@@ -73,11 +73,12 @@ class Waits:
         self._now_s = now_s
         self._by_field: dict[tuple[int, bytes], dict[_Wait, None]] = {}
         self._by_later: dict[Later, _Wait] = {}
+        self._leaving = 0
 
     @property
     def count(self) -> int:
-        """Requests that wait."""
-        return len(self._by_later)
+        """Requests that wait, without those that were given up."""
+        return len(self._by_later) - self._leaving
 
     def keys(self) -> Iterator[KeyRef]:
         """What each waits for."""
@@ -93,7 +94,7 @@ class Waits:
         shards = core.shards
         shard = shards.of_id(ask.key) if isinstance(ask.key, int) else shards.place(prefix_of(ask.key))[0]
         wait = _Wait(later, ask.key, shard, self._now_s() + ask.timeout_ms / 1000)
-        if ask.timeout_ms == 0 or len(self._by_later) >= core.queue_limits.max_waiters:
+        if ask.timeout_ms == 0 or self.count >= core.queue_limits.max_waiters:
             refusal = None if ask.timeout_ms == 0 else too_many_waiters(core.queue_limits)
             self._send(wait, 0, partial(self._looked, wait, refusal))
             return later
@@ -166,7 +167,8 @@ class Waits:
         answer_result(self._core, wait.later, wait.shard, wait.later.request_key, reply)
 
     def _forget(self, wait: _Wait) -> None:
-        self._by_later.pop(wait.later, None)
+        if self._by_later.pop(wait.later, None) is not None and wait.is_leaving:
+            self._leaving -= 1
         place = wait.shard, wait.field
         others = self._by_field.get(place)
         if others is not None:
@@ -276,6 +278,7 @@ class Waits:
         if wait is None or wait.is_leaving:
             return
         wait.is_leaving = True
+        self._leaving += 1
         if not wait.is_asking:
             self._ask_again(wait)
 
@@ -288,5 +291,6 @@ class Waits:
         """Audit both tables against each other; raises AssertionError."""
         in_fields = {wait for waits in self._by_field.values() for wait in waits}
         assert in_fields == set(self._by_later.values())
+        assert self._leaving == sum(wait.is_leaving for wait in in_fields)
         assert all(self._by_field.values())
         assert all(wait in self._by_field[wait.shard, wait.field] for wait in self._by_later.values())

@@ -87,7 +87,7 @@ local function earlier(one, other)
   return one
 end
 
--- The end of a range BYLEX of all members that begin with a lane.
+-- The end of a range BYLEX of all members that begin with a lane: a priority may be eight bytes of 255, an id never.
 local function beyond(lane)
-  return '(' .. lane .. '\255'
+  return '(' .. lane .. '\255\255\255\255\255\255\255\255\255'
 end
