@@ -69,7 +69,16 @@ def open_driven(
 
     async def make() -> DrivenStore:
         wanted = StoreOptions(parse_address(engine.url), **options)
-        store = DrivenStore(wanted, queue, cache, answers, Told, Random(0).random, at_once, is_exact=True)
+        store = DrivenStore(
+            wanted,
+            queue,
+            cache,
+            answers,
+            new_later=Told,
+            random=Random(0).random,
+            batch=at_once,
+            is_exact=True,
+        )
         store.engine = engine
         await store.open()
         await until_linked(store)

@@ -75,7 +75,7 @@ class CacheStatements:
                 len(path), path, lane, len(number), number, len(ttl_ms), ttl_ms, b"1" if ask.nx else b"0",
                 len(value), value,
             )  # fmt: skip
-            core.keyed(CACHE_SET, shard, key, words, then, pieces)
+            core.keyed(CACHE_SET, shard, key, words, then, piece_keys=pieces)
 
         def then(reply: Replied) -> None:
             if type(reply) is list and reply[0] == b"=":

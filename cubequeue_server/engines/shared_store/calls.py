@@ -31,7 +31,7 @@ class Call:
     __slots__ = ("deadline_s", "handler", "is_over", "may_repeat", "request", "script", "shard", "then", "was_sent")
 
     def __init__(
-        self, handler: Handler, shard: int, script: Script | None, request: bytes, then: Then, may_repeat: bool
+        self, handler: Handler, shard: int, script: Script | None, request: bytes, then: Then, *, may_repeat: bool
     ) -> None:
         self.handler = handler
         self.shard = shard

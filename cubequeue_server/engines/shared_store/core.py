@@ -52,10 +52,10 @@ class Core:
         shards: Shards,
         clock: StoreClock,
         new_later: NewLater,
+        *,
         call_soon: Callable[..., object],
         queue_limits: QueueLimits,
         answer_limits: AnswerLimits,
-        *,
         is_exact: bool,
     ) -> None:
         self.shards = shards
@@ -111,8 +111,7 @@ class Core:
 
     def saw_number(self, number: int) -> None:
         """The store gave this number."""
-        if number > self._last_number:
-            self._last_number = number
+        self._last_number = max(self._last_number, number)
 
     def set_room(self, answer_bytes: list[int], items: list[int], queue_bytes: list[int]) -> None:
         """How much of each there is in each shard: what the others leave is a shard's room."""
@@ -139,7 +138,7 @@ class Core:
     def call(self, script: Script, shard: int, words: bytes, then: Then, *, may_repeat: bool = True) -> None:
         """Call a script that keeps no answer. `words` are its arguments behind the time."""
         request = b"%b%b%b" % (self.shards.head(script, shard), self.time(), words)
-        self.send(Call(self.sender, shard, script, request, then, may_repeat))
+        self.send(Call(self.sender, shard, script, request, then, may_repeat=may_repeat))
 
     def keyed(
         self,
@@ -148,10 +147,11 @@ class Core:
         key: RequestKey | None,
         words: bytes,
         then: Then,
+        *,
         piece_keys: list[bytes] | None = None,
     ) -> None:
         """Call a script that looks for a kept answer and keeps one. `words` are its arguments behind the bounds."""
-        self.send(self.keyed_call(script, shard, key, words, then, piece_keys))
+        self.send(self.keyed_call(script, shard, key, words, then, piece_keys=piece_keys))
 
     def keyed_call(
         self,
@@ -160,6 +160,7 @@ class Core:
         key: RequestKey | None,
         words: bytes,
         then: Then,
+        *,
         piece_keys: list[bytes] | None = None,
     ) -> Call:
         """The same, to be sent."""
@@ -175,7 +176,7 @@ class Core:
             digits = b"%d" % key[2]
             mid = b"$%d\r\n%b\r\n" % (len(digits), digits)
         request = b"%b%b%b%b%b%b" % (head, keys, self.time(), mid, self.bounds[shard], words)
-        return Call(self.sender, shard, script, request, then, key is not None)
+        return Call(self.sender, shard, script, request, then, may_repeat=key is not None)
 
     def send(self, call: Call) -> None:
         """Send a call, behind what its shard is held for."""

@@ -63,10 +63,10 @@ class SharedStore:
         queue_limits: QueueLimits,
         cache_limits: CacheLimits,
         answer_limits: AnswerLimits,
+        *,
         new_later: NewLater,
         random: Callable[[], float],
         batch: Callable[[Callable[[], object]], None],
-        *,
         is_exact: bool = False,
         topology: Topology | None = None,
     ) -> None:
@@ -78,17 +78,20 @@ class SharedStore:
         self.server_id = os.urandom(8)
         clock = StoreClock(loop.time)
         core = self.core = Core(
-            shards, clock, new_later, loop.call_soon, queue_limits, answer_limits, is_exact=is_exact
+            shards,
+            clock,
+            new_later,
+            call_soon=loop.call_soon,
+            queue_limits=queue_limits,
+            answer_limits=answer_limits,
+            is_exact=is_exact,
         )
         self.links = Links(
             options,
             shards,
             topology or _TOPOLOGIES[options.address.kind](options, shards),
             batch,
-            self._on_expired,
-            self._on_message,
-            self._on_subscribed,
-            self._on_up,
+            self,
         )
         core.sender = self.links
         core.large = self.large = LargeValues(shards, loop.time, options.timeout_s, self.links.node_of)
@@ -96,7 +99,12 @@ class SharedStore:
         self._tallies = Tallies()
         self._waits = Waits(core, self.server_id, loop.time, _FOR_EVER_MS if is_exact else SLACK_MS)
         self._upkeep = Upkeep(
-            core, self._tallies, cache_limits, loop.time, random, 0 if is_exact else _SWEEP_INTERVAL_MS
+            core,
+            self._tallies,
+            cache_limits,
+            now_s=loop.time,
+            random=random,
+            interval_ms=0 if is_exact else _SWEEP_INTERVAL_MS,
         )
         self._cache = CacheStatements(core, cache_limits)
         self._sys = SysStatements(core, self._upkeep)
@@ -169,20 +177,20 @@ class SharedStore:
             self.large.end_overdue()
         return self._upkeep.tick(max_rows)
 
-    # What the links tell.
+    # What the links tell. (`links.Owner`)
 
-    def _on_expired(self, call: Call) -> None:
+    def on_expired(self, call: Call) -> None:
         """An item has expired that a call would have met: it goes first."""
         self._upkeep.sweep(call.shard, _SWEPT_ON_DEMAND, _nothing_to_do)
         self.links.send_again(call)
 
-    def _on_message(self, shard: int, payload: bytes) -> None:
+    def on_message(self, shard: int, payload: bytes) -> None:
         self._waits.on_message(shard, payload)
 
-    def _on_subscribed(self, shards: set[int]) -> None:
+    def on_subscribed(self, shards: set[int]) -> None:
         self._waits.ask_all(shards)
 
-    def _on_up(self, shards: set[int], away_s: float) -> None:
+    def on_up(self, shards: set[int], away_s: float) -> None:
         """A primary can be asked again."""
         if away_s >= _ABSENCE_S:
             self.core.grace_until_ms = self.core.now_ms + self.core.queue_limits.restart_grace_ms

@@ -1,7 +1,7 @@
 """Large values: in pieces, on a connection of their own, so that nothing else waits behind 64 MB.
 
-Pieces are put ahead of the script that refers to them, which takes them over in its own step; till then they have a TTL.
-They are read behind the script that told of them. A few are on their way at a time, those of all transfers in turn.
+Pieces are put ahead of the script that refers to them, which takes them over in its own step; until then they have a
+TTL. They are read behind the script that told of them. A few are on their way at a time, of all transfers in turn.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class _Transfer:
         deadline_s: float,
         commands: Callable[[int], bytes],
         end: Callable[[StatementError | None], None],
+        *,
         begin: Callable[[], object] = bool,
         take: Callable[[Reply], object] = bool,
     ) -> None:
@@ -65,7 +66,9 @@ class _Transfer:
     def anew(self) -> _Transfer:
         """The same from its beginning; what is still on its way for this one counts no longer."""
         self.is_over = True
-        return _Transfer(self.shard, self.count, self.deadline_s, self.commands, self.end, self.begin, self.take)
+        return _Transfer(
+            self.shard, self.count, self.deadline_s, self.commands, self.end, begin=self.begin, take=self.take
+        )
 
     def finish(self, failure: StatementError | None) -> None:
         if not self.is_over:
@@ -190,7 +193,7 @@ class LargeValues:
         def commands(number: int) -> bytes:
             return command("GET", keys[number])
 
-        self._begin(_Transfer(shard, large.pieces, self._deadline(), commands, end, begin, take))
+        self._begin(_Transfer(shard, large.pieces, self._deadline(), commands, end, begin=begin, take=take))
 
     def _deadline(self) -> float:
         return self._now_s() + self._timeout_s

@@ -13,7 +13,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 from hiredis import ReplyError
 
@@ -60,13 +61,24 @@ class LinkFigures:
     losses: int = 0  # links that were lost with the state that they had told perhaps
 
 
-class Links:
-    """Sends calls. To be made in a running loop; `open` finds the primaries, and then keeps them found.
+class Owner(Protocol):
+    """Who is told."""
 
-    `on_expired` is called with a call that found an expired item in its shard: sweep, then send it again. `on_message`
-    and `on_subscribed` are those of `node.Host`; `on_up` is called with the shards that can
-    be asked again, and for how long they could not.
-    """
+    def on_expired(self, call: Call) -> None:
+        """A call found an expired item in its shard: sweep, then send it again."""
+
+    def on_message(self, shard: int, payload: bytes) -> None:
+        """An outcome that somebody waits for was published."""
+
+    def on_subscribed(self, shards: set[int]) -> None:
+        """From now on messages of these shards arrive; earlier ones may have been missed."""
+
+    def on_up(self, shards: set[int], away_s: float) -> None:
+        """These shards can be asked again, after so long."""
+
+
+class Links:
+    """Sends calls. To be made in a running loop; `open` finds the primaries, and then keeps them found."""
 
     def __init__(
         self,
@@ -74,19 +86,14 @@ class Links:
         shards: Shards,
         topology: Topology,
         batch: Callable[[Callable[[], object]], None],
-        on_expired: Callable[[Call], None],
-        on_message: Callable[[int, bytes], None],
-        on_subscribed: Callable[[set[int]], None],
-        on_up: Callable[[set[int], float], None],
+        owner: Owner,
     ) -> None:
         self._options = options
         self._shards = shards
         self._topology = topology
         self.batch = batch
-        self._on_expired = on_expired
-        self.on_message = on_message
-        self._tell_subscribed = on_subscribed
-        self._on_up = on_up
+        self._owner = owner
+        self.on_message = owner.on_message
         self._loop = asyncio.get_running_loop()
         self._of_shard: list[Node | None] = [None] * shards.count
         self._nodes: dict[Address, Node] = {}
@@ -236,7 +243,7 @@ class Links:
         elif call.script is not None and reply[0] == b"K":
             call.end([b"=", *read_cells(reply[1])])
         elif call.script is not None and reply[0] == b"D":
-            self._on_expired(call)
+            self._owner.on_expired(call)
         else:
             call.end(reply)
 
@@ -318,16 +325,16 @@ class Links:
             if address not in by_address:
                 node.cut("another primary has taken over")
         for address, mine in by_address.items():
-            node = self._nodes.get(address)
-            if node is None or not node.is_up:
+            known = self._nodes.get(address)
+            if known is None or not known.is_up:
                 self._open_node(address, mine)
-            elif not node.shards >= set(mine):
-                node.cut("it has got more shards")  # and is opened anew, which looks at those
+            elif not known.shards >= set(mine):
+                known.cut("it has got more shards")  # and is opened anew, which looks at those
                 self._refresh_wanted.set()
             else:
-                node.shards = set(mine)
+                known.shards = set(mine)
                 for shard in mine:
-                    self._of_shard[shard] = node
+                    self._of_shard[shard] = known
 
     def _open_node(self, address: Address, mine: list[int]) -> None:
         if address not in self._opening and not self._is_closed:
@@ -355,7 +362,7 @@ class Links:
         away_s = max(
             (self._loop.time() - self._lost_s.pop(shard) for shard in mine if shard in self._lost_s), default=0
         )
-        self._on_up(set(mine), away_s)
+        self._owner.on_up(set(mine), away_s)
         self._unpark()
 
     def _note(self, reason: str) -> None:
@@ -385,7 +392,7 @@ class Links:
         self._parked_bytes = 0
         for call in (*again, *later):
             self._park(call)
-        self.batch(lambda: [call.end(UserError(UNKNOWN)) for call in calls if not call.may_repeat])
+        self.batch(partial(_end_all, [call for call in calls if not call.may_repeat]))
         self._refresh_wanted.set()
 
     def on_doubt(self, node: Node) -> None:
@@ -420,7 +427,7 @@ class Links:
         self.large.lost(node, unanswered)
 
     def on_subscribed(self, node: Node) -> None:
-        self._tell_subscribed(node.shards)
+        self._owner.on_subscribed(node.shards)
 
     # Time.
 
@@ -456,6 +463,11 @@ class Links:
         if call.was_sent:
             return UserError(f"the store has not answered within {timeout}: nobody knows whether it was executed")
         return UserError(f"refused: the store cannot be reached: {self._reason}")
+
+
+def _end_all(calls: list[Call]) -> None:
+    for call in calls:
+        call.end(UserError(UNKNOWN))
 
 
 def read_cells(answer: bytes) -> list[bytes | None]:

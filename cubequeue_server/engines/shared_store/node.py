@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
-from cubequeue_server.engines.shared_store.connection import Address, Connection, Reply, Taker, bulks, connect
+from cubequeue_server.engines.shared_store.connection import Address, Connection, Reply, Taker, connect
 from cubequeue_server.engines.shared_store.errors import CannotUseError, StoreRefusedError, StoreUnreachableError
 from cubequeue_server.engines.shared_store.hot import HotConnection
 from cubequeue_server.engines.shared_store.options import Kind, StoreOptions
@@ -50,7 +50,7 @@ class Host(Protocol):
 
 
 class Node:
-    """A primary and the shards that are asked there: `hot` for scripts, `bulk` for large values, one that subscribes."""
+    """A primary and the shards that are asked there: `hot` for scripts, one for large values, one that subscribes."""
 
     def __init__(self, host: Host, address: Address, options: StoreOptions, shards: Shards) -> None:
         self.address = address
@@ -211,7 +211,7 @@ def read_info(text: bytes) -> dict[str, str]:
 
 
 def check_info(info: dict[str, str], options: StoreOptions) -> str:
-    """Its name and version. Raises CannotUseError when it is too old, evicts queue rows, or is not what it should be."""
+    """Its name and version. Raises CannotUseError for one that is too old, evicts queue rows or is of another kind."""
     name, version = ("Valkey", info["valkey_version"]) if "valkey_version" in info else (
         "Redis", info.get("redis_version", "0")
     )  # fmt: skip

@@ -145,7 +145,7 @@ class QueueStatements:
 
         def send(payload: bytes, pieces: list[bytes]) -> None:
             arguments = b"%b$%d\r\n%b\r\n" % (words(), len(payload), payload)
-            core.keyed(ADD, shard, key, arguments, then, pieces)
+            core.keyed(ADD, shard, key, arguments, then, piece_keys=pieces)
 
         def then(reply: Replied) -> None:
             if type(reply) is list and reply[0] == b"=":
@@ -167,7 +167,7 @@ class QueueStatements:
     def _full(self, ask: QueueAdd | QueueAddAndRetrieve, shard: int, reply: Replied) -> StatementError:
         """Why an item was not added."""
         if type(reply) is list and reply[0] == b"E":
-            limits, command = self._core.queue_limits, ask.command.upper()
+            command = ask.command.upper()
             if reply[1] == b"items":
                 held = int(reply[2]) + self._core.items_elsewhere[shard]
                 return UserError(
@@ -195,7 +195,7 @@ class QueueStatements:
 
         def send(payload: bytes, pieces: list[bytes]) -> None:
             arguments = b"%b$%d\r\n%b\r\n%b" % (words(), len(payload), payload, tail)
-            core.keyed(ADD_AND_RETRIEVE, shard, key, arguments, then, pieces)
+            core.keyed(ADD_AND_RETRIEVE, shard, key, arguments, then, piece_keys=pieces)
 
         def then(reply: Replied) -> None:
             if type(reply) is list and reply[0] == b"=":
@@ -309,7 +309,9 @@ class QueueStatements:
         channel = word(channel_of(core.shards, shard))
 
         def send(value: bytes, pieces: list[bytes]) -> None:
-            core.keyed(ACK, shard, key, b"%b$%d\r\n%b\r\n%b" % (name, len(value), value, channel), then, pieces)
+            core.keyed(
+                ACK, shard, key, b"%b$%d\r\n%b\r\n%b" % (name, len(value), value, channel), then, piece_keys=pieces
+            )
 
         def then(reply: Replied) -> None:
             if type(reply) is list and reply[0] == b"=":

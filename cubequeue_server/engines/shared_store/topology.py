@@ -24,7 +24,7 @@ class Topology(Protocol):
         """The primary of each shard. Raises StoreUnreachableError when nobody tells."""
 
     async def is_primary(self, address: Address, ask: Callable[..., asyncio.Future[Reply]]) -> bool | None:
-        """Whether it is the primary now, as far as anybody knows; None when too few could be asked. `ask` asks itself."""
+        """Whether it is the primary now; None when too few could be asked. `ask` asks the one in question."""
 
     async def down_after_s(self) -> float | None:
         """After how long a silent primary is replaced; None when that cannot be known. Raises as `primaries`."""

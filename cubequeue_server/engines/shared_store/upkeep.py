@@ -76,6 +76,7 @@ class Upkeep:
         core: Core,
         tallies: Tallies,
         cache_limits: CacheLimits,
+        *,
         now_s: Callable[[], float],
         random: Callable[[], float],
         interval_ms: int,
@@ -174,7 +175,9 @@ class Upkeep:
             call = Call(core.sender, shard, FORGET, request, _nothing, may_repeat=True)
         else:
             head = core.shards.head_of(UNLINK, shard, len(keys), 0)
-            call = Call(core.sender, shard, UNLINK, head + bulks(keys) + core.time() + word(member), _nothing, True)
+            call = Call(
+                core.sender, shard, UNLINK, head + bulks(keys) + core.time() + word(member), _nothing, may_repeat=True
+            )
         _try_to_send(core, call)
 
     def _sum_up(self) -> None:
