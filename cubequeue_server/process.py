@@ -98,7 +98,7 @@ async def _run(settings: Settings, sockets: Sockets) -> int:
         return EXIT_BAD_SETTING
     try:
         outbox = Outbox(asyncio.get_running_loop())
-        opened = open_store(settings, now_ms, outbox)
+        opened = await open_store(settings, now_ms, outbox)
     except CannotOpenError as error:
         _complain(error)
         return EXIT_CANNOT_OPEN

@@ -1,4 +1,4 @@
-"""The store of one server process: in memory, or with a journal in the data directory."""
+"""The store of one server process: in memory, with a journal in the data directory, or shared with other servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.observe.logs import flush_logs
 from cubequeue_server.requests.ask import Ask
-from cubequeue_server.settings.resolve import Settings
+from cubequeue_server.settings.resolve import Settings, StoreSettings
 from storage.engine import Store
 from storage.keys import first_id
 from storage.memory import MemoryStore
@@ -27,7 +27,7 @@ _log = logging.getLogger("cubequeue")
 
 
 class CannotOpenError(Exception):
-    """A journal that cannot be used; the text is the line that the start ends with."""
+    """A journal or a shared store that cannot be used; the text is the line that the start ends with."""
 
 
 class JournalFailedError(Exception):
@@ -44,13 +44,15 @@ class OpenStore:
     opened_ms: int
 
 
-def open_store(settings: Settings, now_ms: Callable[[], int], outbox: Outbox) -> OpenStore:
+async def open_store(settings: Settings, now_ms: Callable[[], int], outbox: Outbox) -> OpenStore:
     """Open the store that the settings ask for. To be called in the event loop. Raises `CannotOpenError`.
 
     In memory the first id is above any that a start before can have given: a client that waits for a result across
     a restart never gets another query's (decisions, "Ids, time, texts").
     """
     draw = random.Random(random.SystemRandom().getrandbits(64)).random  # noqa: S311  # it decides evictions, no secrets
+    if settings.store is not None:
+        return await _open_shared(settings, settings.store, draw, outbox)
     if settings.durability == "memory":
         store = MemoryStore(settings.queue, settings.cache, settings.answers, first_id(now_ms()), draw, Ask)
         return OpenStore(store, _nothing_to_close, _never_fails, 0)
@@ -107,6 +109,28 @@ def _open_journaled(
             syncer.close()
 
     return OpenStore(store, close, lambda: store.failure, int((time.monotonic() - began_s) * 1000))
+
+
+async def _open_shared(
+    settings: Settings, store_settings: StoreSettings, draw: Callable[[], float], outbox: Outbox
+) -> OpenStore:
+    """One that cannot be reached now refuses nothing: it is tried again."""
+    from cubequeue_server.engines.shared_store.engine import SharedStore  # noqa: PLC0415  # as the journal
+    from cubequeue_server.engines.shared_store.errors import CannotUseError  # noqa: PLC0415
+    from cubequeue_server.engines.shared_store.options import store_options  # noqa: PLC0415
+
+    try:
+        options = store_options(store_settings)
+    except CannotUseError as error:
+        raise CannotOpenError(str(error)) from error
+    store = SharedStore(
+        options, settings.queue, settings.cache, settings.answers, new_later=Ask, random=draw, batch=outbox.batch
+    )
+    try:
+        await store.open()
+    except CannotUseError as error:
+        raise CannotOpenError(f"cannot use the store at {options.address}: {error}") from error
+    return OpenStore(store, store.close, lambda: store.failure)
 
 
 def _end(reason: str) -> None:

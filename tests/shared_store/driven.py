@@ -12,7 +12,8 @@ from typing import Any
 import uvloop
 
 from cubequeue_server.engines.shared_store.engine import SharedStore
-from cubequeue_server.engines.shared_store.options import StoreOptions, parse_address
+from cubequeue_server.engines.shared_store.options import StoreOptions
+from cubequeue_server.settings.store_address import parse_address
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from tests.asking import Told
 from tests.shared_store.audit import audit

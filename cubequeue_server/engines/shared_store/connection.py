@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 from hiredis import Reader, ReplyError
 
 from cubequeue_server.engines.shared_store.errors import StoreRefusedError, StoreUnreachableError
+from cubequeue_server.settings.store_address import Address
 
-Address: TypeAlias = tuple[str, int]
 # bytes, int, None, a ReplyError, or a list of those.
 Reply: TypeAlias = Any
 

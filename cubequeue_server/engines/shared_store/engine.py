@@ -14,7 +14,7 @@ from cubequeue_server.engines.shared_store.clock import StoreClock
 from cubequeue_server.engines.shared_store.core import Core
 from cubequeue_server.engines.shared_store.large import LargeValues
 from cubequeue_server.engines.shared_store.links import Links
-from cubequeue_server.engines.shared_store.options import Kind, StoreOptions
+from cubequeue_server.engines.shared_store.options import StoreOptions
 from cubequeue_server.engines.shared_store.queue_statements import Handler, QueueStatements
 from cubequeue_server.engines.shared_store.readings import Readings
 from cubequeue_server.engines.shared_store.shards import Shards
@@ -23,6 +23,7 @@ from cubequeue_server.engines.shared_store.tallies import Tallies
 from cubequeue_server.engines.shared_store.topology import Cluster, Sentinel, Single, Topology
 from cubequeue_server.engines.shared_store.upkeep import Upkeep
 from cubequeue_server.engines.shared_store.waits import SLACK_MS, Waits
+from cubequeue_server.settings.store_address import Kind
 from storage.asking import Caller, Later, NewLater
 from storage.cache.totals import PrefixTotalsTable
 from storage.errors import SEEN_WAS_LOST, InternalError, UserError

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 from hiredis import ReplyError
 
 from cubequeue_server.engines.shared_store.calls import Call
-from cubequeue_server.engines.shared_store.connection import NOBODY, Address, Connection, Reply, Taker, command
+from cubequeue_server.engines.shared_store.connection import NOBODY, Connection, Reply, Taker, command
 from cubequeue_server.engines.shared_store.errors import (
     UNKNOWN,
     CannotUseError,
@@ -33,6 +33,7 @@ from cubequeue_server.engines.shared_store.node import Node
 from cubequeue_server.engines.shared_store.options import StoreOptions
 from cubequeue_server.engines.shared_store.shards import Shards, undo
 from cubequeue_server.engines.shared_store.topology import Topology
+from cubequeue_server.settings.store_address import Address
 from storage.errors import StatementError, UserError
 
 _RETRY_S: Final = 0.1

@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
-from cubequeue_server.engines.shared_store.connection import Address, Connection, Reply, Taker, connect
+from cubequeue_server.engines.shared_store.connection import Connection, Reply, Taker, connect
 from cubequeue_server.engines.shared_store.errors import CannotUseError, StoreRefusedError, StoreUnreachableError
 from cubequeue_server.engines.shared_store.hot import HotConnection
-from cubequeue_server.engines.shared_store.options import Kind, StoreOptions
+from cubequeue_server.engines.shared_store.options import StoreOptions
 from cubequeue_server.engines.shared_store.scripts import ALL, SETUP
 from cubequeue_server.engines.shared_store.shards import Shards
 from cubequeue_server.engines.shared_store.topology import greet
+from cubequeue_server.settings.store_address import Address, Kind
 
 SCHEMA: Final = 1
 _OLDEST_VALKEY: Final = (7, 2)
@@ -133,7 +134,7 @@ class Node:
                 _resolve(lost)
 
             connection = Connection(on_lost, self._host.batch)
-            with contextlib.suppress(StoreUnreachableError):
+            with contextlib.suppress(StoreUnreachableError, StoreRefusedError):
                 await connect(self.address, connection, self._options.tls, self.address[0])
                 self._bulk = connection
                 await greet(connection, self._options)

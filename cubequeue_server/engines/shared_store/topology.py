@@ -7,10 +7,11 @@ from binascii import crc_hqx
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
-from cubequeue_server.engines.shared_store.connection import Address, Connection, Reply, connect
+from cubequeue_server.engines.shared_store.connection import Connection, Reply, connect
 from cubequeue_server.engines.shared_store.errors import CannotUseError, StoreRefusedError, StoreUnreachableError
 from cubequeue_server.engines.shared_store.options import StoreOptions
 from cubequeue_server.engines.shared_store.shards import Shards
+from cubequeue_server.settings.store_address import Address
 
 _ASK_TIMEOUT_S: Final = 1.0
 _SLOTS: Final = 16_384
@@ -83,8 +84,8 @@ async def open_connection(address: Address, options: StoreOptions, *, is_sentine
 
 async def greet(connection: Connection, options: StoreOptions, *, is_sentinel: bool = False) -> None:
     """Log in."""
-    password = options.sentinel_password() if is_sentinel else options.password()
     try:
+        password = options.sentinel_password() if is_sentinel else options.password()
         if password and options.user and not is_sentinel:
             await connection.ask("AUTH", options.user, password)
         elif password:
@@ -94,6 +95,9 @@ async def greet(connection: Connection, options: StoreOptions, *, is_sentinel: b
     except StoreRefusedError as error:
         connection.cut("refused")
         raise StoreUnreachableError(f"it refuses the credentials: {error}") from None
+    except CannotUseError as error:  # a file that cannot be read now
+        connection.cut("no password")
+        raise StoreUnreachableError(str(error)) from None
 
 
 class Single:
