@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TypeAlias
 
 from storage.asking import Caller
 from storage.errors import StatementError
+from storage.limits import QueueLimits
 from storage.queue.statements import RESULT_OVERHEAD_BYTES
 from storage.vocabulary import (
     CacheGet,
@@ -69,6 +70,8 @@ class Twins:
     """The model and the store. Any difference is an AssertionError."""
 
     def __init__(self, engine: Candidate, limits: Limits, queue_paths: list[bytes], cache_paths: list[bytes]) -> None:
+        if not engine.counts_waiters:
+            limits = replace(limits, queue=replace(limits.queue, max_waiters=QueueLimits().max_waiters))
         self.model = NaiveStore(limits.queue, limits.cache, limits.answers, FIRST_ID, evicts=False)
         self.model.queue.result_overhead_bytes = RESULT_OVERHEAD_BYTES
         self.engine = engine

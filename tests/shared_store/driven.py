@@ -17,6 +17,7 @@ from cubequeue_server.settings.store_address import parse_address
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
 from tests.asking import Told
 from tests.shared_store.audit import audit
+from tests.shared_store.deployments import ClusterOfNodes
 from tests.shared_store.nodes import EngineProcess
 
 
@@ -52,21 +53,31 @@ async def settled(store: SharedStore) -> None:
 class DrivenStore(SharedStore):
     """Audits the rows in the engine, too."""
 
-    engine: EngineProcess
+    masters: list[EngineProcess]
 
     def check_invariants(self) -> None:
         loop().run_until_complete(settled(self))
         super().check_invariants()
-        with self.engine.client as client:
-            audit(client, self.core.shards)
+        for master in self.masters:
+            with master.client as client:
+                audit(client, self.core.shards)
+
+
+def empty(masters: list[EngineProcess]) -> None:
+    """Make a store as it was before its first start."""
+    for master in masters:
+        with master.client as client:
+            client.flushall()
 
 
 def open_driven(
-    engine: EngineProcess, queue: QueueLimits, cache: CacheLimits, answers: AnswerLimits, **options: Any
+    engine: EngineProcess | ClusterOfNodes,
+    queue: QueueLimits,
+    cache: CacheLimits,
+    answers: AnswerLimits,
+    **options: Any,
 ) -> DrivenStore:
-    """A store on an emptied engine, whose time is that of the statements."""
-    with engine.client as client:
-        client.flushall()
+    """A store whose time is that of the statements."""
 
     async def make() -> DrivenStore:
         wanted = StoreOptions(parse_address(engine.url), **options)
@@ -80,7 +91,7 @@ def open_driven(
             batch=at_once,
             is_exact=True,
         )
-        store.engine = engine
+        store.masters = engine.masters
         await store.open()
         await until_linked(store)
         return store
@@ -92,11 +103,12 @@ def settle(store: SharedStore) -> None:
     loop().run_until_complete(settled(store))
 
 
-def close(store: SharedStore) -> None:
-    """End it, and let the loop forget it."""
+def close(*stores: SharedStore) -> None:
+    """End them, and let the loop forget them."""
 
     async def end() -> None:
-        store.close()
+        for store in stores:
+            store.close()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
 

