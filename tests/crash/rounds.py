@@ -168,7 +168,7 @@ class Rounds:
         self._round += 1
         history = History()
         names = [f"r{self._round}c{number}" for number in range(CLIENTS)]
-        drivers = [Driver(self._reign.address, name, history, self._drawn_by(name, "driver")) for name in names]
+        drivers = [Driver([self._reign.address], name, history, self._drawn_by(name, "driver")) for name in names]
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for name, driver in zip(names, drivers, strict=True):
@@ -185,7 +185,7 @@ class Rounds:
         await self._reign.start()
         await self._reign.listening()
         name = f"r{self._round}reader"
-        reader = Driver(self._reign.address, name, history, self._drawn_by(name, "driver"))
+        reader = Driver([self._reign.address], name, history, self._drawn_by(name, "driver"))
         lost_later = await self._read_everything(reader, history)
         await self._reign.end()
         self.tally.kills += 1

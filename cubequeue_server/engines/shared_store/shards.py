@@ -12,9 +12,9 @@ from storage.vocabulary import Path, RequestKey
 
 # Prefixes whose place is remembered; real deployments have a few dozen.
 _MAX_REMEMBERED: Final = 4_096
-# Ids begin with the time since then: so they stay below 2^53 until 2094.
+# Ids go with the time since then (lua/head.lua): so they stay below 2^53 until 2096.
 _EPOCH_MS: Final = 1_735_689_600_000
-_IDS_PER_MS: Final = 4_096
+_IDS_PER_MS: Final = 4_000
 
 
 def lane_of(prefix: Path, owner: bytes | None = None) -> bytes:
@@ -30,7 +30,6 @@ class Shards:
         self.tags = [b"{%b:%d}" % (name.encode(), shard) for shard in range(count)]
         self._places: dict[Path, tuple[int, bytes]] = {}
         self._heads: dict[tuple[Script, int], bytes] = {}
-        self._ids_per_ms = _IDS_PER_MS // count
 
     def place(self, prefix: Path) -> tuple[int, bytes]:
         """The shard and the lane of a queue."""
@@ -51,7 +50,7 @@ class Shards:
 
     def number_at(self, now_ms: int) -> int:
         """The lowest number (id / shards) that is given at a time of the store."""
-        return max(now_ms - _EPOCH_MS, 0) * self._ids_per_ms
+        return max(now_ms - _EPOCH_MS, 0) * _IDS_PER_MS // self.count
 
     def key(self, shard: int, name: str) -> bytes:
         """A key of a shard."""

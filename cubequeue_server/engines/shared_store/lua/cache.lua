@@ -44,7 +44,7 @@ local function live_entry(path)
   return row
 end
 
--- Put an entry; `before` is the row of a live one in its place, or nil.
+-- Put an entry, in a script with `bounds` (answers.lua); `before` is the row of a live one in its place, or nil.
 local function put_entry(path, lane, stored, ends, lowest, before)
   local order, size, before_ends = nil, size_of(stored), nil
   if before then
@@ -56,8 +56,7 @@ local function put_entry(path, lane, stored, ends, lowest, before)
     let_go_of(before)
     cbytes = cbytes - weight(path, before_size)
   else
-    seq = math.max(seq + 1, lowest)
-    order = seq
+    order = next_number(lowest, shards)
     call('ZADD', ci, 0, lane .. pack('>I8', order) .. path)
     entries = entries + 1
   end

@@ -49,19 +49,27 @@ if #raw_counters >= COUNTERS_SIZE then
     stamp = parse(COUNTERS, raw_counters)
 end
 
-local now
+local now, micros = nil, 0  -- of the clock, and how much later it is
 if byte(clock) == 61 then
   now = tonumber(sub(clock, 2))
 else
   local time = call('TIME')
-  now = time[1] * 1000 + floor(time[2] / 1000)
+  now, micros = time[1] * 1000 + floor(time[2] / 1000), time[2] % 1000
   local lowest = tonumber(clock)
   if lowest > now then
-    now = lowest
+    now, micros = lowest, 0
   end
 end
 if seen > now then
-  now = seen
+  now, micros = seen, 0
+end
+
+-- The next number of an item or a cache entry, `lowest` at least: an id is number * shards + shard. Numbers go with the
+-- clock, ids by 4 a microsecond, so that those of other shards and servers rise with time, too.
+local function next_number(lowest, shards)
+  local age_us = (now - 1735689600000) * 1000 + micros
+  seq = math.max(seq + 1, lowest, floor(age_us * 4 / shards))
+  return seq
 end
 
 local function counters()

@@ -21,8 +21,7 @@ end
 
 -- Put the item: its id8, its id, its row. The caller has looked for room and adopted the pieces.
 local function insert()
-  seq = math.max(seq + 1, lowest)
-  local id = seq * shards + shard
+  local id = next_number(lowest, shards) * shards + shard
   local id8 = pack('>I8', id)
   local orphaned, ends = 0, now + life_ms
   if orphaned_s ~= '' then
