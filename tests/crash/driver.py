@@ -75,7 +75,9 @@ class Driver:
                 try:
                     await self._ends.aclose()
                     async with asyncio.timeout(CONNECT_S):
-                        self._client = await self._ends.enter_async_context(connected(self._random.choice(self._addresses), self.name))
+                        self._client = await self._ends.enter_async_context(
+                            connected(self._random.choice(self._addresses), self.name)
+                        )
                 except (OSError, EOFError, WebSocketException):
                     await asyncio.sleep(RETRY_S * self._random.random())
             return self._client

@@ -17,9 +17,9 @@ from storage.vocabulary import LIST_WITH_PAYLOAD_COLUMNS, Result, Row, Value
 _AT_ONCE: Final = 64  # payloads in one command
 
 
-def list_rows(reply: list[Reply]) -> Listing | list[Row]:
-    """The rows of LIST, PENDING and ACTIVE, by priority and id."""
-    items = _ranked(reply, 3)
+def list_rows(reply: list[Reply], *, by_id: bool) -> Listing | list[Row]:
+    """The rows of LIST and PENDING by priority and id, or those of ACTIVE by id."""
+    items = _sorted(reply, 3, by_id=by_id)
 
     def rows_of(part: slice) -> list[Row]:
         return [_list_row(id8, row, extra) for id8, row, extra in items[part]]
@@ -27,13 +27,10 @@ def list_rows(reply: list[Reply]) -> Listing | list[Row]:
     return rows_of(slice(None)) if len(items) <= SHORT else Listing(len(items), rows_of)
 
 
-def _ranked(reply: list[Reply], cells: int) -> list[tuple[Any, ...]]:
-    """The items of a reply of `list` in their order, each as a tuple of its cells.
-
-    ACTIVE has no order but that of ids; where it is alone, its rows come in it.
-    """
+def _sorted(reply: list[Reply], cells: int, *, by_id: bool) -> list[tuple[Any, ...]]:
+    """The items of a reply of `list` in their order, each as a tuple of its cells. Active ones come by id."""
     items = [*zip(*(reply[2 + cell :: cells] for cell in range(cells)), strict=True)]
-    if any(row[0] != 97 for _, row, *_ in items):
+    if not by_id:
         items.sort(key=lambda item: rank_of(item[1], item[0]))
     return items
 
@@ -60,13 +57,13 @@ class Payloads:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def read(self, later: Later, shard: int, reply: list[Reply]) -> None:
+    def read(self, later: Later, shard: int, reply: list[Reply], *, by_id: bool) -> None:
         """Answer with the rows of a reply of `list`, when their payloads are there."""
         if reply[1] == b"1":
-            items = _ranked(reply, 4)
+            items = _sorted(reply, 4, by_id=by_id)
             _Reading(self._core, later, shard, [item[:3] for item in items]).took([item[3] for item in items])
         else:
-            _Reading(self._core, later, shard, _ranked(reply, 3)).go_on()
+            _Reading(self._core, later, shard, _sorted(reply, 3, by_id=by_id)).go_on()
 
 
 class _Reading:

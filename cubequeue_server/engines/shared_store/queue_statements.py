@@ -385,9 +385,9 @@ class QueueStatements:
             if type(reply) is not list or reply[0] != b"=":
                 later.done(core.error_of(reply))
             elif ask.with_payload:
-                self._payloads.read(later, shard, reply)
+                self._payloads.read(later, shard, reply, by_id=which == b"a")
             else:
-                later.done(Result(LIST_COLUMNS, list_rows(reply)))
+                later.done(Result(LIST_COLUMNS, list_rows(reply, by_id=which == b"a")))
 
         core.call(LIST, shard, words, then)
         return later
