@@ -49,7 +49,7 @@ def too_large_to_set(path: Path, size_bytes: int, limits: CacheLimits) -> UserEr
     )
 
 
-def eviction_rows(keys: int, size_bytes: int, removed_keys: int, removed_bytes: int) -> list[tuple[Cell, ...]]:
+def eviction_rows(keys: int, size_bytes: int, removed_keys: int, removed_bytes: int) -> list[Row]:
     """The rows of SYS CACHESTORE EVICTION: what is left, and what was removed (commands.md §6)."""
     skipped = b"rows that had gone before their turn; always 0: a pass runs between two statements"
     return [

@@ -51,13 +51,19 @@ async def settled(store: SharedStore) -> None:
 
 
 class DrivenStore(SharedStore):
-    """Audits the rows in the engine, too."""
+    """Audits itself, and the rows in the engine."""
 
     masters: list[EngineProcess]
 
     def check_invariants(self) -> None:
         loop().run_until_complete(settled(self))
-        super().check_invariants()
+        assert self.links.waiting >= 0
+        waits = self._waits
+        in_fields = {wait for some in waits._by_field.values() for wait in some}
+        assert in_fields == set(waits._by_later.values())
+        assert waits._leaving == sum(wait.is_leaving for wait in in_fields)
+        assert all(waits._by_field.values())
+        assert all(wait in waits._by_field[wait.shard, wait.field] for wait in waits._by_later.values())
         for master in self.masters:
             with master.client as client:
                 audit(client, self.core.shards)

@@ -13,14 +13,15 @@ from cubequeue_server.engines.shared_store.queue_statements import Handler, Repl
 from cubequeue_server.engines.shared_store.scripts import CACHE_INCR, CACHE_KEYS, CACHE_REMOVE, CACHE_SET, USES
 from cubequeue_server.engines.shared_store.shards import lane_of
 from storage.asking import Caller, Later
-from storage.cache.frequency import INITIAL_USES
+from storage.cache.entry import EMPTY, INVALID, TOO_LARGE, TOO_SMALL, is_binary_text
+from storage.cache.eviction import INITIAL_USES
+from storage.cache.prefixes import prefix_of_argument
 from storage.cache.statements import ABSENT, NOT_SET, SET, too_large_to_set
-from storage.cache.totals import PrefixTotalsTable
-from storage.cache.values import EMPTY, INVALID, TOO_LARGE, TOO_SMALL, is_binary_text
 from storage.errors import InternalError, StatementError, UserError
+from storage.keys import prefix_of
 from storage.limits import SECOND_MS, CacheLimits
-from storage.paths import prefix_of, prefix_of_argument
-from storage.queue.listings import SHORT, Listing
+from storage.listings import listing
+from storage.stats import PrefixTotalsTable
 from storage.vocabulary import (
     EMPTY_RESULT,
     KEY_COLUMNS,
@@ -168,9 +169,7 @@ class CacheStatements:
             def rows_of(part: slice) -> list[Row]:
                 return [(each[8:],) for each in found[part]]
 
-            later.done(
-                Result(KEY_COLUMNS, rows_of(slice(None)) if len(found) <= SHORT else Listing(len(found), rows_of))
-            )
+            later.done(Result(KEY_COLUMNS, listing(len(found), rows_of)))
 
         lane = word(lane_of(prefix_of_argument(ask.prefix)))
         gathering = Gathering(core, core.shards.count, end, later.done)

@@ -25,10 +25,9 @@ from cubequeue_server.engines.shared_store.upkeep import Upkeep
 from cubequeue_server.engines.shared_store.waits import SLACK_MS, Waits
 from cubequeue_server.settings.store_address import Kind
 from storage.asking import Caller, Later, NewLater
-from storage.cache.totals import PrefixTotalsTable
 from storage.errors import SEEN_WAS_LOST, InternalError, UserError
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
-from storage.queue.stats import QueueFigures, QueueStatsTable
+from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import (
     EMPTY_RESULT,
@@ -276,11 +275,6 @@ class SharedStore:
             "store_large_bytes_put": self.large.bytes_put,
             "store_large_bytes_read": self.large.bytes_read,
         }
-
-    def check_invariants(self) -> None:
-        """Audit what this server keeps; the store's own rows are audited by `store-check`."""
-        self._waits.check_invariants()
-        assert self.links.waiting >= 0
 
 
 def _nothing_to_do() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -11,20 +12,20 @@ from cubequeue_server.engines.shared_store.core import Core
 from cubequeue_server.engines.shared_store.rows import LargeValue, list_cells, rank_of, read_stored
 from storage.asking import Later
 from storage.errors import StatementError
-from storage.queue.listings import SHORT, Listing
+from storage.listings import listing
 from storage.vocabulary import LIST_WITH_PAYLOAD_COLUMNS, Result, Row, Value
 
 _AT_ONCE: Final = 64  # payloads in one command
 
 
-def list_rows(reply: list[Reply], *, by_id: bool) -> Listing | list[Row]:
+def list_rows(reply: list[Reply], *, by_id: bool) -> Sequence[Row]:
     """The rows of LIST and PENDING by priority and id, or those of ACTIVE by id."""
     items = _sorted(reply, 3, by_id=by_id)
 
     def rows_of(part: slice) -> list[Row]:
         return [_list_row(id8, row, extra) for id8, row, extra in items[part]]
 
-    return rows_of(slice(None)) if len(items) <= SHORT else Listing(len(items), rows_of)
+    return listing(len(items), rows_of)
 
 
 def _sorted(reply: list[Reply], cells: int, *, by_id: bool) -> list[tuple[Any, ...]]:
@@ -40,14 +41,14 @@ def _list_row(id8: bytes, row: bytes, extra: Value | None) -> Row:
     return key, b"%d" % int.from_bytes(id8, "big"), status, extra
 
 
-def cancel_rows(reply: list[Reply]) -> Listing | list[Row]:
+def cancel_rows(reply: list[Reply]) -> Sequence[Row]:
     """The rows of STALLED, ORPHANED and TO_CANCEL, by id."""
     items = sorted(zip(reply[1::2], reply[2::2], strict=True))
 
     def rows_of(part: slice) -> list[Row]:
         return [(key, b"%d" % int.from_bytes(id8, "big")) for id8, key in items[part]]
 
-    return rows_of(slice(None)) if len(items) <= SHORT else Listing(len(items), rows_of)
+    return listing(len(items), rows_of)
 
 
 class Payloads:

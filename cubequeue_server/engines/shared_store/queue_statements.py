@@ -30,8 +30,8 @@ from cubequeue_server.engines.shared_store.shards import lane_of
 from cubequeue_server.engines.shared_store.tallies import Tallies
 from storage.asking import Caller, Later
 from storage.errors import NoRoomError, StatementError, UserError
-from storage.paths import prefix_of
-from storage.queue.listings import SHORT
+from storage.keys import prefix_of
+from storage.listings import SHORT
 from storage.queue.merge import merge_extra
 from storage.queue.result_statements import NO_RESULT, mismatch
 from storage.queue.statements import OWNER_NEEDED_TO_ADD, OWNER_NEEDED_TO_CLAIM

@@ -13,8 +13,8 @@ from cubequeue_server.engines.shared_store.rows import LargeValue, read_item, re
 from cubequeue_server.engines.shared_store.scripts import FIGURES, Script
 from cubequeue_server.engines.shared_store.shards import lane_of
 from storage.errors import StatementError
-from storage.paths import prefix_of
-from storage.queue.stats import QueueFigures
+from storage.keys import prefix_of
+from storage.stats import QueueFigures
 from storage.system_tables import SystemTable
 from storage.vocabulary import KeyRef, Path, Row, Value
 

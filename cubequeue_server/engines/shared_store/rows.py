@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final, NamedTuple
 
-from storage.paths import key_of
+from storage.keys import key_of
 from storage.vocabulary import Binary, Path, Value
 
 _ITEM: Final = Struct(">cQQQQQII8s16s16sIIIIcc")

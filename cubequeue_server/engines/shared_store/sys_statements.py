@@ -15,7 +15,7 @@ from cubequeue_server.engines.shared_store.upkeep import Upkeep
 from storage.asking import Caller, Later
 from storage.cache.statements import eviction_rows
 from storage.errors import StatementError
-from storage.table_stats import TableStats
+from storage.stats import info_rows
 from storage.vocabulary import (
     EMPTY_RESULT,
     INFO_COLUMNS,
@@ -124,8 +124,7 @@ class SysStatements:
             for number, (name, _) in enumerate(_TABLES):
                 sizes = [size for reply in replies[number :: len(_TABLES)] for size in reply[1:]]
                 keys, size_bytes = sums[name]
-                stats = TableStats(keys, size_bytes, 0, 0, min(sizes, default=0), max(sizes, default=0))
-                rows += stats.rows(name)
+                rows += info_rows(name, keys, size_bytes, sizes)
             later.done(Result(INFO_COLUMNS, rows))
 
         self.sweep_all(begin)

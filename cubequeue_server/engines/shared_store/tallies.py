@@ -1,11 +1,11 @@
-"""What this server has done in each queue since its start (`storage.queue.stats`)."""
+"""What this server has done in each queue since its start (`storage.stats`)."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from cubequeue_server.engines.shared_store.rows import ItemRow
-from storage.queue.stats import QueueStats, QueueStatsTable
+from storage.stats import QueueStats, QueueStatsTable
 from storage.vocabulary import Path
 
 _MAX_PREFIXES: Final = 1_000

@@ -23,7 +23,7 @@ from cubequeue_server.engines.shared_store.queue_statements import answer_result
 from cubequeue_server.engines.shared_store.scripts import ASK, TAKE, WAIT
 from storage.asking import Caller, Later
 from storage.errors import StatementError, UserError
-from storage.paths import prefix_of
+from storage.keys import prefix_of
 from storage.queue.result_statements import NO_RESULT, too_many_waiters
 from storage.vocabulary import KeyRef, QueueResultBlocking, RequestKey
 
@@ -286,11 +286,3 @@ class Waits:
         """End all waits."""
         for later in list(self._by_later):
             self.give_up(later)
-
-    def check_invariants(self) -> None:
-        """Audit both tables against each other; raises AssertionError."""
-        in_fields = {wait for waits in self._by_field.values() for wait in waits}
-        assert in_fields == set(self._by_later.values())
-        assert self._leaving == sum(wait.is_leaving for wait in in_fields)
-        assert all(self._by_field.values())
-        assert all(wait in self._by_field[wait.shard, wait.field] for wait in self._by_later.values())
