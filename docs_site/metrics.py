@@ -33,6 +33,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "mysql",
     ),
     "Journal": ("journal",),
+    "Shared store": ("store",),
     "SELECT": ("select",),
     "History": ("history",),
     "Limits and readiness": ("limit", "ready"),

@@ -62,6 +62,7 @@ class EngineProcess:
     port: int
     directory: Path
     process: subprocess.Popen[bytes] = field(repr=False)
+    password: str | None = None
 
     @property
     def url(self) -> str:
@@ -75,7 +76,7 @@ class EngineProcess:
     @property
     def client(self) -> redis.Redis:
         """A client of its own, for looking and for interfering."""
-        return redis.Redis(port=self.port, socket_timeout=TIMEOUT_S)
+        return redis.Redis(port=self.port, password=self.password, socket_timeout=TIMEOUT_S)
 
     def wait_until_ready(self) -> None:
         ends_s = time.monotonic() + TIMEOUT_S
@@ -95,7 +96,11 @@ class EngineProcess:
 
 
 def start(
-    product: Product, *arguments: str, port: int | None = None, sentinel_lines: Sequence[str] = ()
+    product: Product,
+    *arguments: str,
+    port: int | None = None,
+    password: str | None = None,
+    sentinel_lines: Sequence[str] = (),
 ) -> EngineProcess:
     """Start an engine on loopback that keeps nothing on a disk, unless the arguments say otherwise; or a Sentinel."""
     assert product.program is not None
@@ -110,16 +115,18 @@ def start(
         quiet = ["--save", "", "--appendonly", "no", "--daemonize", "no", "--repl-diskless-sync-delay", "0"]
         command = [product.program, *flags, *quiet, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    engine = EngineProcess(product, port, directory, process)
+    engine = EngineProcess(product, port, directory, process, password)
     atexit.register(engine.stop)
     engine.wait_until_ready()
     return engine
 
 
 @contextlib.contextmanager
-def running(product: Product, *arguments: str, port: int | None = None) -> Iterator[EngineProcess]:
+def running(
+    product: Product, *arguments: str, port: int | None = None, password: str | None = None
+) -> Iterator[EngineProcess]:
     """An engine for the length of a test."""
-    engine = start(product, *arguments, port=port)
+    engine = start(product, *arguments, port=port, password=password)
     try:
         yield engine
     finally:

@@ -265,6 +265,8 @@ class SharedStore:
             "answers_unconfirmed": self.core.kept.unconfirmed,
             "answer_bytes": sum(each.answer_bytes for each in figures),
             "store_primaries": len(nodes),
+            "store_memory_bytes": sum(node.memory_bytes for node in nodes),
+            "store_max_memory_bytes": sum(node.max_memory_bytes for node in nodes),
             "store_calls": links.calls,
             "store_calls_waiting": self.links.waiting,
             "store_calls_repeated": links.repeated_calls,

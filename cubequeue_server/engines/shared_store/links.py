@@ -306,6 +306,8 @@ class Links:
             self._refresh_wanted.clear()
             try:
                 await self._refresh()
+                for node in self.nodes:
+                    node.look_at_memory()
             except (StoreUnreachableError, StoreRefusedError) as error:
                 self._note(str(error))
                 await asyncio.sleep(_RETRY_S)

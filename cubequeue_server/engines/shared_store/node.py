@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
-from cubequeue_server.engines.shared_store.connection import Connection, Reply, Taker, connect
+from cubequeue_server.engines.shared_store.connection import Connection, Reply, Taker, command, connect
 from cubequeue_server.engines.shared_store.errors import CannotUseError, StoreRefusedError, StoreUnreachableError
 from cubequeue_server.engines.shared_store.hot import HotConnection
 from cubequeue_server.engines.shared_store.options import StoreOptions
@@ -66,6 +66,7 @@ class Node:
         self.is_up = False
         self.is_subscribed = False
         self.version = ""
+        self.memory_bytes = self.max_memory_bytes = 0  # as of the last look
 
     def __str__(self) -> str:
         host, port = self.address
@@ -102,6 +103,17 @@ class Node:
         if info.get("loading") == "1":
             raise StoreUnreachableError("it is loading its data")
         self.version = check_info(info, self._options)
+
+    def look_at_memory(self) -> None:
+        """Ask how much memory is used; nobody waits for it."""
+        self.hot.send(command("INFO", "memory"), self)
+
+    def take(self, reply: Reply) -> None:
+        """The answer to that."""
+        if isinstance(reply, bytes):
+            info = read_info(reply)
+            self.memory_bytes = int(info.get("used_memory", 0))
+            self.max_memory_bytes = int(info.get("maxmemory", 0))
 
     async def _load_scripts(self) -> None:
         known = await self.hot.ask("SCRIPT", "EXISTS", *(script.sha for script in ALL))
