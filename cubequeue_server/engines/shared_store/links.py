@@ -292,7 +292,7 @@ class Links:
         self._refresh_wanted.set()
         if target is not None and target.is_up:
             self._of_shard[call.shard] = target
-            target.shards.add(call.shard)
+            target.take_shards(target.shards | {call.shard})
             self.send_again(call)
         else:
             self._loop.call_later(_AGAIN_S, self._retry, call, f"CLUSTERDOWN {where}")
@@ -331,11 +331,8 @@ class Links:
             known = self._nodes.get(address)
             if known is None or not known.is_up:
                 self._open_node(address, mine)
-            elif not known.shards >= set(mine):
-                known.cut("it has got more shards")  # and is opened anew, which looks at those
-                self._refresh_wanted.set()
             else:
-                known.shards = set(mine)
+                known.take_shards(set(mine))
                 for shard in mine:
                     self._of_shard[shard] = known
 

@@ -115,17 +115,20 @@ class Node:
             self.memory_bytes = int(info.get("used_memory", 0))
             self.max_memory_bytes = int(info.get("maxmemory", 0))
 
+    def take_shards(self, shards: set[int]) -> None:
+        """From now on these are asked here; messages of new ones arrive after another subscription."""
+        if not self.shards >= shards and self._subscriber is not None:
+            self._subscriber.cut("more shards are asked there")
+        self.shards = shards
+
     async def _load_scripts(self) -> None:
         known = await self.hot.ask("SCRIPT", "EXISTS", *(script.sha for script in ALL))
         missing = [script for script, is_known in zip(ALL, known, strict=True) if not is_known]
-        for loaded in [self.hot.ask("SCRIPT", "LOAD", script.source) for script in missing]:
-            await loaded
+        await asyncio.gather(*(self.hot.ask("SCRIPT", "LOAD", script.source) for script in missing))
 
     async def _set_up(self) -> None:
         """Schema and number of shards, of each shard that is asked here."""
-        answers = [self.hot.ask(*self._setup_of(shard)) for shard in sorted(self.shards)]
-        for answer in answers:
-            _, schema, count = await answer
+        for _, schema, count in await asyncio.gather(*(self.hot.ask(*self._setup_of(shard)) for shard in self.shards)):
             if int(schema) > SCHEMA:
                 raise CannotUseError(f"it has schema {int(schema)}, which a newer cubequeue wrote")
             if int(count) != self._all_shards.count:
@@ -167,8 +170,7 @@ class Node:
                 self._subscriber = connection
                 await greet(connection, self._options)
                 channels = [channel_of(self._all_shards, shard) for shard in sorted(self.shards)]
-                for subscribed in [connection.ask("SSUBSCRIBE", channel) for channel in channels]:
-                    await subscribed
+                await asyncio.gather(*(connection.ask("SSUBSCRIBE", channel) for channel in channels))
                 self.is_subscribed = True
                 self._host.on_subscribed(self)
                 await lost
