@@ -200,6 +200,7 @@ class _Shard:
             begun, held = struct.unpack(">QQ", rows.pop(b""))
             assert generations[name.encode("latin-1")] == _ms(begun)
             nonces = rows.pop(b"R", b"")
+            rows = {field: row for field, row in rows.items() if field[:1] != b"?"}
             mine = [row[13:29] for row in rows.values() if row[12]]
             listed = [nonces[at : at + 16] for at in range(0, len(nonces), 16)]
             assert sorted(mine) == sorted(listed)
@@ -221,7 +222,9 @@ class _Shard:
             assert len(row) % 16 == 0
             expected |= {row[at + 8 : at + 16] + b"w" + field for at in range(0, len(row), 16)}
         for field, row in self.hash("wo").items():
-            expected.add(row[8:16] + b"o" + field)
+            expected |= {
+                row[at + 8 : at + 16] + b"o" + field for at in range(0, len(row) if field[:1] == b"p" else 1, 24)
+            }
             if field[:1] == b"i" and row[16:17] == b"v":
                 external_size = int.from_bytes(row[17:21], "big")
                 stored = row[21 + max(external_size - 1, 0) :]

@@ -11,6 +11,7 @@ import redis
 from cubequeue_server.engines.shared_store.shards import Shards
 from tests.needed import require
 from tests.shared_store import nodes
+from tests.shared_store.audit import audit
 from tests.shared_store.deployments import ClusterOfNodes, start_cluster, wait_until
 from tests.shared_store.load import Load
 from tests.shared_store.servers import running_servers
@@ -59,6 +60,7 @@ def move(cluster: ClusterOfNodes, slot: int) -> None:
             old.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
         for client in (new, old):
             client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        print("moved", slot, source.port, target.port)
 
 
 @pytest.mark.timeout(200)
@@ -114,4 +116,7 @@ async def test_shards_move_under_load(cluster: ClusterOfNodes) -> None:
         print([each.store.links.figures for each in servers], len(load.history.operations))
     for each in found[:3]:
         print(f"{each.rule}: {each.text}")
+    for master in cluster.masters:
+        with master.client as client:
+            audit(client, Shards("cq", 64))
     assert not found

@@ -25,6 +25,11 @@ class TooBusyError(UserError):
     """More statements wait for the store than are allowed to."""
 
 
+# Errors of an engine that is not ready now, or not the one to ask: the command was not executed, and is asked again.
+NOT_NOW: Final = ("NOREPLICAS", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED")
+NOT_HERE: Final = ("MOVED", "ASK", "READONLY")
+
+
 def of_reply(text: str) -> StatementError:
     """What a client is told when the engine refused to run a script."""
     if text.startswith("OOM "):

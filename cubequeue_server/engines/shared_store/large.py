@@ -6,6 +6,7 @@ TTL. They are read behind the script that told of them. A few are on their way a
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Final, TypeAlias
 from hiredis import ReplyError
 
 from cubequeue_server.engines.shared_store.connection import Connection, Reply, Taker, command
-from cubequeue_server.engines.shared_store.errors import of_reply
+from cubequeue_server.engines.shared_store.errors import NOT_HERE, NOT_NOW, of_reply
 from cubequeue_server.engines.shared_store.rows import LargeValue, stored_large
 from cubequeue_server.engines.shared_store.scripts import PIECE
 from cubequeue_server.engines.shared_store.shards import Shards
@@ -26,6 +27,7 @@ LARGE_BYTES: Final = 64 * 1024  # a value of more lies in pieces
 PIECE_BYTES: Final = 512 * 1024
 _TTL_MS: Final = 120_000  # of pieces that no row refers to yet
 _IN_FLIGHT: Final = 8
+_AGAIN_S: Final = 0.1
 
 GONE: Final = "the value was deleted while it was read"
 # Gets the stored value that refers to the pieces, or why they could not be put.
@@ -90,9 +92,10 @@ class _Piece:
 
 
 class _Lane:
-    """The transfers of one node."""
+    """The transfers of one node. `put_off` takes one that is to begin anew a moment later."""
 
-    def __init__(self) -> None:
+    def __init__(self, put_off: Callable[[_Transfer], None]) -> None:
+        self.put_off = put_off
         self.connection: Connection | None = None
         self.waiting: deque[_Transfer] = deque()
         self.in_flight = 0
@@ -115,7 +118,9 @@ class _Lane:
         """A reply has come; those of one transfer come in order."""
         self.in_flight -= 1
         if not transfer.is_over:
-            if isinstance(reply, ReplyError):
+            if isinstance(reply, ReplyError) and str(reply).startswith((*NOT_NOW, *NOT_HERE)):
+                self.put_off(transfer.anew())
+            elif isinstance(reply, ReplyError):
                 transfer.finish(of_reply(str(reply)))
             else:
                 transfer.take(reply)
@@ -141,12 +146,17 @@ class LargeValues:
         self._node_of = node_of
         self._lanes: dict[object, _Lane] = {}
         self._homeless: list[_Transfer] = []
+        self._waiting_to_begin = 0
         self.bytes_put = self.bytes_read = 0
 
     @property
     def waiting(self) -> int:
         """Transfers that have not come to their end."""
-        return len(self._homeless) + sum(len(lane.waiting) + lane.in_flight for lane in self._lanes.values())
+        return (
+            self._waiting_to_begin
+            + len(self._homeless)
+            + sum(len(lane.waiting) + lane.in_flight for lane in self._lanes.values())
+        )
 
     # Transfers.
 
@@ -208,11 +218,23 @@ class LargeValues:
             lane.waiting.append(transfer)
             lane.pump()
 
+    def _put_off(self, transfer: _Transfer) -> None:
+        """A slot moves, or another primary takes over: begin anew when the map may have changed."""
+        self._waiting_to_begin += 1
+        asyncio.get_running_loop().call_later(_AGAIN_S, self._begin_anew, transfer)
+
+    def _begin_anew(self, transfer: _Transfer) -> None:
+        self._waiting_to_begin -= 1
+        if transfer.deadline_s <= self._now_s():
+            transfer.finish(UserError("refused: the store cannot be reached: a large value was not carried over"))
+        else:
+            self._begin(transfer)
+
     # Connections come and go.
 
     def opened(self, node: object, connection: Connection) -> None:
         """A node has a connection for transfers."""
-        lane = self._lanes[node] = _Lane()
+        lane = self._lanes[node] = _Lane(self._put_off)
         lane.connection = connection
         homeless, self._homeless = self._homeless, []
         for transfer in homeless:

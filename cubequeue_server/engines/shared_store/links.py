@@ -21,6 +21,7 @@ from hiredis import ReplyError
 from cubequeue_server.engines.shared_store.calls import Call
 from cubequeue_server.engines.shared_store.connection import NOBODY, Connection, Reply, Taker, command
 from cubequeue_server.engines.shared_store.errors import (
+    NOT_NOW,
     UNKNOWN,
     CannotUseError,
     StoreRefusedError,
@@ -42,8 +43,6 @@ _MAP_INTERVAL_S: Final = 1.0
 _LOOK_INTERVAL_S: Final = 0.05
 _AGAIN_S: Final = 0.05
 _SAY_EVERY_S: Final = 10.0
-# Errors of an engine that is not ready now: the call was not executed, and is asked again.
-_LATER: Final = ("NOREPLICAS", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED")
 _PING: Final = command("PING")
 _ASKING: Final = command("ASKING")
 
@@ -261,7 +260,7 @@ class Links:
             self._park(call)
             if node is not None:
                 node.cut("it has become a replica")
-        elif kind in _LATER:
+        elif kind in NOT_NOW:
             self._loop.call_later(_AGAIN_S, self._retry, call, text)
         else:
             if kind not in {"OOM"}:

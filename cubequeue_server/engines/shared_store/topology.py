@@ -259,7 +259,8 @@ class Cluster:
             return None
         owners = _newest(views)
         mine = [slot for slot, owner in zip(self._slots, self._map, strict=True) if owner == address]
-        if any(slot in owners and owners[slot][1] != address for slot in mine):
+        taken = [slot for slot in mine if slot in owners and owners[slot][1] != address]
+        if mine and len(taken) == len(mine):  # some of them alone have been moved, which loses nothing
             return False
         return True if all(slot in owners and owners[slot][2] for slot in mine) else None
 

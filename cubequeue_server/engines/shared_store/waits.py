@@ -74,6 +74,7 @@ class Waits:
         self._by_field: dict[tuple[int, bytes], dict[_Wait, None]] = {}
         self._by_later: dict[Later, _Wait] = {}
         self._leaving = 0
+        self._registered: set[tuple[int, bytes]] = set()  # where the store may hold this server for one that waits
 
     @property
     def count(self) -> int:
@@ -96,7 +97,7 @@ class Waits:
         wait = _Wait(later, ask.key, shard, self._now_s() + ask.timeout_ms / 1000)
         if ask.timeout_ms == 0 or self.count >= core.queue_limits.max_waiters:
             refusal = None if ask.timeout_ms == 0 else too_many_waiters(core.queue_limits)
-            self._send(wait, 0, partial(self._looked, wait, refusal))
+            self._send(wait, 0, partial(self._looked, wait, refusal), b"")
             return later
         self._by_later[later] = wait
         self._by_field.setdefault((shard, wait.field), {})[wait] = None
@@ -122,22 +123,32 @@ class Waits:
         """Ask the store for one request: it registers it, answers it, or lets it go."""
         wait.is_asking, wait.is_called = True, False
         wait_ms = 0 if wait.is_leaving else max(int((wait.deadline_s - self._now_s()) * 1000), 0) + self._slack_ms
-        self._send(wait, wait_ms, partial(self._asked, wait))
+        leave = b""
+        if wait.is_leaving:
+            others = self._by_field.get((wait.shard, wait.field), {})
+            staying = [other.began for other in others if not other.is_leaving]
+            stamps = [began for began in staying if began is not None]
+            if len(stamps) == len(staying):
+                leave = b"%d" % max(stamps) if stamps else b"all"
+        self._send(wait, wait_ms, partial(self._asked, wait, leave == b"all"), leave)
 
-    def _send(self, wait: _Wait, wait_ms: int, then: Callable[[list[Reply] | StatementError], None]) -> None:
+    def _send(
+        self, wait: _Wait, wait_ms: int, then: Callable[[list[Reply] | StatementError], None], leave: bytes
+    ) -> None:
         wait.asked_s = self._now_s()
-        others = self._by_field.get((wait.shard, wait.field), {})
-        leaves = wait.is_leaving and all(other.is_leaving for other in others)
         began = b"" if wait.began is None else b"%d" % wait.began
-        words = bulks([wait.field, b"%d" % wait_ms, self._server, began, b"1" if leaves else b"0"])
+        words = bulks([wait.field, b"%d" % wait_ms, self._server, began, leave])
         key = wait.later.request_key
         call = self._core.keyed_call(WAIT, wait.shard, key, words, then)
         call.may_repeat = key is not None or isinstance(wait.key, int)  # by id it may be read again
         self._core.send(call)
 
-    def _asked(self, wait: _Wait, reply: list[Reply] | StatementError) -> None:
+    def _asked(self, wait: _Wait, leaves: bool, reply: list[Reply] | StatementError) -> None:
         wait.is_asking = False
+        if leaves and type(reply) is list:
+            self._registered.discard((wait.shard, wait.field))
         if type(reply) is list and reply[0] == b"W":
+            self._registered.add((wait.shard, wait.field))
             if wait.began is None:
                 wait.began = int(reply[1])
             if wait.is_leaving or wait.is_called:
@@ -175,6 +186,21 @@ class Waits:
             others.pop(wait, None)
             if not others:
                 del self._by_field[place]
+                self._leave(place)
+
+    def _leave(self, place: tuple[int, bytes]) -> None:
+        """Nobody waits here any longer: an ACK must not leave an outcome for this server."""
+        if place not in self._registered:
+            return
+        self._registered.discard(place)
+        shard, field = place
+        words = bulks([field, b"", self._server, b"", b"all"])
+        call = self._core.keyed_call(WAIT, shard, None, words, _nothing)
+        call.may_repeat = True
+        try:
+            self._core.send(call)
+        except StatementError:
+            return  # its time in the store will be over
 
     # Messages.
 
@@ -218,6 +244,8 @@ class Waits:
 
     def _took(self, waits: list[_Wait], reply: list[Reply] | StatementError) -> None:
         stamp = int(reply[4]) if type(reply) is list and reply[0] == b"=" and len(reply) == 5 else -1
+        if stamp >= 0:  # the ACK has taken this server out of the store
+            self._registered.discard((waits[0].shard, waits[0].field))
         for wait in waits:
             wait.is_asking = False
             if stamp > (wait.began or 0):
@@ -286,3 +314,7 @@ class Waits:
         """End all waits."""
         for later in list(self._by_later):
             self.give_up(later)
+
+
+def _nothing(_reply: object) -> None:
+    """Nobody waits for it."""

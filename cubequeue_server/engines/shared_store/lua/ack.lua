@@ -52,7 +52,9 @@ if by_id > 0 or by_path > 0 then
   call('HSET', wo, id_field, outcome)
   call('ZADD', wx, 0, pack('>I8', latest) .. 'o' .. id_field)
   if by_path > 0 then
-    call('HSET', wo, path_field, pack('>I8I8', stamp, latest) .. id8)
+    local outcomes = outcomes_left(call('HGET', wo, path_field) or '')
+    outcomes[#outcomes + 1] = pack('>I8I8', stamp, latest) .. id8
+    call('HSET', wo, path_field, table.concat(outcomes, '', math.max(#outcomes - MOST_OUTCOMES + 1, 1)))
     call('ZADD', wx, 0, pack('>I8', latest) .. 'o' .. path_field)
   end
   call('HDEL', w, id_field, path_field)

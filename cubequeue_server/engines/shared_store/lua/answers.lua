@@ -2,7 +2,8 @@
 --
 -- u0 and u1 are two generations of one connection's answers. A new one begins when the younger is `keep_ms` old, in the
 -- place of the elder, whose answers are dead by then. Fields: message id -> an answer: answered8, what it counts4, bytes
--- of the nonce of a large value that it holds1, that nonce, cells; '' -> begun8, bytes8; 'R' -> all those nonces.
+-- of the nonce of a large value that it holds1, that nonce, cells; '' -> begun8, bytes8; 'R' -> all those nonces;
+-- '?' .. message id -> stamp8 of the moment at which it began to wait (waits.lua).
 -- `mid` is empty for a message without a connection: nothing is kept of that.
 --
 -- `bounds` holds what is the same for many statements: times in ms, and the room that the other shards leave.
@@ -48,6 +49,43 @@ local function drop_generation(key, generation)
   call('UNLINK', key)
 end
 
+-- The younger generation, a new one if it is too old: its key, its begin, its bytes.
+local function generation_now()
+  local begun0, held0, begun1, held1 = -1, 0, -1, 0
+  if generation0 then
+    begun0, held0 = parse('>I8I8', generation0)
+  end
+  if generation1 then
+    begun1, held1 = parse('>I8I8', generation1)
+  end
+  local key, begun, held = u0, begun0, held0
+  if begun1 > begun0 then
+    key, begun, held = u1, begun1, held1
+  end
+  if begun < 0 or now - begun >= keep_ms then
+    if begun >= 0 then
+      local elder = key == u0 and generation1 or generation0
+      key = key == u0 and u1 or u0
+      if key == u0 and generation0 or key == u1 and generation1 then
+        drop_generation(key, elder)
+      end
+    end
+    begun, held = now, 0
+    call('ZADD', uz, 0, pack('>I8', now) .. key)
+  end
+  return key, begun, held
+end
+
+local function set_generation(key, begun, held)
+  local generation = pack('>I8I8', begun, held)
+  if key == u0 then
+    generation0 = generation
+  else
+    generation1 = generation
+  end
+  call('HSET', key, '', generation)
+end
+
 -- Keep the first `count` cells of a reply. `stored` is the value among them that may be a large one. Of an answer that
 -- `sharers` requests get, each counts its share.
 local function keep(reply, count, stored, sharers)
@@ -73,37 +111,11 @@ local function keep(reply, count, stored, sharers)
   size = ANSWER_OVERHEAD + floor(size / (sharers or 1))
   parts[1], parts[2] = pack('>I8I4B', now, size, nonce and 16 or 0), nonce or ''
 
-  local begun0, held0, begun1, held1 = -1, 0, -1, 0
-  if generation0 then
-    begun0, held0 = parse('>I8I8', generation0)
-  end
-  if generation1 then
-    begun1, held1 = parse('>I8I8', generation1)
-  end
-  local key, begun, held = u0, begun0, held0
-  if begun1 > begun0 then
-    key, begun, held = u1, begun1, held1
-  end
-  if begun < 0 or now - begun >= keep_ms then
-    if begun >= 0 then
-      local elder = key == u0 and generation1 or generation0
-      key = key == u0 and u1 or u0
-      if key == u0 and generation0 or key == u1 and generation1 then
-        drop_generation(key, elder)
-      end
-    end
-    begun, held = now, 0
-    call('ZADD', uz, 0, pack('>I8', now) .. key)
-  end
+  local key, begun, held = generation_now()
   abytes = abytes + size
-  local generation = pack('>I8I8', begun, held + size)
-  if key == u0 then
-    generation0 = generation
-  else
-    generation1 = generation
-  end
+  set_generation(key, begun, held + size)
   if nonce then
     call('HSET', key, 'R', (call('HGET', key, 'R') or '') .. nonce)
   end
-  call('HSET', key, '', generation, mid, table.concat(parts))
+  call('HSET', key, mid, table.concat(parts))
 end

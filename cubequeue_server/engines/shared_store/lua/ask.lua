@@ -11,7 +11,8 @@ for at = 3, #ARGV do
   local began, field = parse('>I8', ARGV[at]), sub(ARGV[at], 9)
   local is_there = false
   local outcome = call('HGET', wo, field)
-  if outcome and parse('>I8', outcome) > began then
+  local newest = outcome and byte(field) == 112 and #outcome - 23 or 1
+  if outcome and parse('>I8', outcome, newest) > began then
     is_there = true
   elseif byte(field) == 105 then
     is_there = result_of(sub(field, 2)) ~= nil

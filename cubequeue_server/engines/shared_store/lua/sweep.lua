@@ -70,7 +70,10 @@ for _, member in ipairs(due_in(wx)) do
     end
   else
     local row = call('HGET', wo, field)
-    if row and parse('>I8', row, 9) <= now then
+    local left = row and byte(field) == 112 and outcomes_left(row)
+    if left and #left > 0 then
+      call('HSET', wo, field, table.concat(left))
+    elseif row and (left or parse('>I8', row, 9) <= now) then
       if byte(field) == 105 then
         local _, _, kind, external_size = parse(OUTCOME, row)
         local stored = sub(row, OUTCOME_SIZE + math.max(external_size - 1, 0) + 1)

@@ -23,6 +23,7 @@ for at = 1, #requests, 9 do
     mid, u0, u1 = ARGV[next_mid], KEYS[next_key], KEYS[next_key + 1]
     next_key, next_mid = next_key + 2, next_mid + 1
     if stamped > began and not kept() then
+      forget_began()
       keep(reply, 3, stored, sharers)
     end
   end

@@ -1,8 +1,10 @@
 -- RESULT_BLOCKING (commands.md §4.11): what RESULT gives, or a place among those who wait.
 -- `field` is 'i' .. id8 or 'p' .. path. `wait_ms` is how long `server` (8 bytes) waits, 0 for not at all. `began` is the
--- stamp of a request that waits already, else empty. With `leave` '1' the server has no more requests that wait here.
+-- stamp of a request that waits already, else empty. With `leave`
+-- 'all' the server has no more requests that wait here; with a stamp all that do began to wait by then: it leaves if they
+-- have their outcome, of which it has not heard.
 -- Cells: stored value or none for NULL, id, external id or none; no cell when there is none and it does not wait.
--- 'W' and a stamp: it waits.
+-- 'W' and a stamp: it waits. With an empty `wait_ms` the server only leaves, and asks for nothing.
 -- keys: s r rk rv w wo wx bq bx uz ux u0 u1
 -- args: clock mid bounds field wait_ms server began leave
 -- flags: allow-oom
@@ -25,7 +27,7 @@ local function entries_of_others()
   end
   return table.concat(others), mine
 end
-if leave == '1' then
+if leave ~= '' and (leave == 'all' or outcome_of(field, tonumber(leave))) then
   local others, mine = entries_of_others()
   if mine > 0 then
     wrote = true
@@ -36,9 +38,16 @@ if leave == '1' then
     end
   end
 end
+if wait_ms == '' then
+  if wrote then
+    save()
+  end
+  return {'='}
+end
 local reply, stored
-if began ~= '' then
-  reply, stored = outcome_of(field, tonumber(began))
+local since = tonumber(began) or began_before()
+if since then
+  reply, stored = outcome_of(field, since)
 end
 if not reply then
   answer = answers_full()
@@ -59,6 +68,7 @@ if not reply then
   end
 end
 if reply then
+  forget_began()
   keep(reply, 3, stored)
   save()
   return reply
@@ -71,6 +81,9 @@ if answer then
 end
 local wait = tonumber(wait_ms)
 if wait == 0 then
+  if since then
+    forget_began()
+  end
   if wrote then
     save()
   end
@@ -82,5 +95,8 @@ call('HSET', w, field, others .. server .. pack('>I8', deadline))
 if deadline > mine then
   call('ZADD', wx, 0, pack('>I8', deadline) .. 'w' .. field)
 end
+if not since then
+  note_began()
+end
 save()
-return {'W', number(stamp)}
+return {'W', number(since or stamp)}
