@@ -119,6 +119,7 @@ async def _open_shared(
     from cubequeue_server.engines.shared_store.errors import CannotUseError  # noqa: PLC0415
     from cubequeue_server.engines.shared_store.options import store_options  # noqa: PLC0415
 
+    began_s = time.monotonic()
     try:
         options = store_options(store_settings)
     except CannotUseError as error:
@@ -130,7 +131,7 @@ async def _open_shared(
         await store.open()
     except CannotUseError as error:
         raise CannotOpenError(f"cannot use the store at {options.address}: {error}") from error
-    return OpenStore(store, store.close, lambda: store.failure)
+    return OpenStore(store, store.close, lambda: store.failure, int((time.monotonic() - began_s) * 1000))
 
 
 def _end(reason: str) -> None:

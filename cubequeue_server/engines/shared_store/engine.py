@@ -27,6 +27,7 @@ from cubequeue_server.settings.store_address import Kind
 from storage.asking import Caller, Later, NewLater
 from storage.errors import SEEN_WAS_LOST, InternalError, UserError
 from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.queue.history import EndedItem
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import (
@@ -153,6 +154,12 @@ class SharedStore:
             self.core.see(now_ms)
         self._waits.give_up(later)
 
+    def write_ahead(self, statement: Statement) -> None:
+        """Nothing is written ahead: large values go out in pieces."""
+
+    def let_go(self, statement: Statement) -> None:
+        """Nothing was."""
+
     def end_waits(self, now_ms: int) -> None:
         if self._is_exact:
             self.core.see(now_ms)
@@ -215,6 +222,10 @@ class SharedStore:
     def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
         """All rows of a table, in slices."""
         return self._readings.read_table(table)
+
+    def take_cancels(self) -> list[EndedItem]:
+        """None: no history of ended items is kept."""
+        return []
 
     async def queue_stats(self) -> QueueStatsTable:
         """What this server has done in each queue since its start; to be read only."""

@@ -32,6 +32,7 @@ from storage.asking import Caller, Later
 from storage.errors import NoRoomError, StatementError, UserError
 from storage.keys import prefix_of
 from storage.listings import SHORT
+from storage.queue.history import CUBE_ERROR
 from storage.queue.merge import merge_extra
 from storage.queue.result_statements import NO_RESULT, mismatch
 from storage.queue.statements import OWNER_NEEDED_TO_ADD, OWNER_NEEDED_TO_CLAIM
@@ -316,7 +317,11 @@ class QueueStatements:
         def then(reply: Replied) -> None:
             if type(reply) is list and reply[0] == b"=":
                 if len(reply) == 3:
-                    self._tallies.of(reply[2]).acknowledged += 1
+                    stats = self._tallies.of(reply[2])
+                    if ask.value is not None and ask.value.startswith(CUBE_ERROR):
+                        stats.errors += 1
+                    else:
+                        stats.acknowledged += 1
                 if key is not None:
                     core.kept.note(key, shard)
                 later.done(_ACKNOWLEDGED if reply[1] == b"1" else _NOT_ACKNOWLEDGED)

@@ -91,7 +91,9 @@ class Readings:
     # Tables.
 
     async def read_table(self, table: SystemTable) -> AsyncIterator[list[Row]]:
-        """All rows of a table, in slices."""
+        """All rows of a table, in slices. Of ended items and of minutes the store keeps nothing."""
+        if table in (SystemTable.HISTORY, SystemTable.MINUTES):
+            return
         name, order, rows_of = self._reader_of(table)
         total = sum([await self.ask(shard, "HLEN", self._core.shards.key(shard, name)) for shard in self._all()])
         if total <= _SORTED_ROWS:
@@ -138,7 +140,7 @@ class Readings:
                 return "d", lambda field, _: field, self._item_rows
             case SystemTable.RESULTS:
                 return "r", lambda field, _: field, self._result_rows
-            case SystemTable.CACHE:
+            case _:
                 return "ch", lambda _, row: row[8:16], self._entry_rows
 
     async def _item_rows(self, shard: int, page: list[tuple[bytes, bytes]]) -> list[Row | None]:

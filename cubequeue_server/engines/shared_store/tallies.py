@@ -29,7 +29,8 @@ class Tallies:
         """An item was claimed that had waited for so long."""
         stats = self.of(prefix)
         stats.claimed += 1
-        stats.waited_ms += waited_ms
+        stats.waits[max(waited_ms.bit_length(), 1)] += 1
+        stats.waits[0] += waited_ms
 
     def asked_for(self, prefix: Path, stalled_ms: int | None, orphaned_ms: int | None) -> None:
         """STALLED, ORPHANED or TO_CANCEL named these timeouts."""

@@ -97,7 +97,8 @@ class Waits:
         wait = _Wait(later, ask.key, shard, self._now_s() + ask.timeout_ms / 1000)
         if ask.timeout_ms == 0 or self.count >= core.queue_limits.max_waiters:
             refusal = None if ask.timeout_ms == 0 else too_many_waiters(core.queue_limits)
-            self._send(wait, 0, partial(self._looked, wait, refusal), b"")
+            wait_ms = b"look" if ask.timeout_ms == 0 else b"0"
+            self._send(wait, wait_ms, partial(self._looked, wait, refusal), b"")
             return later
         self._by_later[later] = wait
         self._by_field.setdefault((shard, wait.field), {})[wait] = None
@@ -130,14 +131,14 @@ class Waits:
             stamps = [began for began in staying if began is not None]
             if len(stamps) == len(staying):
                 leave = b"%d" % max(stamps) if stamps else b"all"
-        self._send(wait, wait_ms, partial(self._asked, wait, leave == b"all"), leave)
+        self._send(wait, b"%d" % wait_ms, partial(self._asked, wait, leave == b"all"), leave)
 
     def _send(
-        self, wait: _Wait, wait_ms: int, then: Callable[[list[Reply] | StatementError], None], leave: bytes
+        self, wait: _Wait, wait_ms: bytes, then: Callable[[list[Reply] | StatementError], None], leave: bytes
     ) -> None:
         wait.asked_s = self._now_s()
         began = b"" if wait.began is None else b"%d" % wait.began
-        words = bulks([wait.field, b"%d" % wait_ms, self._server, began, leave])
+        words = bulks([wait.field, wait_ms, self._server, began, leave])
         key = wait.later.request_key
         call = self._core.keyed_call(WAIT, wait.shard, key, words, then)
         call.may_repeat = key is not None or isinstance(wait.key, int)  # by id it may be read again

@@ -1,5 +1,5 @@
 -- RESULT_BLOCKING (commands.md §4.11): what RESULT gives, or a place among those who wait.
--- `field` is 'i' .. id8 or 'p' .. path. `wait_ms` is how long `server` (8 bytes) waits, 0 for not at all. `began` is the
+-- `field` is 'i' .. id8 or 'p' .. path. `wait_ms` is how long `server` (8 bytes) waits, 0 for no longer, 'look' for not at all. `began` is the
 -- stamp of a request that waits already, else empty. With `leave`
 -- 'all' the server has no more requests that wait here; with a stamp all that do began to wait by then: it leaves if they
 -- have their outcome, of which it has not heard.
@@ -54,6 +54,9 @@ if not reply then
   if byte(field) == 105 then
     local row = result_of(name)
     if row then
+      if wait_ms ~= 'look' and byte(row) == 118 then
+        take(name, row)  -- as one that the ACK released: the next RESULT by path must not get it
+      end
       if wrote then
         save()
       end
@@ -79,7 +82,7 @@ if answer then
   end
   return answer
 end
-local wait = tonumber(wait_ms)
+local wait = tonumber(wait_ms) or 0
 if wait == 0 then
   if since then
     forget_began()
