@@ -9,7 +9,7 @@ from cubequeue_server.engines.shared_store.calls import Call
 from cubequeue_server.engines.shared_store.connection import Reply
 from cubequeue_server.engines.shared_store.core import Core, word
 from cubequeue_server.engines.shared_store.gathering import Gathering
-from cubequeue_server.engines.shared_store.queue_statements import Handler, Replied
+from cubequeue_server.engines.shared_store.item_statements import Handler, Replied
 from cubequeue_server.engines.shared_store.scripts import CACHE_INCR, CACHE_KEYS, CACHE_REMOVE, CACHE_SET, USES
 from cubequeue_server.engines.shared_store.shards import lane_of
 from storage.asking import Caller, Later

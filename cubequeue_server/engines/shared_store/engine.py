@@ -12,10 +12,11 @@ from cubequeue_server.engines.shared_store.cache_statements import CacheStatemen
 from cubequeue_server.engines.shared_store.calls import Call
 from cubequeue_server.engines.shared_store.clock import StoreClock
 from cubequeue_server.engines.shared_store.core import Core
+from cubequeue_server.engines.shared_store.item_statements import Handler, ItemStatements
 from cubequeue_server.engines.shared_store.large import LargeValues
 from cubequeue_server.engines.shared_store.links import Links
 from cubequeue_server.engines.shared_store.options import StoreOptions
-from cubequeue_server.engines.shared_store.queue_statements import Handler, QueueStatements
+from cubequeue_server.engines.shared_store.queue_statements import QueueStatements
 from cubequeue_server.engines.shared_store.readings import Readings
 from cubequeue_server.engines.shared_store.shards import Shards
 from cubequeue_server.engines.shared_store.sys_statements import SysStatements
@@ -91,12 +92,13 @@ class SharedStore:
             options,
             shards,
             topology or _TOPOLOGIES[options.address.kind](options, shards),
-            batch,
-            self,
+            batch=batch,
+            owner=self,
+            on_expired=self._on_expired,
         )
         core.sender = self.links
         core.large = self.large = LargeValues(shards, loop.time, options.timeout_s, self.links.node_of)
-        self.links.large = self.large
+        self.links.primaries.large = self.large
         self._tallies = Tallies()
         self._waits = Waits(core, self.server_id, loop.time, _FOR_EVER_MS if is_exact else SLACK_MS)
         self._upkeep = Upkeep(
@@ -112,6 +114,7 @@ class SharedStore:
         self._readings = Readings(core)
         self._handlers: dict[type[Statement], Handler] = {
             **QueueStatements(core, self._tallies).handlers,
+            **ItemStatements(core, self._tallies).handlers,
             **self._cache.handlers,
             **self._sys.handlers,
             QueueResultBlocking: self._waits.result_blocking,
@@ -184,9 +187,9 @@ class SharedStore:
             self.large.end_overdue()
         return self._upkeep.tick(max_rows)
 
-    # What the links tell. (`links.Owner`)
+    # What the links tell. (`primaries.Owner`)
 
-    def on_expired(self, call: Call) -> None:
+    def _on_expired(self, call: Call) -> None:
         """An item has expired that a call would have met: it goes first."""
         self._upkeep.sweep(call.shard, _SWEPT_ON_DEMAND, _nothing_to_do)
         self.links.send_again(call)

@@ -9,7 +9,7 @@ from typing import Final
 from cubequeue_server.engines.shared_store.connection import Reply
 from cubequeue_server.engines.shared_store.core import Core, word
 from cubequeue_server.engines.shared_store.gathering import Gathering
-from cubequeue_server.engines.shared_store.queue_statements import Handler
+from cubequeue_server.engines.shared_store.item_statements import Handler
 from cubequeue_server.engines.shared_store.scripts import CLEAR, SIZES
 from cubequeue_server.engines.shared_store.upkeep import Upkeep
 from storage.asking import Caller, Later

@@ -19,7 +19,7 @@ from typing import Final
 from cubequeue_server.engines.shared_store.calls import Call
 from cubequeue_server.engines.shared_store.connection import Reply, bulks
 from cubequeue_server.engines.shared_store.core import Core, word
-from cubequeue_server.engines.shared_store.queue_statements import answer_result
+from cubequeue_server.engines.shared_store.item_statements import answer_result
 from cubequeue_server.engines.shared_store.scripts import ASK, TAKE, WAIT
 from storage.asking import Caller, Later
 from storage.errors import StatementError, UserError
