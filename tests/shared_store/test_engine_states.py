@@ -137,6 +137,10 @@ async def test_kept_answers_survive_a_full_engine(product: Product) -> None:
             await client.send("CACHE INCR 'n'", message_id=1_000_000)
             first = await client.reply(1_000_000)
             await fill(client)
+            with engine.client as other:
+                other.config_set("maxmemory", "1mb")  # so that not even the smallest is taken
+            refused = await client.ask("CACHE INCR 'n'")
+            assert isinstance(refused, ErrorReply)
             async with connected(two.address, "client") as again:
                 await again.send("CACHE INCR 'n'", message_id=1_000_000)
                 assert await again.reply(1_000_000) == first

@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 from cubequeue_server.engines.shared_store.connection import Reply
 from cubequeue_server.engines.shared_store.scripts import Script
 from storage.errors import StatementError
+from storage.vocabulary import RequestKey
 
 # Gets the reply, cells behind its first word, or an error. Raises nothing.
 Then: TypeAlias = "Callable[[list[Reply] | StatementError], None]"
@@ -28,7 +29,18 @@ class Call:
     harm, or because the script finds the answer that it kept of the first time.
     """
 
-    __slots__ = ("deadline_s", "handler", "is_over", "may_repeat", "request", "script", "shard", "then", "was_sent")
+    __slots__ = (
+        "deadline_s",
+        "handler",
+        "is_over",
+        "key",
+        "may_repeat",
+        "request",
+        "script",
+        "shard",
+        "then",
+        "was_sent",
+    )
 
     def __init__(
         self, handler: Handler, shard: int, script: Script | None, request: bytes, then: Then, *, may_repeat: bool
@@ -42,6 +54,7 @@ class Call:
         self.deadline_s = 0.0
         self.was_sent = False  # and may have been executed
         self.is_over = False
+        self.key: RequestKey | None = None  # what its answer is kept under
 
     def take(self, reply: Reply) -> None:
         """The reply has come and is believed."""

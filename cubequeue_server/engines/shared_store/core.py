@@ -14,7 +14,7 @@ from cubequeue_server.engines.shared_store.connection import Reply, bulks
 from cubequeue_server.engines.shared_store.kept import KeptAnswers
 from cubequeue_server.engines.shared_store.large import GONE, LARGE_BYTES, LargeValues
 from cubequeue_server.engines.shared_store.rows import LargeValue, read_stored, stored
-from cubequeue_server.engines.shared_store.scripts import Script
+from cubequeue_server.engines.shared_store.scripts import KEPT, Script
 from cubequeue_server.engines.shared_store.shards import Shards
 from storage.asking import Later, NewLater
 from storage.errors import InternalError, StatementError, UserError
@@ -176,7 +176,17 @@ class Core:
             digits = b"%d" % key[2]
             mid = b"$%d\r\n%b\r\n" % (len(digits), digits)
         request = b"%b%b%b%b%b%b" % (head, keys, self.time(), mid, self.bounds[shard], words)
-        return Call(self.sender, shard, script, request, then, may_repeat=key is not None)
+        call = Call(self.sender, shard, script, request, then, may_repeat=key is not None)
+        call.key = key
+        return call
+
+    def kept_request(self, call: Call) -> bytes:
+        """The request that looks for the kept answer of a call, and does nothing else."""
+        shards, key = self.shards, call.key
+        assert key is not None
+        mid = word(b"%d" % key[2])
+        keys = shards.answer_keys(call.shard, key)
+        return b"%b%b%b%b%b" % (shards.head(KEPT, call.shard), keys, self.time(), mid, self.bounds[call.shard])
 
     def send(self, call: Call) -> None:
         """Send a call, behind what its shard is held for."""

@@ -95,6 +95,7 @@ class SharedStore:
             batch=batch,
             owner=self,
             on_expired=self._on_expired,
+            kept_request=core.kept_request,
         )
         core.sender = self.links
         core.large = self.large = LargeValues(shards, loop.time, options.timeout_s, self.links.node_of)

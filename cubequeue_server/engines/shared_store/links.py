@@ -22,6 +22,7 @@ from cubequeue_server.engines.shared_store.errors import NOT_NOW, UNKNOWN, TooBu
 from cubequeue_server.engines.shared_store.node import Node
 from cubequeue_server.engines.shared_store.options import StoreOptions
 from cubequeue_server.engines.shared_store.primaries import LOOK_INTERVAL_S, LinkFigures, Owner, Primaries
+from cubequeue_server.engines.shared_store.scripts import KEPT
 from cubequeue_server.engines.shared_store.shards import Shards, undo
 from cubequeue_server.engines.shared_store.topology import Topology
 from storage.errors import StatementError, UserError
@@ -37,6 +38,7 @@ class Links:
     """Sends calls. To be made in a running loop.
 
     `on_expired` is called with a call that found an expired item in its shard: sweep, then send it again.
+    `kept_request` gives the request that looks for the kept answer of a call.
     """
 
     def __init__(
@@ -48,10 +50,12 @@ class Links:
         batch: Callable[[Callable[[], object]], None],
         owner: Owner,
         on_expired: Callable[[Call], None],
+        kept_request: Callable[[Call], bytes],
     ) -> None:
         self._options = options
         self._batch = batch
         self._on_expired = on_expired
+        self._kept_request = kept_request
         self._loop = asyncio.get_running_loop()
         self.primaries = Primaries(
             options,
@@ -173,6 +177,8 @@ class Links:
             self._on_error(call, str(reply))
         elif call.script is not None and reply[0] == b"K":
             call.end([b"=", *read_cells(reply[1])])
+        elif call.script is KEPT:
+            call.end(of_reply("OOM "))
         elif call.script is not None and reply[0] == b"D":
             self._on_expired(call)
         else:
@@ -191,6 +197,10 @@ class Links:
             self._park(call)
             if node is not None:
                 node.cut("it has become a replica")
+        elif kind == "OOM" and call.key is not None:
+            call.script, call.request, call.may_repeat = KEPT, self._kept_request(call), True
+            call.key = None
+            self.send_again(call)
         elif kind in NOT_NOW:
             self._loop.call_later(_AGAIN_S, self._retry, call, text)
         else:
