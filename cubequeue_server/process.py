@@ -268,7 +268,7 @@ class _Process:
             "recovered_items": gauges["queue_items"],
             "recovered_results": gauges["queue_results"],
             "recovered_cache_keys": gauges["cache_keys"],
-            "recovered_answers": gauges["answers"],
+            "recovered_answers": gauges.get("answers", 0),
             "opened_ms": self._opened.opened_ms,
         }
 
