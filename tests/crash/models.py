@@ -190,8 +190,10 @@ def _read_result(state: PathState, key: KeyRef, row: Row | None) -> Iterator[Pat
 
 
 def _wait(state: PathState, key: KeyRef, row: Row | None) -> Iterator[PathState]:
-    """It found what RESULT finds, or it waited already when the ACK came."""
-    yield from _read_result(state, key, row)
+    """It found what RESULT finds, and took it, by id too; or it waited already when the ACK came."""
+    for after in _read_result(state, key, row):
+        found = [result for result in state.results if row is not None and result.id == row[2]]
+        yield _taken(after, found[0])._replace(woken_by=after.woken_by) if found else after
     if row is None or state.woken_by is None or (row[2], row[0]) != state.woken_by:
         return
     if not isinstance(key, int):  # one who waits by path takes the result along
