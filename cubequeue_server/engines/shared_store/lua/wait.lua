@@ -53,14 +53,14 @@ if not reply then
   answer = answers_full()
   if byte(field) == 105 then
     local row = result_of(name)
-    if row then
-      if wait_ms ~= 'look' and byte(row) == 118 then
-        take(name, row)  -- as one that the ACK released: the next RESULT by path must not get it
-      end
+    if row and (wait_ms == 'look' or byte(row) == 116) then
       if wrote then
         save()
       end
       return (result_reply(name, row))  -- it may be read again, by anybody
+    elseif row and not answer then
+      reply, stored = result_reply(name, row)
+      take(name, row)  -- as one that the ACK released: the next RESULT by path must not get it
     end
   else
     local id8, row = untaken(name)
