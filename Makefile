@@ -89,6 +89,8 @@ $(TOOLS)/.ready: deploy/tools/go.mod deploy/tools/go.sum
 lint-deploy: $(VENV)/.ready-deploy $(TOOLS)/.ready ## Dockerfile, compose file, manifests, chart and alerts, by the tools of the trade
 	$(BIN)/hadolint Dockerfile
 	CUBEQUEUE_PASSWORD=x CUBEJS_API_SECRET=x $(BIN)/docker-compose --file deploy/compose.yaml config --quiet
+	CUBEQUEUE_PASSWORD=x CUBEJS_API_SECRET=x $(BIN)/docker-compose --file deploy/compose.yaml \
+	  --file deploy/compose.pre-aggregations.yaml config --quiet
 	CUBEQUEUE_PASSWORD=x $(BIN)/docker-compose --file deploy/shared-store/compose.yaml config --quiet
 	$(BIN)/kubernetes-validate --strict --quiet \
 	  $(filter-out %/kustomization.yaml,$(wildcard deploy/shared-store/kubernetes/*.yaml))

@@ -20,6 +20,7 @@ from bench.depth import depth
 from bench.durable import durable
 from bench.layers import layers
 from bench.measure import build_load
+from bench.passing import passing
 from bench.record import Bench, Line, Part, machine, read, show, write
 from bench.report import write_report
 from bench.stalls import stalls
@@ -34,6 +35,7 @@ PARTS: dict[str, Part] = {
     "durability": durable,
     "depth": depth,
     **growth.PARTS,
+    "pass-through": passing,
     "stalls": stalls,
 }
 _SECONDS, _QUICK_SECONDS = 5.0, 1.0

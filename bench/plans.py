@@ -180,6 +180,16 @@ def heartbeat_of_active() -> list[Step]:
     return [*(replace(steps[name], is_once=True) for name in ("add", "retrieve")), steps["heartbeat"]]
 
 
+def select() -> list[Step]:
+    """A rollup query of some 300 bytes, which is for a CubeStore behind."""
+    text = (
+        b"SELECT `orders__status` `orders__status`, date_trunc('month', `orders__created_at_day`)"
+        b" `orders__created_at_month`, sum(`orders__count`) `orders__count` FROM prod_pre_aggregations."
+        b"orders_main20261101_jrrr3eve_tco2izcz_1lglkf6 AS `orders__main` GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 10000"
+    )
+    return [Step("select", text, (b"PING",), 300, 4)]
+
+
 def _cache_steps(value: bytes, *, as_parameters: bool) -> tuple[Step, Step]:
     """SET and GET of a value."""
     key = CACHE_PREFIX + KEY

@@ -44,6 +44,17 @@ def _fill_many(bench: Bench, server: servers.Running, client: Client) -> None:
     run_steps(bench.load, plan, server, bench.scaled(_CLEARED, _CLEARED // 10))
 
 
+def _fill_nothing(bench: Bench, server: servers.Running, client: Client) -> None:
+    """Large values are their own filling."""
+
+
+def _set_of(size_mib: int) -> Long:
+    """Most of a result of Cube is text with quotes, which a literal escapes."""
+    row = b'{"orders.status":"completed","orders.count":"12345"},'
+    value = payloads.sqlstring(row * ((size_mib << 20) // len(payloads.sqlstring(row))))
+    return Long(f"CACHE SET of {size_mib} MiB", b"CACHE SET 'app#SQL_QUERY_RESULT:large' " + value)
+
+
 def _both(name: str, query: bytes) -> list[Long]:
     return [Long(f"{name}, legacy", query), Long(f"{name}, Arrow", query, is_arrow=True)]
 
@@ -58,6 +69,7 @@ _SCENES: list[tuple[Callable[[Bench, servers.Running, Client], None], list[Long]
             *_both("TO_CANCEL of 10 000", b"QUEUE TO_CANCEL 0 0 'long'"),
         ],
     ),
+    (_fill_nothing, [_set_of(5), _set_of(20), _set_of(60)]),
     (_claim, _both("RETRIEVE beside 10 000 active", b"QUEUE RETRIEVE EXTENDED CONCURRENCY 1 'long:0'")),
     (
         _fill_keys,

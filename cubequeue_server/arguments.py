@@ -169,6 +169,18 @@ def _cache(parser: argparse.ArgumentParser) -> None:
     _output(parser, "them", has_limit=True)
 
 
+def _copy_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        metavar="HOST",
+        help="the source, as --url (CUBEQUEUE_UPSTREAM_USER and CUBEQUEUE_UPSTREAM_PASSWORD_FILE)",
+    )
+    _server(parser)
+    _output(parser, "what was done")
+
+
 def _monitor(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("filter").add_argument
     add("--errors", action="store_true", help="only statements that were refused")
@@ -220,6 +232,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "stats": Command("sum up what queues did in the last minutes or hours", _stats),
     "clients": Command("list the connections: what they do, hold, and get wrong", _clients),
     "cache": Command("list the prefixes of the cache, the keys of one, or print a value", _cache),
+    "copy-cache": Command("copy the cache of a CubeStore, or of another server, into a running server", _copy_cache),
     "monitor": Command("print the statements that a server executes, as they come", _monitor),
     "wait-for": Command("wait until an item has ended: exit code 0, 1 if it failed, 124 past the time", _wait_for),
     "cancel": Command("cancel an item of a queue", _cancel),

@@ -24,6 +24,7 @@ _MODULES: Final[Mapping[str, str]] = {
     "cancel": "queues",
     "clients": "clients",
     "completion": "completion",
+    "copy-cache": "copy_cache",
     "demo": "demo",
     "history": "history",
     "item": "item",

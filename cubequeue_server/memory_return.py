@@ -12,13 +12,15 @@ import asyncio
 import contextlib
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 _INTERVAL_S: Final = 1.0
 _FREED_BYTES: Final = 16 << 20  # so much less held than before makes a trim worth its while
-_GROWN_BYTES: Final = 64 << 20  # so much more taken than is held more: messages of many MB leave such gaps
+_GROWN_BYTES: Final = 32 << 20  # so much more taken than is held more: messages of many MB leave such gaps
+_LOOKS: Final = 5  # in a row that find so much more: messages under way take a lot, too, but for a moment
 _RETURNED_BYTES: Final = 1 << 20  # after a trim that gave back so much another one follows: rows are freed in slices
 _REST: Final = 100  # times the duration of the last trim pass before the next one
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -44,7 +46,7 @@ def trim_heap() -> None:
 class MemoryReturn:
     """Trims the heap of the process after the store has dropped data.
 
-    `held_bytes` tells what the store and the connections hold, `taken_bytes` what the process takes, `trim` gives back
+    `held_bytes` tells what the store holds, `taken_bytes` what the process takes, `trim` gives back
     what is free and runs in a thread. `trims` counts.
     """
 
@@ -59,6 +61,7 @@ class MemoryReturn:
         self._trim = trim
         self._last_held_bytes = self._most_held_bytes = held_bytes()  # at the last trim, and since then
         self._last_taken_bytes = taken_bytes()
+        self._taken: deque[int] = deque(maxlen=_LOOKS)
         self._earliest_s = 0.0
         self._goes_on = False
         self._is_running = False
@@ -84,12 +87,17 @@ class MemoryReturn:
         """Whether to trim now. Reads a file of /proc: 20 µs."""
         held, taken = self._held_bytes(), self._taken_bytes()
         self._most_held_bytes = max(self._most_held_bytes, held)
+        self._taken.append(taken)
         if self._is_running or time.monotonic() < self._earliest_s:
             return False
         return (
             self._goes_on
             or held <= self._most_held_bytes - _FREED_BYTES
-            or taken - self._last_taken_bytes >= max(0, held - self._last_held_bytes) * 3 // 2 + _GROWN_BYTES
+            or (
+                len(self._taken) == _LOOKS
+                and min(self._taken) - self._last_taken_bytes
+                >= max(0, held - self._last_held_bytes) * 3 // 2 + _GROWN_BYTES
+            )
         )
 
     def run(self) -> None:
@@ -100,6 +108,7 @@ class MemoryReturn:
         self._earliest_s = now_s + _REST * (now_s - began_s)
         self._last_held_bytes = self._most_held_bytes = self._held_bytes()
         self._last_taken_bytes = self._taken_bytes()
+        self._taken.clear()
         self._goes_on = self._last_taken_bytes <= before - _RETURNED_BYTES
         self.trims += 1
         self._is_running = False

@@ -23,8 +23,10 @@ from cubequeue_server.access.browsers import AllowedHosts
 from cubequeue_server.access.reloading import Access, AccessError
 from cubequeue_server.client_names import ClientNames
 from cubequeue_server.connections import Connections
+from cubequeue_server.engines.shared_store.opening import open_shared_store
 from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.stores import CannotOpenError, JournalFailedError, OpenStore, open_store
+from cubequeue_server.engines.upstream.opening import OpenUpstream, open_upstream
 from cubequeue_server.garbage_collection import GarbageCollection
 from cubequeue_server.memory_return import MemoryReturn
 from cubequeue_server.mysql import listener
@@ -32,6 +34,7 @@ from cubequeue_server.mysql.listener import MysqlListener
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.observe import status
 from cubequeue_server.observe.counters import Counters
+from cubequeue_server.observe.guard_notice import GuardNotice
 from cubequeue_server.observe.logs import configure_logs, flush_logs, log_event, print_line, print_notice
 from cubequeue_server.observe.start_notice import notice_lines
 from cubequeue_server.observe.status import NotReadyError, StatusServer, probe
@@ -41,9 +44,11 @@ from cubequeue_server.requests.ask import Ask
 from cubequeue_server.router import Router
 from cubequeue_server.server import Server
 from cubequeue_server.settings.resolve import Loaded, Settings
+from cubequeue_server.settings.upstream import TargetError
 from cubequeue_server.settings.values import Endpoint
 from cubequeue_server.version import __version__
 from storage.asking import ANYBODY
+from storage.engine import Engine
 from storage.vocabulary import OtherSql
 
 if TYPE_CHECKING:
@@ -78,16 +83,24 @@ def serve(loaded: Loaded) -> int:
     open_standard_files()
     configure_logs(loaded.settings.log_level, loaded.settings.log_format)
     settings = loaded.settings
-    sockets, file_warning = raise_file_limit(
-        settings.max_connections,
-        has_journal=settings.durability != "memory",
-        other_sockets=(0 if settings.status is None else status.MAX_SOCKETS)
-        + (0 if settings.mysql is None else listener.MAX_SOCKETS),
-    )
+    sockets, file_warning = _file_limit(settings)
     for warning in [*loaded.warnings, *([file_warning] if file_warning else [])]:
         _log.warning("%s", warning)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(settings, sockets))
+
+
+def _file_limit(settings: Settings) -> tuple[Sockets, str | None]:
+    """A client of a server with a CubeStore behind has a socket to that as well, and so has an upload."""
+    of_client = 1 if settings.upstream is None else 2
+    uploads = 0 if settings.upstream is None else settings.upstream.max_uploads
+    return raise_file_limit(
+        settings.max_connections,
+        of_connection=of_client,
+        has_journal=settings.durability != "memory",
+        other_sockets=(0 if settings.status is None else status.MAX_SOCKETS)
+        + of_client * (uploads + (0 if settings.mysql is None else listener.MAX_SOCKETS)),
+    )
 
 
 async def _run(settings: Settings, sockets: Sockets) -> int:
@@ -97,12 +110,20 @@ async def _run(settings: Settings, sockets: Sockets) -> int:
         _complain(error)
         return EXIT_BAD_SETTING
     try:
+        upstream = open_upstream(settings)
+    except TargetError as error:
+        _complain(error)
+        return EXIT_BAD_SETTING
+    try:
         outbox = Outbox(asyncio.get_running_loop())
-        opened = await open_store(settings, now_ms, outbox)
+        if settings.store is None:
+            opened = open_store(settings, now_ms, outbox)
+        else:
+            opened = await open_shared_store(settings, settings.store, outbox)
     except CannotOpenError as error:
         _complain(error)
         return EXIT_CANNOT_OPEN
-    return await _Process(settings, sockets, access, opened, outbox).run()
+    return await _Process(settings, sockets, access, opened, outbox, upstream).run()
 
 
 def _complain(error: Exception) -> None:
@@ -151,7 +172,15 @@ def server_options(settings: Settings, sockets: Sockets) -> ServerOptions:
 class _Process:
     """The parts of a running server, in the order in which they start and stop."""
 
-    def __init__(self, settings: Settings, sockets: Sockets, access: Access, opened: OpenStore, outbox: Outbox) -> None:
+    def __init__(  # noqa: PLR0917  # each is of its own type
+        self,
+        settings: Settings,
+        sockets: Sockets,
+        access: Access,
+        opened: OpenStore,
+        outbox: Outbox,
+        behind: OpenUpstream | None,
+    ) -> None:
         self._settings = settings
         self._access = access
         self._opened = opened
@@ -159,7 +188,10 @@ class _Process:
         counters = Counters()
         select_limits = settings.query_timeout_ms / 1000, settings.select_max_bytes
         connections = Connections(ClientNames(settings.client_names, by_dns=settings.client_dns))
-        self._sql = SqlEngine(Ask, self._store, *select_limits, counters=counters, connections=connections)
+        sql = SqlEngine(Ask, self._store, *select_limits, counters=counters, connections=connections)
+        self._behind = behind
+        self._upstream = None if behind is None else behind.upstream
+        self._sql = sql if behind is None else behind.routed(sql)
         self._server = Server(
             server_options(settings, sockets),
             Router(self._store, self._sql),
@@ -169,11 +201,13 @@ class _Process:
             tls=access.tls,
             counters=counters,
             connections=connections,
+            upstream=self._upstream,
         )
         self._pages: Pages | None = None
         self._status = self._status_server()
         self._mysql = self._mysql_listener()
         self._garbage_collection = GarbageCollection(self._store.gauges)
+        self._guard_notice = GuardNotice(self._store.gauges)
         self._memory_return = MemoryReturn(self._held_bytes)
         self._stop_asked = asyncio.Event()
 
@@ -192,8 +226,8 @@ class _Process:
         )
 
     def _held_bytes(self) -> int:
-        gauges, counters = self._store.gauges(), self._server.counters
-        return sum(gauges.get(name, 0) for name in _BYTE_GAUGES) + counters.unfinished_bytes + counters.unread_bytes
+        gauges = self._store.gauges()
+        return sum(gauges.get(name, 0) for name in _BYTE_GAUGES)
 
     def _may_cancel(self) -> bool:
         """Whether people who look at the page may cancel items: never those whom nobody asked who they are."""
@@ -217,12 +251,15 @@ class _Process:
             return EXIT_CANNOT_LISTEN
         self._announce()
         self._import_the_rest()
+        self._guard_notice.start()
         await self._stop_asked.wait()
         is_closed = await self._stop()
         _log.info("stopped")
         return EXIT_STOPPED if is_closed else EXIT_CANNOT_CLOSE
 
     async def _listen(self) -> None:
+        if self._upstream is not None:
+            self._upstream.start()
         await _listening(self._server.start, self._settings.http, "CUBESTORE_HTTP_PORT")
         if self._status is not None and self._settings.status is not None:
             await _listening(self._status.start, self._settings.status, "CUBESTORE_STATUS_PORT")
@@ -232,7 +269,7 @@ class _Process:
     def _check_store(self) -> None:
         """Raise when statements cannot be answered."""
         self._store.gauges()
-        failure = self._opened.failure()
+        failure = self._opened.failure() or (None if self._upstream is None else self._upstream.absence)
         if failure is not None:
             raise NotReadyError(failure)
 
@@ -312,6 +349,7 @@ class _Process:
             may_cancel=self._may_cancel,
             settings=self._settings,
             failure=self._opened.failure,
+            upstream=None if self._upstream is None else self._upstream.counters,
         )
         if self._status is not None:
             self._status.add(self._pages.routes, self._pages.actions)
@@ -319,6 +357,7 @@ class _Process:
     async def _stop(self) -> bool:
         """Whether everything that was answered is where the mode has it."""
         self._garbage_collection.stop()
+        self._guard_notice.stop()
         self._memory_return.stop()
         if self._pages is not None:
             self._pages.stop()
@@ -328,6 +367,8 @@ class _Process:
             await asyncio.wait_for(asyncio.gather(*steps, return_exceptions=True), STOP_TIMEOUT_S - 0.5)
         except TimeoutError:
             _log.warning("not everything could be closed in time")
+        if self._upstream is not None:
+            self._upstream.stop()
         try:
             self._opened.close()
         except JournalFailedError as error:
@@ -362,5 +403,5 @@ async def _listening(start: Callable[[], Coroutine[None, None, None]], endpoint:
         raise CannotListenError(f"cannot listen on {endpoint} ({variable}): {reason}") from error
 
 
-def _answers_sql(sql: SqlEngine) -> None:
+def _answers_sql(sql: Engine) -> None:
     sql.execute(_PROBE_STATEMENT, ANYBODY, None, now_ms())

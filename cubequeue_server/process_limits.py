@@ -26,15 +26,19 @@ class Sockets(NamedTuple):
     handshakes: int
 
 
-def raise_file_limit(max_connections: int, *, has_journal: bool, other_sockets: int) -> tuple[Sockets, str | None]:
+def raise_file_limit(
+    max_connections: int, *, has_journal: bool, other_sockets: int, of_connection: int = 1
+) -> tuple[Sockets, str | None]:
     """Raise the soft limit of open files so that `max_connections` fit, and share it out.
+
+    One connection takes `of_connection` files.
 
     What the journal and the process itself need is kept free of sockets, and so are `other_sockets`, those of the
     other ports: else silent clients would have writes and probes refused. Returns the share of the WebSocket port, and
     a warning when the hard limit is too low. The usual soft limit of 1024 is for programs that use select().
     """
     reserved = _FILES_OF_PROCESS + other_sockets + (_FILES_OF_JOURNAL if has_journal else 0)
-    wanted = reserved + max_connections + _MAX_HANDSHAKES
+    wanted = reserved + max_connections * of_connection + _MAX_HANDSHAKES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = soft
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -44,7 +48,7 @@ def raise_file_limit(max_connections: int, *, has_journal: bool, other_sockets: 
         return Sockets(max_connections, _MAX_HANDSHAKES), None
     left = max(2, allowed - reserved)
     handshakes = min(_MAX_HANDSHAKES, max(1, left // 5))
-    sockets = Sockets(min(max_connections, left - handshakes), handshakes)
+    sockets = Sockets(min(max_connections, max(1, (left - handshakes) // of_connection)), handshakes)
     if sockets.connections == max_connections:
         return sockets, None
     return sockets, (

@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cubequeue_server.access.credentials import Credentials
 from cubequeue_server.connections import Connections
-from cubequeue_server.net.front import Front, peer_of
+from cubequeue_server.net.front import Front, TakeUpload, host_of, peer_of
 from cubequeue_server.net.http_head import RefusedError
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.unfinished import Unfinished
@@ -25,14 +25,18 @@ from cubequeue_server.observe.logs import log_event
 from cubequeue_server.options import ServerOptions
 from cubequeue_server.requests.ask import Ask
 from cubequeue_server.requests.client import Client
-from cubequeue_server.requests.dispatcher import Dispatcher
+from cubequeue_server.requests.dispatcher import MAX_SELECT_REPLY_BYTES, Dispatcher
 from cubequeue_server.requests.monitor import Monitor
+from cubequeue_server.requests.relay import Relay
 from cubequeue_server.requests.statement_log import without_texts
 from cubequeue_server.router import Router
 from protocol.errors import ProtocolError
 from storage.asking import ANYBODY, Caller, Outcome
 from storage.errors import StatementError
 from storage.vocabulary import Statement
+
+if TYPE_CHECKING:
+    from cubequeue_server.engines.upstream.upstream import Upstream
 
 __all__ = ["Server", "ServerOptions", "peer_of"]
 
@@ -56,6 +60,7 @@ class Server:
 
     `clock_ns` is the wall clock in ns. `credentials` say who may connect, anybody when None; with `tls` the port
     speaks nothing else. `counters` and `lag` may be read at any time; `instance` is another text after each start.
+    What the router relays goes to `upstream`.
     """
 
     def __init__(
@@ -69,7 +74,11 @@ class Server:
         tls: ssl.SSLContext | None = None,
         counters: Counters | None = None,
         connections: Connections | None = None,
+        upstream: Upstream | None = None,
     ) -> None:
+        self._relay = None if upstream is None else Relay(upstream, MAX_SELECT_REPLY_BYTES)
+        self.take_upload: TakeUpload | None = None if upstream is None else partial(upstream.take_upload, options)
+        self._forwards_credentials = upstream is not None and upstream.target.forwards_credentials
         self.connections = Connections() if connections is None else connections
         self.counters = Counters() if counters is None else counters
         self._credentials = Credentials() if credentials is None else credentials
@@ -94,6 +103,7 @@ class Server:
             counters=self.counters,
             outbox=outbox,
             loop=self._loop,
+            relay=self._relay,
         )
         self._fronts: dict[Front, None] = {}  # in the order they came
         self._clients: dict[Client, None] = {}  # in the order they came
@@ -134,6 +144,12 @@ class Server:
         Returns the request if it waits.
         """
         return self._dispatcher.call(statement, caller, tell)
+
+    def forget_caller(self, caller: Caller) -> None:
+        """A caller inside this process has gone."""
+        self.connections.remove(caller.connection)
+        if self._relay is not None:
+            self._relay.forget_caller(caller)
 
     def watch_statements(self) -> Monitor:
         """Note a sample of the statements from now on."""
@@ -201,12 +217,26 @@ class Server:
         self.counters.foreign_refused += 1
 
     def admit(
-        self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes, agent: bytes
+        self,
+        transport: asyncio.Transport,
+        user: bytes,
+        process_id: bytes | None,
+        already_read: bytes,
+        *,
+        agent: bytes,
+        authorization: bytes | None,
     ) -> None:
         if user:
             self._make_room(user)
-        caller = Caller(process_id, peer_of(transport), next(self.connection_numbers), user)
-        client = Client(caller, self._loop.time(), self._clock_ns() // 1_000_000, agent)
+        caller = Caller(process_id, peer_of(transport), next(self.connection_numbers), user, host_of(transport))
+        client = Client(
+            caller,
+            self._loop.time(),
+            self._clock_ns() // 1_000_000,
+            agent,
+            authorization if self._forwards_credentials else None,
+            passes_on=self._relay is not None,
+        )
         dispatcher = self._dispatcher
         receiver = Receiver(
             partial(dispatcher.receive, client),
@@ -214,6 +244,7 @@ class Server:
             partial(dispatcher.receive_oversized, client),
             partial(dispatcher.on_pong, client),
             partial(self._on_lost, client),
+            client.session.large_bytes,
         )
         websocket = WebSocket(
             transport, receiver, self._options, self.counters, self._outbox, self.unfinished, self._unread
@@ -252,6 +283,8 @@ class Server:
     def _on_lost(self, client: Client) -> None:
         del self._clients[client]
         self.connections.remove(client.caller.connection)
+        if self._relay is not None:
+            self._relay.forget(client)
         self.counters.connections -= 1
         self._log_end(client)
         user = client.session.user

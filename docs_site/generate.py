@@ -1,4 +1,4 @@
-"""Writes the pages that say what the code says: settings, command line, and the tables of the metrics.
+"""Writes the pages that say what the code says: settings, command line, tables of the metrics, map of the code.
 
     python -m docs_site.generate        (make generate)
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from docs_site import command_line, metrics, settings
+from docs_site import command_line, metrics, rooms, settings
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
 _REGION: Final = re.compile(r"(<!-- generated: begin -->\n).*?(<!-- generated: end -->)", re.DOTALL)
@@ -21,6 +21,7 @@ _REGION: Final = re.compile(r"(<!-- generated: begin -->\n).*?(<!-- generated: e
 GENERATED: Final[Mapping[str, Callable[[], str]]] = {
     "command-line.md": command_line.text,
     "metrics.md": metrics.text,
+    "rooms.md": rooms.text,
     "settings.md": settings.text,
 }
 

@@ -19,7 +19,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Commands": ("repeats", "errors", "requests", "command", "wait"),
     "Queues": ("queue", "result", "blocked"),
     "Kept answers": ("answers", "kept"),
-    "Cache": ("cache",),
+    "Cache": ("cache", "drop_guard"),
     "Connections": (
         "received",
         "sent",
@@ -35,6 +35,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Journal": ("journal",),
     "Shared store": ("store",),
     "SELECT": ("select",),
+    "Upstream CubeStore": ("upstream", "upload"),
     "History": ("history",),
     "Limits and readiness": ("limit", "ready"),
     "Process": ("build", "loop", "log", "process"),

@@ -1,11 +1,11 @@
 """The client's side of the wire: requests to bytes, replies to data (wire.md §4).
 
-Used by the command line, the load generator and the tests; the server itself never needs it.
+Used by the command line, the load generator and the tests, and by the server where it is a client of a CubeStore.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -143,16 +143,46 @@ def decode_reply(buffer: bytes | bytearray | memoryview) -> Reply:
     """Read one message of the server. Raises `ProtocolError` for bytes that are no reply."""
     view: View = buffer if type(buffer) is bytes else memoryview(buffer)
     try:
-        position = follow(view, 0)
-        id_, type_, command, _ = fields(view, position, 4)
-        message_id = read_u32(view, position + id_)[0] if id_ else 0
-        kind = view[position + type_] if type_ else schema.COMMAND_NONE
-        read = _READ_REPLY.get(kind)
-        if read is None:
-            raise MalformedError(f"command {kind}")
-        return read(view, _required(view, position, command), message_id)
+        kind, position, message_id = _read_envelope(view)
+        return _READ_REPLY[kind](view, position, message_id)
     except READ_ERRORS as error:
         raise ProtocolError(f"not a reply: {error}") from error
+
+
+def decode_rows(buffer: bytes) -> ErrorReply | tuple[tuple[str, ...], Iterator[tuple[bytes | None, ...]]]:
+    """The same for a reply in the legacy format: names of columns, and an iterator that decodes a row at a time.
+
+    Both may raise `ProtocolError`.
+    """
+    try:
+        kind, position, message_id = _read_envelope(buffer)
+        if kind == schema.COMMAND_ERROR:
+            return _read_error(buffer, position, message_id)
+        if kind != schema.COMMAND_RESULT_SET:
+            raise MalformedError(f"command {kind}")
+        columns, positions = _read_columns(buffer, position)
+        return columns, _decoded_rows(buffer, positions, len(columns))
+    except READ_ERRORS as error:
+        raise ProtocolError(f"not a reply: {error}") from error
+
+
+def _decoded_rows(view: View, positions: Sequence[int], count: int) -> Iterator[tuple[bytes | None, ...]]:
+    try:
+        for position in positions:
+            yield _read_row(view, position, count)
+    except READ_ERRORS as error:
+        raise ProtocolError(f"not a reply: {error}") from error
+
+
+def _read_envelope(view: View) -> tuple[int, int, int]:
+    """The kind of a message, where its command is, and its id."""
+    position = follow(view, 0)
+    id_, type_, command, _ = fields(view, position, 4)
+    message_id = read_u32(view, position + id_)[0] if id_ else 0
+    kind = view[position + type_] if type_ else schema.COMMAND_NONE
+    if kind not in _READ_REPLY:
+        raise MalformedError(f"command {kind}")
+    return kind, _required(view, position, command), message_id
 
 
 def _required(view: View, position: int, offset: int) -> int:
@@ -162,10 +192,14 @@ def _required(view: View, position: int, offset: int) -> int:
 
 
 def _read_rows(view: View, position: int, message_id: int) -> Rows:
+    columns, positions = _read_columns(view, position)
+    return Rows(message_id, columns, [_read_row(view, row, len(columns)) for row in positions])
+
+
+def _read_columns(view: View, position: int) -> tuple[tuple[str, ...], Sequence[int]]:
     names, rows = (_required(view, position, offset) for offset in fields(view, position, 2))
     columns = tuple(read_text(view, name).decode() for name in read_vector(view, names, MAX_CELLS))
-    row_positions = read_vector(view, rows, MAX_CELLS)
-    return Rows(message_id, columns, [_read_row(view, row, len(columns)) for row in row_positions])
+    return columns, list(read_vector(view, rows, MAX_CELLS))
 
 
 def _read_row(view: View, position: int, count: int) -> tuple[bytes | None, ...]:

@@ -139,7 +139,10 @@ COMMANDS: Final = (
 )
 
 _BY_HEAD: Final = {command.head: command for command in COMMANDS}
-_USUAL: Final = {command.head: command.usual for command in COMMANDS if command.usual is not None}
+_USUAL: Final = {
+    **{command.head: command.usual for command in COMMANDS if command.usual is not None},
+    **dict.fromkeys((b"SELECT", b"INSERT", b"CREATE", b"DROP TABLE"), usual.other_sql),
+}
 FAMILIES: Final = frozenset(command.head.split()[0] for command in COMMANDS)
 _SHORTEST_FAMILY: Final = len(b"SYS ")
 _LONGEST_HEAD: Final = max(map(len, _BY_HEAD))

@@ -16,6 +16,7 @@ anything else that is malformed         an HttpError, the connection stays
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable
 from typing import NoReturn
@@ -54,8 +55,18 @@ _COLUMN_TYPE = re.compile(
 )
 
 
-def decode_request(buffer: bytes | bytearray | memoryview, *, unread_bytes: int | None = None) -> Request:
-    """Read one message of a client. `buffer` is not kept.
+class Depth(enum.IntEnum):
+    """How far a message is read. What is not read is not checked either."""
+
+    HEAD = 0  # the ids, the text and the response format
+    VALUES = 1  # the parameters, too
+    ALL = 2  # inline tables, too
+
+
+def decode_request(
+    buffer: bytes | bytearray | memoryview, *, depth: Depth = Depth.ALL, unread_bytes: int | None = None
+) -> Request:
+    """Read one message of a client, as far as `depth` says. `buffer` is not kept.
 
     Texts of more than `unread_bytes`, if that is given, are left in the message, unchecked: they are `Unread`, and
     such rows of inline tables, which nobody uses, are left out. Raises `DecodeError` for bytes that are no request; it
@@ -76,7 +87,7 @@ def decode_request(buffer: bytes | bytearray | memoryview, *, unread_bytes: int 
             raise MalformedError("the command is missing")
         connection_id = read_text(view, follow(view, position + connection)) if connection else None
         texts = _Texts(view) if unread_bytes is None else _LongTexts(memoryview(view), unread_bytes)
-        return _read_query(view, follow(view, position + command), message_id, connection_id, texts)
+        return _read_query(view, follow(view, position + command), message_id, connection_id, texts, depth)
     except READ_ERRORS as error:
         raise DecodeError(_undecodable(error), message_id) from None
 
@@ -109,18 +120,20 @@ def _refuse_command(command: int, message_id: int) -> NoReturn:
     raise DecodeError(f"Internal: Unexpected command: {name}", message_id, closes=True)
 
 
-def _read_query(view: View, position: int, message_id: int, connection_id: bytes | None, texts: _Texts) -> Request:
+def _read_query(  # noqa: PLR0917  # each is of its own type
+    view: View, position: int, message_id: int, connection_id: bytes | None, texts: _Texts, depth: Depth
+) -> Request:
     text, trace, inline_tables, parameters, response_format = fields(view, position, 5)
     if not text:
         raise MalformedError("the query text is missing")
     request = Request(message_id, connection_id, texts.read_text(follow(view, position + text)))
-    if trace:
+    if trace and depth > Depth.HEAD:
         request.trace = read_text(view, follow(view, position + trace))
     if response_format:
         request.response_format = view[position + response_format]
-    if parameters:
+    if parameters and depth >= Depth.VALUES:
         request.parameters = _read_parameters(view, follow(view, position + parameters), message_id, texts)
-    if inline_tables:
+    if inline_tables and depth >= Depth.ALL:
         request.inline_tables = _read_inline_tables(view, follow(view, position + inline_tables), message_id, texts)
     return request
 

@@ -15,8 +15,8 @@ from typing import Final, TypeAlias
 
 from protocol.commands import FAMILIES, parse_statement
 from protocol.cursor import Cursor
-from protocol.decode import decode_request
-from protocol.errors import DecodeError, ParserError
+from protocol.decode import Depth, decode_request
+from protocol.errors import DecodeError, ParserError, TokenizerError
 from protocol.flat import Utf8Check
 from protocol.lexer import HEX_DIGITS, PREFIXED_LITERAL, WORD_PARTS, skip_trivia
 from protocol.literals import ContentReader, unterminated
@@ -27,20 +27,34 @@ from storage.vocabulary import Binary, OtherSql, Statement
 
 # A smaller message is read as a whole, in less than a millisecond.
 LARGE_BYTES: Final = 1 << 20
+# A smaller message for another server is read as a whole, too, and copied.
+PASSED_BYTES: Final = 1 << 18
 _STEP_BYTES: Final = 128 << 10
 # So much of a statement may stand ahead of its large value, and as much behind it.
 _AROUND_BYTES: Final = 64 << 10
+# So much of it tells where it goes.
+_HEAD_BYTES: Final = 4 << 10
 
 # Yields None after a step, and pieces of which the joined text is to be sent back.
 Steps: TypeAlias = Generator[list[bytes] | None, bytes | None, Statement]
 _Copying: TypeAlias = Generator[list[bytes] | None, bytes | None, bytes]
 
 
-def begin_large(message: memoryview) -> Request:
+def begin_large(message: memoryview, *, passes_on: bool = False) -> Request:
     """Read the structure of a message, which has to stay as it is until all steps are done.
 
-    Raises `DecodeError`. O(parameters), and a copy of its short texts.
+    With `passes_on` a statement that is neither of QUEUE nor of CACHE nor of SYS is not read beyond its head, which is
+    O(1), and the request says so. Raises `DecodeError`. O(parameters), and a copy of its short texts.
     """
+    if passes_on:
+        request = decode_request(message, depth=Depth.HEAD, unread_bytes=_HEAD_BYTES)
+        text = request.query
+        head = bytes(text.view[:_HEAD_BYTES]) if isinstance(text, Unread) else text
+        if _passes(head):
+            request.query, request.passes_on = head, True
+            return request
+        if len(message) <= LARGE_BYTES:
+            return decode_request(message, depth=Depth.VALUES)
     return decode_request(message, unread_bytes=_STEP_BYTES)
 
 
@@ -86,8 +100,16 @@ def _read(request: Request) -> Steps:
     return parse_statement(text, None if values is None else tuple(values))
 
 
+def _passes(head: bytes) -> bool:
+    """Whether the statement is for another server, which is to read it. One of blanks and comments so far is not."""
+    try:
+        return bool(head.strip()) and _is_other(head)
+    except TokenizerError:
+        return False
+
+
 def _is_other(head: bytes) -> bool:
-    """Whether the statement is neither of QUEUE nor of CACHE nor of SYS."""
+    """Whether the statement is neither of QUEUE nor of CACHE nor of SYS. Raises TokenizerError."""
     return Cursor(head, skip_trivia(head, 0), None).word() not in FAMILIES
 
 

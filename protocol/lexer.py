@@ -51,7 +51,7 @@ _TOKENS: Final = re.compile(
     re.DOTALL,
 )
 
-_TRIVIA_STARTS: Final = frozenset(b" \t\n\x0b\x0c\r-/")
+TRIVIA_STARTS: Final = frozenset(b" \t\n\x0b\x0c\r-/")
 _SPACE_CODE: Final = ord(" ")
 _QUOTES: Final = frozenset(b"'\"`")
 
@@ -63,7 +63,7 @@ def skip_trivia(text: bytes, offset: int) -> int:
     """
     if offset < len(text) and text[offset] == _SPACE_CODE:
         offset += 1
-    while offset < len(text) and text[offset] in _TRIVIA_STARTS:
+    while offset < len(text) and text[offset] in TRIVIA_STARTS:
         behind = _TRIVIA.match(text, offset).end()  # type: ignore[union-attr]  # it matches the empty text too
         if behind == offset:
             if not text.startswith(b"/*", offset):

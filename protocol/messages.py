@@ -37,7 +37,7 @@ class Request(msgspec.Struct, gc=False):
 
     `query` is valid UTF-8. `parameters` holds text as `bytes`, binary as `Binary`, and numbers, truth values and
     None as themselves; it is None when the client sent no parameter vector at all. Of a large message either may be
-    `Unread`.
+    `Unread`. One that `passes_on` is for another server: its `query` is the beginning of its text.
     """
 
     message_id: int
@@ -47,3 +47,4 @@ class Request(msgspec.Struct, gc=False):
     response_format: int = ResponseFormat.LEGACY
     trace: bytes | None = None
     inline_tables: tuple[InlineTable, ...] = ()
+    passes_on: bool = False

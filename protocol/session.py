@@ -13,11 +13,15 @@ import struct
 from array import array
 from typing import Final
 
-from protocol.decode import decode_request
-from protocol.large import LARGE_BYTES, begin_large
+from protocol.decode import Depth, decode_request
+from protocol.errors import DecodeError
+from protocol.large import LARGE_BYTES, PASSED_BYTES, begin_large
 from protocol.messages import Request
 from protocol.plain_shape import MAX_HEAD_BYTES, NO_SHAPE, learn_shape
 from storage.vocabulary import RequestKey
+
+# Every kept answer and every request in flight names the connection id. Cube's driver sends a UUID of 36 bytes.
+MAX_CONNECTION_ID_BYTES: Final = 1024
 
 # So much unproved makes a ping due out of turn: only answers that are known to have arrived make room (decisions).
 _UNPROVED_ANSWERS: Final = 1024
@@ -29,10 +33,16 @@ _MAX_LESSONS: Final = 16  # a client has two or three shapes of messages, or non
 
 
 class Session:
-    """One connection. `in_flight` counts its requests that wait for an answer; `client_id` names its client."""
+    """One connection. `in_flight` counts its requests that wait for an answer; `client_id` names its client.
+
+    With `passes_on` statements that are neither of QUEUE nor of CACHE nor of SYS are for another server. Inline tables
+    are not read then, and of a message of more than `large_bytes` only the head, if its statement is such a one.
+    """
 
     __slots__ = (
+        "_depth",
         "_lessons_left",
+        "_passes_on",
         "_ping_payload",
         "_pinged_at_s",
         "_pings",
@@ -43,15 +53,19 @@ class Session:
         "_unproved_bytes",
         "client_id",
         "in_flight",
+        "large_bytes",
         "user",
     )
 
-    def __init__(self, user: bytes, now_s: float) -> None:
+    def __init__(self, user: bytes, now_s: float, *, passes_on: bool = False) -> None:
         self.user = user
         self.in_flight = 0
         self.client_id: bytes | None = None
         self._shape = NO_SHAPE
         self._lessons_left = _MAX_LESSONS
+        self._passes_on = passes_on
+        self._depth = Depth.VALUES if passes_on else Depth.ALL
+        self.large_bytes = PASSED_BYTES if passes_on else LARGE_BYTES
         self._seen = array("q")
         self._unproved: list[RequestKey] = []
         self._unproved_bytes = 0
@@ -66,6 +80,7 @@ class Session:
         """Read one message; None for one that this connection has sent before. Raises `DecodeError`.
 
         Of one of more than `LARGE_BYTES` large texts are left where they are, for `read_large`.
+
         Only the newest ids are compared: a client does not go back further on one connection. About 1 µs for a small
         message of the shape that came before.
         """
@@ -76,7 +91,7 @@ class Session:
         except struct.error:
             pass  # it is shorter than the shape
         else:
-            if before_id == shape.before_id and after_id == shape.after_id and length <= LARGE_BYTES:
+            if before_id == shape.before_id and after_id == shape.after_id and length <= self.large_bytes:
                 end = shape.text_at + length
                 text = bytes(message[shape.text_at : end])
                 if end <= len(message) and text.isascii():
@@ -88,6 +103,11 @@ class Session:
         if connection_id is None:
             return request
         if connection_id != self.client_id:
+            if len(connection_id) > MAX_CONNECTION_ID_BYTES:
+                size = len(connection_id)
+                raise DecodeError(
+                    f"connection_id of {size} bytes, the limit is {MAX_CONNECTION_ID_BYTES}", request.message_id
+                )
             self.client_id = connection_id
             self._seen = array("q", [-1]) * _REMEMBERED_IDS
         message_id = request.message_id
@@ -98,9 +118,9 @@ class Session:
         return request
 
     def _decode(self, message: bytes | memoryview) -> Request:
-        if len(message) > LARGE_BYTES:
-            return begin_large(memoryview(message))
-        request = decode_request(message)
+        if len(message) > self.large_bytes:
+            return begin_large(memoryview(message), passes_on=self._passes_on)
+        request = decode_request(message, depth=self._depth)
         if self._lessons_left and request.parameters is None and not request.inline_tables:
             self._lessons_left -= 1
             self._shape = learn_shape(bytes(message[:MAX_HEAD_BYTES]), request) or self._shape

@@ -10,11 +10,13 @@ import re
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias
 
+from protocol.lexer import TRIVIA_STARTS
 from protocol.literals import last_literal
 from storage.vocabulary import (
     CacheSet,
     Cell,
     KeyRef,
+    OtherSql,
     Path,
     QueueAck,
     QueueAdd,
@@ -181,3 +183,9 @@ def cache_set(text: bytes, at: int, parameters: Parameters) -> Statement | None:
         if type(ttl) is int and 0 <= ttl <= _MAX_UINT32 and type(key) is bytes and isinstance(given, bytes):
             return CacheSet(key, given, ttl)
     return None
+
+
+def other_sql(text: bytes, at: int, parameters: Parameters) -> OtherSql | None:
+    """SQL of another kind, of which only the beginning is read; blanks and comments there are left to the rule."""
+    is_trivia = at < len(text) and text[at] in TRIVIA_STARTS
+    return None if is_trivia else OtherSql(text, parameters or ())

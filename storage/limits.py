@@ -9,6 +9,9 @@ MIB = 1 << 20
 SECOND_MS = 1_000
 HOUR_MS = 3_600 * SECOND_MS
 
+# A payload above this is large: who holds it is looked at more closely.
+LARGE_TEXT_BYTES = 64 * 1024
+
 
 class EvictionPolicy(enum.Enum):
     """CUBESTORE_CACHE_POLICY (commands.md §5, "Eviction")."""
@@ -57,6 +60,8 @@ class CacheLimits:
     proactive_ttl_ms: int = 5 * SECOND_MS
     lfu_log_factor: int = 10
     lfu_decay_ms: int = 60 * SECOND_MS
+    keep: tuple[bytes, ...] = (b"*SQL_PRE_AGGREGATIONS_*", b"PRE_AGG_JOB_*", b"lock:*")  # evicted last
+    drop_guard_ms: int = 12 * HOUR_MS
 
 
 @dataclass(slots=True, frozen=True)

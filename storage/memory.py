@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from itertools import islice
 from typing import Final, TypeVar
 
 from storage import vocabulary
 from storage.answers import Answers
-from storage.asking import Caller, Later, NewLater, Outcome
+from storage.asking import Caller, Later, NewLater, Outcome, Turns, at_once
 from storage.cache.entry import NEVER, Entry
 from storage.cache.statements import Cache
-from storage.errors import InternalError, UserError
+from storage.errors import InternalError
 from storage.keys import prefix_of
-from storage.limits import AnswerLimits, CacheLimits, QueueLimits
+from storage.limits import LARGE_TEXT_BYTES, AnswerLimits, CacheLimits, QueueLimits
 from storage.minutes import MINUTE_MS
 from storage.queue.history import EndedItem
 from storage.queue.items import Item, StoredResult
 from storage.queue.result_statements import NO_RESULT
 from storage.queue.statements import Handlers, Queue
 from storage.recorder import Recorder
+from storage.releases import STEP, Kept, Release
+from storage.shares import Pool
 from storage.stats import PrefixTotalsTable, QueueFigures, QueueStats, QueueStatsTable
 from storage.system_tables import SystemTable
 from storage.vocabulary import CachestoreAction, Effect, Path, RequestKey, Result, Row, Statement
@@ -41,7 +43,8 @@ class MemoryStore:
 
     `first_id` is the id of the first item (`storage.keys.first_id`), `random` draws from [0, 1). `recorder` is called
     for changes of the queue and of the kept answers, `cache_recorder` for changes of the cache; they may be one object.
-    Requests that a statement releases are passed to `complete` with their answer; without it, to `Later.done`.
+    Requests that a statement releases are passed to `complete` with their answer; without it, to `Later.done`. What
+    takes long is done by `turns`, in steps.
     """
 
     def __init__(  # noqa: PLR0917  # each is of its own type
@@ -55,11 +58,15 @@ class MemoryStore:
         recorder: Recorder | None = None,
         cache_recorder: Recorder | None = None,
         complete: Callable[[Later, Outcome], None] | None = None,
+        turns: Turns = at_once,
     ) -> None:
         self._recorder = recorder
         self._complete = _complete if complete is None else complete
+        self._turns = turns
+        self._new_later = new_later
+        self._owing: list[Kept] = []  # to requests that are being answered in steps
         self.answers = Answers(answer_limits, recorder)
-        self.queue = Queue(queue_limits, first_id, recorder, new_later, self._wake)
+        self.queue = Queue(queue_limits, first_id, recorder, new_later, self._wake, self.answers.item_gone)
         self.cache = Cache(cache_limits, random, cache_recorder)
         self._handlers: Handlers = {
             **self.queue.handlers,
@@ -82,23 +89,27 @@ class MemoryStore:
         if request_key is None or statement.effect is not _KEPT:
             return handler(statement, caller, now_ms)
         kept = answers.find(request_key)
+        if kept is None and self._owing:
+            kept = next((found for each in self._owing if (found := each.find(request_key)) is not None), None)
         if kept is not None:
             return kept
-        if answers.size_bytes >= answers.give_way_bytes and not answers.make_room():
-            raise UserError(
-                "refused: the answers kept for clients that might ask again fill the room that"
-                " CUBEQUEUE_ANSWERS_MAX_SIZE allows, and none of them is known to have arrived"
-            )
+        pool = answers.texts if statement.has_texts else answers.small
+        if pool.size_bytes >= pool.give_way_bytes:
+            answers.make_room(pool)
+            pool.demand_room(request_key, caller.host)
         recorder = self._recorder
         seq = 0 if recorder is None else recorder.seq
         changes = queue.claims + queue.results.takes
         outcome = handler(statement, caller, now_ms)
         if type(outcome) is not Result:
             outcome.request_key = request_key
+            outcome.host = caller.host
         elif changes != queue.claims + queue.results.takes or type(statement) not in _KEPT_IF_CHANGED:
             changed = recorder is not None and recorder.seq != seq
             group = recorder.answer_kept(request_key, outcome, now_ms) if recorder is not None and changed else None
-            answers.keep(request_key, outcome, now_ms, group)
+            size_bytes = answers.keep(request_key, outcome, now_ms, caller.host, pool, group)
+            if size_bytes > LARGE_TEXT_BYTES:
+                self.count_payload_once(request_key, outcome)
         return outcome
 
     def write_ahead(self, statement: Statement) -> None:
@@ -107,17 +118,32 @@ class MemoryStore:
     def let_go(self, statement: Statement) -> None:
         """Nothing was written."""
 
-    def _cachestore(self, ask: vocabulary.SysCachestore, caller: Caller, now_ms: int) -> Result:
+    def count_payload_once(self, request_key: RequestKey, result: Result) -> None:
+        """Let the payload that the kept answer to a claim has count as its item's alone, while that is there."""
+        [row] = result.rows
+        if result.columns is vocabulary.RETRIEVE_COLUMNS:
+            item_id = row[4]
+        elif result.columns is vocabulary.ADD_AND_RETRIEVE_COLUMNS and row[4] is not None:
+            item_id = row[0]
+        else:
+            return
+        item = self.queue.items.by_id.get(int(item_id)) if isinstance(item_id, bytes) else None
+        if item is not None and len(item.payload) > LARGE_TEXT_BYTES:
+            self.answers.claims_item(request_key, item.id, len(item.payload))
+
+    def _cachestore(self, ask: vocabulary.SysCachestore, caller: Caller, now_ms: int) -> Result | Later:
         """`SYS CACHESTORE …` (commands.md §6)."""
         match ask.action:
             case CachestoreAction.INFO:
                 rows = self.cache.info(now_ms) + self.queue.items.info() + self.queue.results.table.info()
                 return Result(vocabulary.INFO_COLUMNS, rows)
             case CachestoreAction.EVICTION:
-                return Result(vocabulary.INFO_COLUMNS, self.cache.evict(now_ms))
+                return self._in_steps(self.cache.evict(now_ms), now_ms)
             case CachestoreAction.WIPE | CachestoreAction.TRUNCATE:
                 self.queue.clear(None, caller, now_ms)
                 self.cache.clear(now_ms)
+            case CachestoreAction.END_DROP_GUARD:
+                self.cache.guard.end()
             case CachestoreAction.COMPACTION | CachestoreAction.HEALTHCHECK | CachestoreAction.PERSIST:
                 pass  # ticks remove expired rows, no row can be damaged, and no data is on a disk
         return vocabulary.EMPTY_RESULT
@@ -130,20 +156,57 @@ class MemoryStore:
             self._complete(later, NO_RESULT)
 
     def end_waits(self, now_ms: int) -> None:
-        """End all waits with zero rows. O(waits)."""
-        for later in self.queue.results.waiters.pop_all():
-            self._complete(later, NO_RESULT)
+        """End all waits with zero rows. O(waits), and many are answered in steps."""
+        self._complete(Release(self.queue.results.waiters.pop_all(), None, self._turns), NO_RESULT)
 
-    def _wake(self, released: list[Later], result: Result, now_ms: int) -> None:
-        """Answer the requests that an ACK releases. Their answers are kept first, even if nobody listens any more."""
-        owed = {later.request_key for later in released} - {None}
+    def _wake(self, released: list[Later], result: Result, now_ms: int) -> bool:
+        """Answer requests that a statement releases. Their answers are kept, even if nobody listens any more.
+
+        False when there is no room for one of the answers.
+        """
+        find = self.answers.find
+        owed = {key: later for later in released if (key := later.request_key) is not None and find(key) is None}
+        is_room = self._leave_out(owed, self.answers.pool_of(result))
+        kept = Kept(owed, result, self.answers, self._recorder, now_ms)
+        if len(released) > STEP:
+            self._owing.append(kept)
+            self._complete(Release(released, kept, self._turns, lambda: self._owing.remove(kept)), result)
+            return is_room
         for later in released:
-            key = later.request_key
-            if key is not None and self.answers.find(key) is None:
-                group = None if self._recorder is None else self._recorder.answer_kept(key, result, now_ms)
-                self.answers.keep(key, result, now_ms, group, len(owed))
+            kept.keep(later)
         for later in released:
             self._complete(later, result)
+        return is_room
+
+    def _leave_out(self, owed: dict[RequestKey, Later], pool: Pool) -> bool:
+        """Drop the requests from `owed` whose senders have used up their share; False when there are any."""
+        if pool.size_bytes < pool.give_way_bytes:
+            return True
+        self.answers.make_room(pool)
+        without = [key for key, later in owed.items() if not pool.has_room(key, later.host)]
+        for key in without:
+            del owed[key]
+        pool.refusals += len(without)
+        return not without
+
+    # Work in steps.
+
+    def _in_steps(self, steps: Generator[None, None, Result], now_ms: int) -> Result | Later:
+        """Carry a statement out in steps. What takes a single one is answered at once."""
+        try:
+            next(steps)
+            while self._turns is at_once:
+                next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        later = self._new_later(None)
+        self._turns(self._go_on(steps, later, now_ms))
+        return later
+
+    def _go_on(self, steps: Generator[None, None, Result], later: Later, now_ms: int) -> Iterator[None]:
+        result = yield from steps
+        self._wake([later], result, now_ms)
 
     # Kept answers.
 
@@ -162,7 +225,8 @@ class MemoryStore:
         self._expire(now_ms)
         queue_has_more = self.queue.tick(now_ms, max_rows)
         cache_has_more = self.cache.tick(now_ms, max_rows)
-        return queue_has_more or cache_has_more
+        answers_have_more = self.answers.tick(max_rows)
+        return queue_has_more or cache_has_more or answers_have_more
 
     def _expire(self, now_ms: int) -> None:
         self.queue.expire(now_ms)
@@ -266,9 +330,7 @@ class MemoryStore:
         return {
             **self.queue.gauges(),
             **self.cache.gauges(),
-            "answers": len(self.answers),
-            "answers_unconfirmed": self.answers.unconfirmed_count,
-            "answer_bytes": self.answers.size_bytes,
+            **self.answers.gauges(),
         }
 
 

@@ -112,12 +112,14 @@ class Statement(msgspec.Struct, gc=False):
     """The base of all statements that the parser produces. Structs of msgspec: two or three are made for each request.
 
     `family` and `command` name the statement in metrics and logs. `command` is the class name without its first word:
-    `merge_extra` for QueueMergeExtra. `effect` says how a second message with the same request key is treated.
+    `merge_extra` for QueueMergeExtra. `effect` says how a second message with the same request key is treated,
+    `has_texts` whether the answer holds a payload or a result.
     """
 
     family: ClassVar[str]
     command: ClassVar[str]
     effect: ClassVar[Effect] = Effect.NONE
+    has_texts: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         cls.command = re.sub("(?<!^)(?=[A-Z])", "_", cls.__name__).lower().partition("_")[2]
@@ -151,6 +153,7 @@ class QueueAddAndRetrieve(QueueStatement):
     """`QUEUE ADD_AND_RETRIEVE` (commands.md §4.2)."""
 
     effect = Effect.KEPT
+    has_texts = True
     path: Path
     payload: Value
     concurrency: int
@@ -191,6 +194,7 @@ class QueueCancel(QueueStatement):
     """`QUEUE CANCEL` (commands.md §4.6)."""
 
     effect = Effect.KEPT
+    has_texts = True
     key: KeyRef
 
 
@@ -243,6 +247,7 @@ class QueueRetrieve(QueueStatement):
     """`QUEUE RETRIEVE` (commands.md §4.9)."""
 
     effect = Effect.KEPT
+    has_texts = True
     path: Path
     concurrency: int = 1
     extended: bool = False
@@ -252,6 +257,7 @@ class QueueResult(QueueStatement):
     """`QUEUE RESULT` (commands.md §4.11). By path it takes the result, hence its effect."""
 
     effect = Effect.KEPT
+    has_texts = True
     key: KeyRef
     external_id: bytes | None = None
 
@@ -260,6 +266,7 @@ class QueueResultBlocking(QueueStatement):
     """`QUEUE RESULT_BLOCKING` (commands.md §4.11): waits up to `timeout_ms`."""
 
     effect = Effect.KEPT
+    has_texts = True
     key: KeyRef
     timeout_ms: int
 
@@ -316,6 +323,7 @@ class CachestoreAction(enum.Enum):
     """The words after `SYS CACHESTORE` (commands.md §6)."""
 
     COMPACTION = "compaction"
+    END_DROP_GUARD = "end_drop_guard"  # ours: `storage.cache.drop_guard`
     EVICTION = "eviction"
     HEALTHCHECK = "healthcheck"
     INFO = "info"

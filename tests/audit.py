@@ -73,8 +73,27 @@ def _(answers: Answers) -> None:
     assert sum(not answer.is_confirmed for answer in every) == answers.unconfirmed_count
     assert not answers._kept.keys() & answers._undelivered.keys(), "an answer is in two groups"
     confirmed = {key for key, answer in answers._kept.items() if answer.is_confirmed}
-    assert confirmed <= set(answers._confirmed), "a confirmed answer would never make room"
+    assert confirmed <= {*answers.small.confirmed, *answers.texts.confirmed}, "a confirmed answer would never make room"
     assert not any(answer.is_confirmed for answer in answers._undelivered.values())
+    by_key = {**answers._kept, **answers._undelivered}
+    for item_id, key in answers._claims.items():
+        assert by_key[key].item_id == item_id
+    held = Counter[tuple[int, object, bytes]]()
+    for key, answer in by_key.items():
+        share = answer.share
+        assert share.owner.connections[key[1]] is share
+        assert share.owner.pool.owners[share.owner.name] is share.owner
+        assert share.owner.name == (key[0] or share.owner.name)
+        assert share.owner.pool is answers.pool_of(answer.result)
+        held[id(share.owner.pool), share.owner.name, key[1]] += answer.size_bytes
+    for pool in (answers.small, answers.texts):
+        assert sum(owner.size_bytes for owner in pool.owners.values()) == pool.size_bytes
+        assert sum(owner.is_refused for owner in pool.owners.values()) == pool.refused_owners
+        for name, owner in pool.owners.items():
+            assert owner.connections, "an owner who holds nothing would never go"
+            assert sum(share.size_bytes for share in owner.connections.values()) == owner.size_bytes
+            for connection_id, share in owner.connections.items():
+                assert share.size_bytes == held[id(pool), name, connection_id] > 0
 
 
 # The queue.
@@ -221,7 +240,8 @@ def _(cache: Cache) -> None:
     assert audited_entries(cache._prefixes) == entries
     assert audited_deadlines(cache._deadlines) == deadlines
     assert audited_deadlines(cache._large_deadlines) == {path: at for path, at in deadlines.items() if path in large}
-    audit_order(cache._order, entries)
+    audit_order(cache._order, {path: entry for path, entry in entries.items() if not entry.is_kept})
+    audit_order(cache._kept_order, {path: entry for path, entry in entries.items() if entry.is_kept})
     assert len(entries) <= cache._hard_keys
     assert cache._bytes <= cache._hard_bytes or len(entries) == 1
 
@@ -264,7 +284,8 @@ def audit_order(order: EvictionOrder, entries: dict[bytes, Entry]) -> None:
                 assert all(entry.uses == uses and entry.path == path for path, entry in level.items())
             assert {path: entry for level in order._levels.values() for path, entry in level.items()} == entries
         case TtlOrder():
-            assert order._entries == entries
+            assert order._entries == {path: e for path, e in entries.items() if e.expires_ms != NEVER}
+            assert audited_deadlines(order._deadlines) == {path: e.expires_ms for path, e in order._entries.items()}
             assert dict(order._everlasting) == {path: e for path, e in entries.items() if e.expires_ms == NEVER}
         case SampledOrder():
             assert all(entry.slot == slot for slot, entry in enumerate(order._entries))

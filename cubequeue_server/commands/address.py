@@ -30,12 +30,12 @@ class CommandError(Exception):
         self.is_usage = is_usage
 
 
-def websocket_url(given: str | None, environment: Mapping[str, str] = os.environ) -> str:
-    """The whole address of `--url`, else of CUBEQUEUE_URL, else of this machine: `host`, `host:port` or a URL.
+def websocket_url(given: str | None, environment: Mapping[str, str] = os.environ, *, flag: str = "--url") -> str:
+    """The whole address of `flag`, else of CUBEQUEUE_URL, else of this machine: `host`, `host:port` or a URL.
 
     Raises CommandError; its text never repeats a password.
     """
-    source = "--url" if given is not None else URL_VARIABLE
+    source = flag if given is not None else URL_VARIABLE
     text = given if given is not None else environment.get(URL_VARIABLE) or DEFAULT_URL
     parts = _split(text if "://" in text else f"ws://{_bracketed(text)}", source)
     if "@" in parts.netloc:

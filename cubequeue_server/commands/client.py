@@ -173,10 +173,19 @@ def table_of(reply: Reply) -> Table:
 
 @asynccontextmanager
 async def connected(
-    url: str | None, kind: Callable[[], Connection] = Connection, *, process_id: str | None = None
+    url: str | None,
+    kind: Callable[[], Connection] = Connection,
+    *,
+    process_id: str | None = None,
+    flag: str = "--url",
+    headers: dict[str, str] | None = None,
 ) -> AsyncIterator[Connection]:
-    """A connection to the server of `--url`, with the credentials of the environment. Raises CommandError."""
-    whole, headers = websocket_url(url), credentials()
+    """A connection to the server of `flag`, with the credentials of the environment. Raises CommandError.
+
+    `headers` are those of other credentials.
+    """
+    whole = websocket_url(url, flag=flag)
+    headers = credentials() if headers is None else headers
     shown = whole.removesuffix("/ws")
     try:
         transport, listener = await ws_connect(

@@ -1,4 +1,4 @@
-"""The store of one server process: in memory, with a journal in the data directory, or shared with other servers."""
+"""The store of one server process: in memory, or with a journal in the data directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from pathlib import Path
 from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.observe.logs import flush_logs
 from cubequeue_server.requests.ask import Ask
-from cubequeue_server.settings.resolve import Settings, StoreSettings
+from cubequeue_server.settings.resolve import Settings
+from cubequeue_server.turns import Turns as LoopTurns
+from storage.asking import Turns
 from storage.engine import Store
 from storage.keys import first_id
 from storage.memory import MemoryStore
@@ -44,23 +46,24 @@ class OpenStore:
     opened_ms: int
 
 
-async def open_store(settings: Settings, now_ms: Callable[[], int], outbox: Outbox) -> OpenStore:
+def open_store(settings: Settings, now_ms: Callable[[], int], outbox: Outbox) -> OpenStore:
     """Open the store that the settings ask for. To be called in the event loop. Raises `CannotOpenError`.
 
     In memory the first id is above any that a start before can have given: a client that waits for a result across
     a restart never gets another query's (decisions, "Ids, time, texts").
     """
+    turns = LoopTurns(outbox).add
     draw = random.Random(random.SystemRandom().getrandbits(64)).random  # noqa: S311  # it decides evictions, no secrets
-    if settings.store is not None:
-        return await _open_shared(settings, settings.store, draw, outbox)
     if settings.durability == "memory":
-        store = MemoryStore(settings.queue, settings.cache, settings.answers, first_id(now_ms()), draw, Ask)
+        store = MemoryStore(
+            settings.queue, settings.cache, settings.answers, first_id(now_ms()), draw, Ask, turns=turns
+        )
         return OpenStore(store, _nothing_to_close, _never_fails, 0)
-    return _open_journaled(settings, now_ms, draw, outbox)
+    return _open_journaled(settings, now_ms, draw, outbox, turns)
 
 
 def _open_journaled(
-    settings: Settings, now_ms: Callable[[], int], draw: Callable[[], float], outbox: Outbox
+    settings: Settings, now_ms: Callable[[], int], draw: Callable[[], float], outbox: Outbox, turns: Turns
 ) -> OpenStore:
     from storage.journal.database import Database  # noqa: PLC0415  # 20 ms and 10 MB that memory mode need not pay
     from storage.journal.errors import JournalError  # noqa: PLC0415
@@ -90,7 +93,7 @@ def _open_journaled(
             settings.queue,
             settings.cache,
             settings.answers,
-            Host(loop.call_soon, call_later, in_thread, outbox.batch, now_ms, draw, _end, Ask),
+            Host(loop.call_soon, call_later, in_thread, outbox.batch, now_ms, draw, _end, Ask, turns),
             syncer.ask,
             durability,
             cache_durability,
@@ -109,29 +112,6 @@ def _open_journaled(
             syncer.close()
 
     return OpenStore(store, close, lambda: store.failure, int((time.monotonic() - began_s) * 1000))
-
-
-async def _open_shared(
-    settings: Settings, store_settings: StoreSettings, draw: Callable[[], float], outbox: Outbox
-) -> OpenStore:
-    """One that cannot be reached now refuses nothing: it is tried again."""
-    from cubequeue_server.engines.shared_store.engine import SharedStore  # noqa: PLC0415  # as the journal
-    from cubequeue_server.engines.shared_store.errors import CannotUseError  # noqa: PLC0415
-    from cubequeue_server.engines.shared_store.options import store_options  # noqa: PLC0415
-
-    began_s = time.monotonic()
-    try:
-        options = store_options(store_settings)
-    except CannotUseError as error:
-        raise CannotOpenError(str(error)) from error
-    store = SharedStore(
-        options, settings.queue, settings.cache, settings.answers, new_later=Ask, random=draw, batch=outbox.batch
-    )
-    try:
-        await store.open()
-    except CannotUseError as error:
-        raise CannotOpenError(f"cannot use the store at {options.address}: {error}") from error
-    return OpenStore(store, store.close, lambda: store.failure, int((time.monotonic() - began_s) * 1000))
 
 
 def _end(reason: str) -> None:

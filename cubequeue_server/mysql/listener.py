@@ -143,5 +143,5 @@ class MysqlListener:
         except Exception as error:  # one client must not take others down
             _log.debug("a MySQL client ended with %s: %s", type(error).__name__, error)
         finally:
-            self._server.connections.remove(caller.connection)
             opening.transport.close()
+            self._server.forget_caller(caller)

@@ -1,4 +1,4 @@
-"""The adapter to picows, which parses and writes frames; no other module imports it.
+"""The adapter to picows, which parses and writes frames; no other module of the server imports it.
 
 A `FrameListener` gets each frame of its peer, also continuation and control frames. The front has answered the
 handshake, and the listener closes the connection: picows does neither. It reports violations of the protocol to a
@@ -12,6 +12,7 @@ import logging
 import re
 import struct
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any, Final
 
 from picows import WSCloseCode, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
@@ -19,9 +20,9 @@ from picows import WSFrame as Frame
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its stub, but what its own API makes
 
 TEXT, BINARY, CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION
-PING, PONG = WSMsgType.PING, WSMsgType.PONG
+PING, PONG, CLOSE = WSMsgType.PING, WSMsgType.PONG, WSMsgType.CLOSE
 
-__all__ = ["Frame", "FrameListener", "Framing", "WSMsgType", "WSTransport", "header"]
+__all__ = ["Frame", "FrameListener", "Framing", "WSMsgType", "WSTransport", "client_sender", "header"]
 
 _log = logging.getLogger(__name__)
 
@@ -160,6 +161,15 @@ def header(size: int) -> bytes:
     return _READY_HEADERS[size] if size < len(_READY_HEADERS) else _make_header(size)
 
 
+def client_sender(transport: asyncio.Transport) -> Callable[..., None]:
+    """A function that writes frames as a client, masked: it takes their kind, their payload, and whether each is final.
+
+    Frames of one turn of the loop leave in one write of the socket, which saves half of what a small one costs.
+    """
+    sender: Any = WSTransport
+    return sender(True, _Gathering(transport), _log, asyncio.get_running_loop()).send  # type: ignore[no-any-return]
+
+
 def _make_protocol(listener: FrameListener, max_frame_bytes: int) -> Any:
     def accept(_request: WSUpgradeRequest) -> FrameListener:
         return listener
@@ -250,6 +260,17 @@ class _Outlet:
 
     def close(self) -> None:
         """Leave the transport open: the listener closes it."""
+
+
+class _Gathering:
+    """The transport as a sender sees it: something always waits to be written, so nothing goes around it."""
+
+    __slots__ = ("get_extra_info", "get_write_buffer_size", "write")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.get_extra_info = transport.get_extra_info
+        self.get_write_buffer_size = repeat(1).__next__
+        self.write = transport.write
 
 
 def _discard(_data: bytes) -> None:

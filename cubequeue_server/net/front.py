@@ -8,7 +8,8 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
-from typing import Final, Protocol, cast
+from ipaddress import IPv6Address
+from typing import Final, Protocol, TypeAlias, cast
 
 from cubequeue_server.access.browsers import is_allowed_origin
 from cubequeue_server.access.credentials import Credentials, Verdict, basic_credentials
@@ -24,14 +25,25 @@ _MAX_PROCESS_ID_BYTES: Final = 64
 _MAX_SHOWN_ORIGIN: Final = 200
 _MAX_AGENT_BYTES: Final = 100
 
+_UPLOAD_PATH: Final = b"/upload-temp-file"
 _UPLOAD_TEXT: Final = (
     "cubequeue is a queue and cache server: it stores no pre-aggregations and takes no uploads. "
-    "Keep pre-aggregations on a CubeStore, or build them in the source database (external: false)."
+    "Set CUBEQUEUE_UPSTREAM to the CubeStore that keeps pre-aggregations, or build them in the source database "
+    "(external: false)."
 )
 
 
+# Takes a connection, the head of its request, the process id in it, and the bytes behind it.
+TakeUpload: TypeAlias = Callable[[asyncio.Transport, Head, bytes | None, bytes], None]
+
+
 class Gate(Protocol):
-    """Admits clients."""
+    """Admits clients.
+
+    `take_upload` takes a connection over that uploads a file; None where no files are taken.
+    """
+
+    take_upload: TakeUpload | None
 
     announced: bytes  # header lines about the server, for the 101 of a handshake
 
@@ -39,20 +51,30 @@ class Gate(Protocol):
         """Raise `RefusedError` when too many connections are open."""
 
     def count_foreign(self) -> None:
-        """Count a WebSocket that is refused for its `Origin`."""
+        """Count a request that is refused for its `Origin`."""
 
     def admit(
-        self, transport: asyncio.Transport, user: bytes, process_id: bytes | None, already_read: bytes, agent: bytes
+        self,
+        transport: asyncio.Transport,
+        user: bytes,
+        process_id: bytes | None,
+        already_read: bytes,
+        *,
+        agent: bytes,
+        authorization: bytes | None,
     ) -> None:
-        """Take a new WebSocket over; `already_read` followed its handshake. `user` may be empty, as `agent`."""
+        """Take a new WebSocket over; `already_read` followed its handshake. `user` may be empty, as `agent`.
+
+        `authorization` is the value of that header.
+        """
 
 
 class Front(asyncio.Protocol):
     """One connection before its upgrade, limited in time and bytes. `on_done` is called once it is upgraded or lost."""
 
     __slots__ = (
-        "_buffer", "_credentials", "_entrance", "_gate", "_is_done", "_may_have_body", "_on_done", "_options",
-        "_timer", "_transport"
+        "_buffer", "_credentials", "_entrance", "_gate", "_is_done", "_is_silent", "_may_have_body", "_on_done",
+        "_options", "_timer", "_transport"
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +89,7 @@ class Front(asyncio.Protocol):
         self._credentials = credentials
         self._on_done = on_done
         self._buffer = bytearray()
+        self._is_silent = True  # nothing was read yet
         self._is_done = False
         self._may_have_body = True
         self._entrance: TlsEntrance | None = None
@@ -84,6 +107,7 @@ class Front(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_done:
             return
+        self._is_silent = False
         self._buffer += data
         self._guarded(self._read_request)
 
@@ -148,7 +172,12 @@ class Front(asyncio.Protocol):
             with_credentials = head.header(b"authorization") is not None
             self._credentials.count_refusal(peer_of(self._transport), with_credentials=with_credentials)
             raise RefusedError(HTTPStatus.FORBIDDEN, "Not authorized")
-        self._upgrade(head, process_id, already_read)
+        if head.path == _UPLOAD_PATH and self._gate.take_upload is not None:
+            self._check_origin(head)
+            self._gate.take_upload(self._transport, head, process_id, already_read)
+            self._finish()
+        else:
+            self._upgrade(head, process_id, already_read)
 
     def _upgrade(self, head: Head, process_id: bytes | None, already_read: bytes) -> None:
         _check_route(head)
@@ -158,7 +187,10 @@ class Front(asyncio.Protocol):
         self._finish()
         self._transport.write(upgrade_response(accept, self._gate.announced))
         agent = (head.header(b"user-agent") or b"")[:_MAX_AGENT_BYTES]
-        self._gate.admit(self._transport, _user_of(head), process_id, already_read, agent)
+        authorization = head.header(b"authorization")
+        self._gate.admit(
+            self._transport, _user_of(head), process_id, already_read, agent=agent, authorization=authorization
+        )
 
     def _check_origin(self, head: Head) -> None:
         """Browsers send an `Origin`, Cube's drivers do not: a page of any site could use a server without users."""
@@ -181,7 +213,7 @@ class Front(asyncio.Protocol):
 
     def _on_silence(self) -> None:
         """A client of MySQL waits for the server to begin; any other one has said something by now."""
-        if self._buffer or self._transport.get_extra_info("sslcontext") is not None:
+        if not self._is_silent or self._transport.get_extra_info("sslcontext") is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._options.handshake_timeout_s / 2, self._on_timeout)
         else:
@@ -216,7 +248,7 @@ def _user_of(head: Head) -> bytes:
 
 
 def _check_route(head: Head) -> None:
-    if head.path == b"/upload-temp-file":
+    if head.path == _UPLOAD_PATH:
         raise RefusedError(HTTPStatus.METHOD_NOT_ALLOWED, _UPLOAD_TEXT, {"Allow": ""})
     if head.path != b"/ws":
         raise RefusedError(HTTPStatus.NOT_FOUND, "Not found: cubequeue serves WebSocket clients at /ws")
@@ -228,3 +260,17 @@ def peer_of(transport: asyncio.BaseTransport) -> str:
     """The address of a client as `host:port`; empty when it has gone."""
     name = transport.get_extra_info("peername")
     return str(Endpoint(*name[:2])) if isinstance(name, tuple) else str(name or "")
+
+
+def host_of(transport: asyncio.BaseTransport) -> str:
+    """The address of a client without its port, of IPv6 the network of 64 bits: a client chooses the rest itself."""
+    name = transport.get_extra_info("peername")
+    if not isinstance(name, tuple):
+        return ""
+    host = str(name[0])
+    if ":" not in host:
+        return host
+    address = IPv6Address(host)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Address(int(address) >> 64 << 64))

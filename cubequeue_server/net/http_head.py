@@ -151,6 +151,11 @@ def accept_key(head: Head) -> bytes:
         is_valid = False
     if not is_valid:
         raise RefusedError(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Key is not the base64 of 16 bytes")
+    return accept_of(key)
+
+
+def accept_of(key: bytes) -> bytes:
+    """The `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key`."""
     return b64encode(sha1(key + _ACCEPT_SUFFIX).digest())  # noqa: S324  # the algorithm is the RFC's
 
 

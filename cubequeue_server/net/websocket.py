@@ -47,10 +47,7 @@ Message = bytes | memoryview
 
 
 class LargeMessage(NamedTuple):
-    """A message of more than a megabyte. `view` is valid as long as this object lives; call `done` after it was read.
-
-    Until then nothing more is read from the peer.
-    """
+    """A large message; `view` is valid as long as `owner` lives. Until `done` is called nothing more is read."""
 
     view: memoryview
     owner: object
@@ -60,9 +57,9 @@ class LargeMessage(NamedTuple):
 class Receiver(NamedTuple):
     """The functions that a WebSocket calls. None of these may raise.
 
-    `on_message` and `on_large` get a message within the size limit, `on_oversized` one above the limit and up to twice
-    the limit; a memoryview is only valid during the call. `on_pong` gets the payload of a ping: the peer has received
-    everything before that ping. `on_lost` is called once, when the connection is gone.
+    `on_message` gets a message within the size limit, `on_large` one of more than `large_bytes`, `on_oversized` one
+    above the limit and up to twice the limit; a memoryview is only valid during the call. `on_pong` gets the payload of
+    a ping: the peer has received everything before that ping. `on_lost` is called once, when the connection is gone.
     """
 
     on_message: Callable[[Message], object]
@@ -70,6 +67,7 @@ class Receiver(NamedTuple):
     on_oversized: Callable[[Message], None]
     on_pong: Callable[[bytes], None]
     on_lost: Callable[[], None]
+    large_bytes: int = LARGE_BYTES
 
 
 def _ignore(*_: object) -> None:
@@ -89,14 +87,14 @@ class WebSocket(FrameListener):
 
     Back-pressure: while the peer does not read its answers, while too many long ones are made for it, or while a large
     message of it is read in steps, nothing more is read from it, and messages that were read before wait in `_backlog`.
-    Control frames are answered all the same.
-    `end_cause` is a word, empty until the end.
+    Control frames are answered all the same. `on_flow` is told when the peer stops reading its answers, and when it
+    reads them again. `end_cause` is a word, empty until the end.
     """
 
     __slots__ = (
         "_backlog", "_begun_bytes", "_counters", "_fragments", "_framing", "_is_full", "_is_listed", "_is_reading",
         "_large_bytes", "_max_message_bytes", "_on_message", "_options", "_out", "_out_bytes", "_outbox", "_receiver",
-        "_stalled", "_transport", "_unfinished", "_unread", "bytes_in", "bytes_out", "end_cause", "is_open"
+        "_stalled", "_transport", "_unfinished", "_unread", "bytes_in", "bytes_out", "end_cause", "is_open", "on_flow"
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917  # each is of its own type
@@ -131,6 +129,7 @@ class WebSocket(FrameListener):
         self._large_bytes = 0  # of the message that is read in steps
         self._begun_bytes = 0  # of long answers that are being made
         self._stalled = False  # one of these three is the case
+        self.on_flow: Callable[[bool], None] | None = None
         self.bytes_in = self.bytes_out = 0  # of messages
         self.end_cause = ""
         self.is_open = True
@@ -281,13 +280,13 @@ class WebSocket(FrameListener):
         self._counters.largest_message_bytes = max(self._counters.largest_message_bytes, size)
         if size > self._max_message_bytes:
             self._receive_oversized(message)
-        elif size > LARGE_BYTES:
+        elif size > self._receiver.large_bytes:
             self._receive_large(message, frame)
         else:
             self._on_message(message)
 
     def _receive_large(self, message: Message, frame: Frame | None) -> None:
-        """Have it read in steps. A copy would take 3 ms per 5 MB: the read buffer is given away where that goes."""
+        """Give it away, with its read buffer where that goes: a copy would take 3 ms per 5 MB."""
         owner = None
         if frame is not None and self._framing is not None and frame.last_in_buffer and not frame.tail_size:
             owner = self._framing.keep_buffer()
@@ -420,11 +419,15 @@ class WebSocket(FrameListener):
         """The peer is slow: stop reading from it."""
         self._is_full = True
         self._stop_reading()
+        if self.on_flow is not None:
+            self.on_flow(True)
 
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self._is_full = False
         self._unread.forget(self)
+        if self.on_flow is not None:
+            self.on_flow(False)
         self._read_on()
 
     def _stop_reading(self) -> None:
@@ -479,6 +482,7 @@ class WebSocket(FrameListener):
         self._out.clear()
         self._fragments = None
         self._framing = None
+        self.on_flow = None
         self._release()
         self._unread.forget(self)
         lost, self._receiver, self._on_message = self._receiver.on_lost, _NOBODY, _NOBODY.on_message  # breaks a cycle

@@ -15,19 +15,19 @@ from storage.vocabulary import Statement
 # The hot path adds with `histogram[ns.bit_length()] += 1; histogram[0] += ns` (0.1 µs); other callers use `observe`.
 Histogram: TypeAlias = list[int]
 
-_BITS: Final = 40  # 2^40 ns are 18 minutes; longer durations count in the last slot
+LAST_SLOT: Final = 40  # 2^40 ns are 18 minutes; longer durations count in the last slot
 _LAG_INTERVAL_S: Final = 0.25
 
 
 def new_histogram() -> Histogram:
     """An empty histogram."""
-    return [0] * (_BITS + 1)
+    return [0] * (LAST_SLOT + 1)
 
 
 def observe(histogram: Histogram, duration_ns: int) -> None:
     """Count a duration. A step of the clock may have made it negative or absurdly long. O(1)."""
     duration_ns = max(1, duration_ns)
-    histogram[min(duration_ns.bit_length(), _BITS)] += 1
+    histogram[min(duration_ns.bit_length(), LAST_SLOT)] += 1
     histogram[0] += duration_ns
 
 

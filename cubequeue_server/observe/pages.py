@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from cubequeue_server.engines.upstream.counters import UpstreamCounters
 from cubequeue_server.net.http_head import Answer, Head
 from cubequeue_server.observe.console.routes import ConsoleData
 from cubequeue_server.observe.limits import Limits
@@ -40,8 +41,9 @@ class Pages:
         may_cancel: Callable[[], bool],
         settings: Settings,
         failure: Callable[[], str | None],
+        upstream: UpstreamCounters | None,
     ) -> None:
-        self._sources = Sources(store, server.counters, server.lag.lags, lambda: server.in_flight, now_ms)
+        self._sources = Sources(store, server.counters, server.lag.lags, lambda: server.in_flight, now_ms, upstream)
         self._exposition: Exposition | None = None
         page = LivePage(self._sources, server, may_cancel)
         self._failure = failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cubequeue_server.connections import Figures
 from cubequeue_server.net.websocket import WebSocket
@@ -11,27 +12,43 @@ from protocol.pieces import Message
 from protocol.session import Session
 from storage.asking import Caller
 
+if TYPE_CHECKING:
+    from cubequeue_server.engines.upstream.link import Link
+
 
 class Client:
     """A connection. `since_ms` is when it came by the wall clock, `now_s` by the monotonic clock.
 
-    The user in `caller` is empty for an anonymous client; `agent` is its User-Agent.
+    The user in `caller` is empty for an anonymous client; `agent` is its User-Agent. With `passes_on` its
+    statements that are not for queue and cache go to the CubeStore behind: `link` leads there, once it is needed, and
+    `authorization` is the header that is forwarded.
     """
 
     __slots__ = (
-        "agent", "caller", "errors", "last_error", "opened_s", "refused", "send", "session", "since_ms", "statements",
-        "undecodable", "waiting", "websocket"
+        "agent", "authorization", "caller", "errors", "last_error", "link", "opened_s", "refused", "send", "session",
+        "since_ms", "statements", "undecodable", "waiting", "websocket"
     )  # fmt: skip
 
     websocket: WebSocket
     send: Callable[[Message], None]
 
-    def __init__(self, caller: Caller, now_s: float, since_ms: int = 0, agent: bytes = b"") -> None:
+    def __init__(  # each is of its own type
+        self,
+        caller: Caller,
+        now_s: float,
+        since_ms: int = 0,
+        agent: bytes = b"",
+        authorization: bytes | None = None,
+        *,
+        passes_on: bool = False,
+    ) -> None:
         self.caller = caller
+        self.authorization = authorization
+        self.link: Link | None = None
         self.opened_s = now_s
         self.since_ms = since_ms
         self.agent = agent
-        self.session = Session(caller.user, now_s)
+        self.session = Session(caller.user, now_s, passes_on=passes_on)
         self.statements = self.errors = 0
         self.last_error = ""
         self.waiting = 0  # requests that wait for a result

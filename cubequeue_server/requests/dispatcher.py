@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, cast
 
@@ -16,21 +16,24 @@ from cubequeue_server.net.outbox import Outbox
 from cubequeue_server.net.websocket import UNSUPPORTED_DATA, LargeMessage
 from cubequeue_server.observe.counters import Counters, observe
 from cubequeue_server.options import ServerOptions
-from cubequeue_server.requests.ask import Ask
+from cubequeue_server.requests.ask import RELAYED, Ask
 from cubequeue_server.requests.client import Client
 from cubequeue_server.requests.large_messages import LargeMessages
 from cubequeue_server.requests.long_answers import LongAnswers
 from cubequeue_server.requests.lost_results import end_without_room, refuse_oversized
 from cubequeue_server.requests.monitor import Monitor
+from cubequeue_server.requests.relay import Relay
 from cubequeue_server.requests.statement_log import StatementLog, UnforeseenError, log_undecodable
 from cubequeue_server.requests.timing_wheel import TimingWheel
 from cubequeue_server.router import OF_SQL, Router
+from cubequeue_server.turns import Turns
 from protocol.arrow import arrow_message
 from protocol.commands import parse_statement
 from protocol.decode import response_format_refusal
 from protocol.encode import encode_error, result_message
 from protocol.envelope import read_message_id
 from protocol.errors import DecodeError, ReplyTooLargeError, StatementSyntaxError
+from protocol.large import LARGE_BYTES
 from protocol.messages import Request
 from protocol.oversized import read_oversized
 from protocol.pieces import STEP_ROWS, Message, Pieces
@@ -39,6 +42,7 @@ from storage.errors import NoRoomError, StatementError, UserError
 from storage.vocabulary import (
     CacheKeys,
     Effect,
+    OtherSql,
     QueueActive,
     QueueList,
     QueueOrphaned,
@@ -60,6 +64,9 @@ _KEPT: Final = Effect.KEPT
 _LISTS: Final = frozenset({CacheKeys, QueueActive, QueueList, QueueOrphaned, QueuePending, QueueStalled, QueueToCancel})
 _LIST_BYTES: Final = 128 << 10
 
+# Requests that are given up in one step, a tenth of a millisecond.
+_GIVEN_UP_AT_ONCE: Final = 16
+
 # A longer answer of a SELECT is refused: memory holds the whole of it until it is sent.
 MAX_SELECT_REPLY_BYTES: Final = 16 << 20
 
@@ -79,7 +86,9 @@ class Dispatcher:
         counters: Counters,
         outbox: Outbox,
         loop: asyncio.AbstractEventLoop,
+        relay: Relay | None = None,
     ) -> None:
+        self._relay = relay
         self.counters = counters
         self._options = options
         self._max_in_flight = options.max_in_flight
@@ -96,6 +105,7 @@ class Dispatcher:
         self.in_flight = 0  # requests without an answer yet
         self._wheel = TimingWheel(loop, self._give_up)
         self._is_stopping = False
+        self._turns = Turns(outbox)
         self._long_answers = LongAnswers(loop, self._on_encoded, counters, options.max_all_begun_bytes)
         self._large_messages = LargeMessages(loop, self, router.store)
 
@@ -137,15 +147,27 @@ class Dispatcher:
                 client.fail(request.message_id, refusal)
                 return False
         if large is None:
-            self.answer(client, request, key)
+            self.answer(client, request, key, message)
             return False
-        self._large_messages.add(client, request, key, large)
-        return True
+        return self._begin_large(client, request, key, large)
 
     def receive_large(self, client: Client, message: LargeMessage) -> None:
-        """The same for a message of more than a megabyte, which is read in steps."""
+        """The same for a large message, which is read in steps, or passed on unread."""
         if not self.receive(client, message.view, message):
             message.done()
+
+    def _begin_large(self, client: Client, request: Request, key: RequestKey | None, message: LargeMessage) -> bool:
+        if request.passes_on and self._relay is not None:
+            began_ns = self._clock_ns()
+            client.statements += 1
+            self._relay.pass_on(client, request, key, message)
+            observe(self._durations[OtherSql], self._clock_ns() - began_ns)
+            return False
+        if len(message.view) <= LARGE_BYTES:
+            self.answer(client, request, key, message)
+            return False
+        self._large_messages.add(client, request, key, message)
+        return True
 
     def receive_oversized(self, client: Client, message: bytes | memoryview) -> None:
         """Refuse a message above the size limit; only its head is read (wire.md §2)."""
@@ -167,51 +189,62 @@ class Dispatcher:
 
     def _refusal(self, client: Client, request: Request) -> str | None:
         limit, in_flight = self._max_in_flight, client.session.in_flight
-        if in_flight >= limit:
+        if in_flight >= limit and not request.passes_on:  # they are counted behind
             self.counters.overloaded += 1
             return f"{in_flight} requests of this connection wait for an answer, the limit is {limit}"
         return response_format_refusal(request)
 
     # Requests
 
+    def refuse_text(self, client: Client, request: Request, error: Exception) -> None:
+        """Answer a request whose text is no statement."""
+        if not isinstance(error, StatementSyntaxError):
+            client.fail(request.message_id, self._unforeseen(error))
+            return
+        self.counters.syntax_errors += 1
+        self.statement_log.tell_syntax_error(client, request, error)
+        if self.monitor.is_on:
+            self.monitor.note(client, request, None, None, error.wire_text)
+        client.fail(request.message_id, error.wire_text)
+
     def answer(
         self,
         client: Client,
         request: Request,
         key: RequestKey | None,
-        read: Callable[[], Statement] | None = None,
+        message: bytes | memoryview | LargeMessage,
+        statement: Statement | None = None,
     ) -> None:
-        """Execute a request, and answer it now or later. `read` gives its statement where that was read before."""
+        """Execute a request, and answer it now or later. `message` is all of it, for the CubeStore behind.
+
+        `statement` is given where it was read before.
+        """
         started_ns = self._clock_ns()  # only once: the clock is a fifth of the cost of a small statement
         message_id = request.message_id
         try:
-            statement = parse_statement(request.query, request.parameters) if read is None else read()
-        except StatementSyntaxError as error:
-            self.counters.syntax_errors += 1
-            self.statement_log.tell_syntax_error(client, request, error)
-            if self.monitor.is_on:
-                self.monitor.note(client, request, None, None, error.wire_text)
-            client.fail(message_id, error.wire_text)
-            return
+            if statement is None:
+                statement = parse_statement(request.query, request.parameters)
         except Exception as error:  # one request must not take others down
-            client.fail(message_id, self._unforeseen(error))
+            self.refuse_text(client, request, error)
             return
         client.statements += 1
         kind = type(statement)
-        message: Message | None = None
+        reply: Message | None = None
         try:
             outcome = self._routes[kind].execute(statement, client.caller, key, started_ns // 1_000_000)
             if type(outcome) is Result and len(outcome.rows) <= STEP_ROWS:
-                message = _ENCODERS[request.response_format](message_id, outcome)
+                reply = _ENCODERS[request.response_format](message_id, outcome)
         except Exception as error:  # as above
             self._refuse(client, request, statement, key, error)
         else:
             try:
-                if message is None:
+                if outcome is RELAYED and self._relay is not None:
+                    self._relay.pass_on(client, request, key, message)
+                elif reply is None:
                     self._wait(client, request, kind, outcome, key, started_ns)
                 else:
-                    client.send(message)
-                    if key is not None and statement.effect is _KEPT and client.session.sent(key, len(message)):
+                    client.send(reply)
+                    if key is not None and statement.effect is _KEPT and client.session.sent(key, len(reply)):
                         client.ping(self._loop.time())
             except Exception as error:  # no second answer to a message that has one
                 self._unforeseen(error)
@@ -304,6 +337,8 @@ class Dispatcher:
         outcome: Outcome | Later
         try:
             outcome = self._routes[type(statement)].execute(statement, caller, key, started_ns // 1_000_000)
+            if outcome is RELAYED and self._relay is not None:
+                outcome = self._relay.call(statement, caller)
         except StatementError as error:
             self.counters.statement_errors += 1
             outcome = error.with_traceback(None)
@@ -424,13 +459,13 @@ class Dispatcher:
             self._deliver(ask, made, ask.statement.effect is _KEPT)
 
     def _give_up(self, due: list[Ask]) -> None:
-        now_ms = self._clock_ns() // 1_000_000
+        self._turns.add(self._give_up_all(due, self._clock_ns() // 1_000_000))
 
-        def give_up_all() -> None:
-            for ask in due:
+    def _give_up_all(self, due: list[Ask], now_ms: int) -> Iterator[None]:
+        for start in range(0, len(due), _GIVEN_UP_AT_ONCE):
+            for ask in due[start : start + _GIVEN_UP_AT_ONCE]:
                 self._routes[ask.statement].give_up(ask, now_ms)
-
-        self._outbox.batch(give_up_all)
+            yield
 
     # Errors
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from cubequeue_server.net.websocket import LargeMessage
@@ -21,8 +20,18 @@ from storage.vocabulary import RequestKey, Statement
 class Desk(Protocol):
     """The dispatcher, as this module sees it. It raises nothing."""
 
-    def answer(self, client: Client, request: Request, key: RequestKey | None, read: Callable[[], Statement]) -> None:
-        """Answer a request. `read` gives its statement, or raises what it was refused for."""
+    def answer(
+        self,
+        client: Client,
+        request: Request,
+        key: RequestKey | None,
+        message: LargeMessage,
+        statement: Statement,
+    ) -> None:
+        """Answer a request whose statement this is."""
+
+    def refuse_text(self, client: Client, request: Request, error: Exception) -> None:
+        """Answer a request whose text is no statement."""
 
     def refuse_message(self, client: Client, error: DecodeError) -> None:
         """Answer a message that is no request."""
@@ -68,21 +77,20 @@ class LargeMessages:
             self._task = None
 
     async def _answer(self, received: _Received) -> None:
-        client, request, key, _ = received
+        client, request, key, message = received
         try:
             statement = await self._read(request)
         except DecodeError as error:
             self._desk.refuse_message(client, error)
             return
         except Exception as error:  # one message must not take others down
-            refusal = error.with_traceback(None)
-            self._desk.answer(client, request, key, lambda: _raise(refusal))
+            self._desk.refuse_text(client, request, error)
             return
         later = self._store.write_ahead(statement)
         if later is not None:
             await told(later)
         try:
-            self._desk.answer(client, request, key, lambda: statement)
+            self._desk.answer(client, request, key, message, statement)
         finally:
             self._store.let_go(statement)
 
@@ -103,7 +111,3 @@ class LargeMessages:
                 joined = await self._loop.run_in_executor(None, b"".join, pieces)
             if joined is None:
                 joined = b"".join(pieces)
-
-
-def _raise(error: Exception) -> Statement:
-    raise error

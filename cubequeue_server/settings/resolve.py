@@ -20,9 +20,18 @@ from cubequeue_server.settings.table import (
     FAMILIES_WITHOUT_EFFECT,
     PROCESS_BYTES,
     TABLE,
+    UPSTREAM,
     Setting,
 )
-from cubequeue_server.settings.values import PORT_AUTO, PORT_OFF, Endpoint
+from cubequeue_server.settings.upstream import UpstreamSettings, upstream_settings
+from cubequeue_server.settings.values import (
+    PORT_AUTO,
+    PORT_OFF,
+    Endpoint,
+    UpstreamAddress,
+    UpstreamUrl,
+    without_credentials,
+)
 from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, HistoryLimits, QueueLimits
 
 
@@ -104,6 +113,7 @@ class Settings:
     data_dir: str
     durability: str  # memory, relaxed or strict
     cache_durability: str  # memory, or auto for the same
+    upstream: UpstreamSettings | None
     client_names: Mapping[str, str]  # by process id or address
     client_dns: bool
     store: StoreSettings | None
@@ -119,13 +129,15 @@ class Origin:
     rank: int
     label: str
     text: str = field(repr=False)  # it may be a secret
+    holds_credentials: bool = False
 
     @property
     def explicit(self) -> bool:
         return self.rank < _DEFAULT_RANK
 
     def complain(self, reason: str) -> SettingsError:
-        return SettingsError(f"{self.label}={_printable(self.text)}: {reason}")
+        text = without_credentials(self.text) if self.holds_credentials else self.text
+        return SettingsError(f"{self.label}={_printable(text)}: {reason}")
 
 
 @dataclass(slots=True, frozen=True)
@@ -187,25 +199,31 @@ def _file_origin(path: str, key: str, value: object) -> Origin:
     if not isinstance(value, str | int | float):
         raise SettingsError(f"{key} in {path}: a text, a number, true or false is wanted")
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return Origin(_FILE_RANK, f"{path}: {key}", text)
+    return Origin(_FILE_RANK, f"{path}: {key}", text, isinstance(BY_NAME[key].kind, UpstreamUrl))
 
 
 def _find(setting: Setting, flags: Mapping[str, str], environ: Mapping[str, str], file: Mapping[str, Origin]) -> Origin:
+    is_url = isinstance(setting.kind, UpstreamUrl)
     if setting.name in flags:
-        return Origin(_FLAG_RANK, setting.flag, flags[setting.name])
+        return Origin(_FLAG_RANK, setting.flag, flags[setting.name], is_url)
     for variable in setting.variables:
         text = environ.get(variable, "")
         if not setting.is_secret:
             text = text.strip()
         # An empty variable is how composed environments say "not set".
         if text and not _is_service_link(variable, text):
-            return Origin(_ENVIRONMENT_RANK, variable, text)
+            return Origin(_ENVIRONMENT_RANK, variable, text, is_url)
     return file.get(setting.name, _DEFAULT)
 
 
 def _parse(setting: Setting, origin: Origin) -> Any:  # the type is the kind's
     try:
-        return setting.kind.parse(origin.text)
+        value = setting.kind.parse(origin.text)
+        if origin.rank == _FLAG_RANK and isinstance(value, UpstreamAddress) and (value.user or value.password):
+            raise ValueError(
+                f"everyone can read command lines: set {setting.own_variable}, or a user and _PASSWORD_FILE"
+            )
+        return value
     except ValueError as error:
         reason = str(error)
         bounds = _bounds_text(setting, setting.maximum)
@@ -277,6 +295,7 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         store=_store(values, origins),
         durability=_durability(values, origins),
         cache_durability=values["cache_durability"],
+        upstream=upstream_settings(values),
         client_names=_names(values["client_names"]),
         client_dns=values["client_dns"],
         queue=QueueLimits(
@@ -301,6 +320,8 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
             proactive_ttl_ms=values["cache_eviction_proactive_ttl_threshold"],
             lfu_log_factor=values["cache_lfu_log_factor"],
             lfu_decay_ms=values["cache_lfu_decay_time"],
+            keep=values["cache_keep"],
+            drop_guard_ms=values["drop_guard"],
         ),
         answers=AnswerLimits(
             max_bytes=values["answers_max_size"],
@@ -378,6 +399,14 @@ def _ineffective(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> It
         origin = origins[setting.name]
         if setting.no_effect is not None and origin.explicit and not _is_off(values[setting.name]):
             yield f"{origin.label} has no effect: {setting.no_effect}"
+        if setting.name in _NEED_UPSTREAM and origin.explicit and values["upstream"] is None:
+            yield f"{origin.label} has no effect: CUBEQUEUE_UPSTREAM is not set"
+        if setting.name in _NOT_SHARED and origin.explicit and values["store"] and not _is_off(values[setting.name]):
+            yield f"{origin.label} has no effect with a shared store"
+
+
+_NOT_SHARED = frozenset({"cache_keep", "drop_guard"})
+_NEED_UPSTREAM = frozenset(setting.name for setting in UPSTREAM if setting.name != "upstream")
 
 
 def _is_off(value: object) -> bool:

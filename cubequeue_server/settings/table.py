@@ -23,11 +23,13 @@ from cubequeue_server.settings.values import (
     Endpoint,
     Integer,
     Kind,
+    Patterns,
     Port,
     Secret,
     Size,
     Text,
     Texts,
+    UpstreamUrl,
 )
 from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, HistoryLimits, QueueLimits
 
@@ -293,6 +295,58 @@ _CACHE_SETTINGS = (
         "cache_lfu_decay_time", Duration(), _CACHE.lfu_decay_ms, "After how long without use it falls.",
         ("CUBESTORE_CACHE_LFU_DECAY_TIME",), 1 * SECOND_MS, 86_400 * SECOND_MS,
     ),
+    Setting(
+        "cache_keep", Patterns(), _CACHE.keep,
+        "Patterns of the cache keys that are evicted last, under every policy: marks of pre-aggregations, locks.",
+    ),
+    Setting(
+        "drop_guard", Duration(), _CACHE.drop_guard_ms,
+        "After the cache began empty, how long Cube is kept from dropping tables without marks; 0 is off.",
+        (), 0, 30 * 86_400 * SECOND_MS,
+    ),
+)  # fmt: skip
+
+UPSTREAM = (
+    Setting(
+        "upstream", UpstreamUrl(), None,
+        "A CubeStore for everything but queue and cache: ws:// or wss://[user:password@]host:3030.",
+    ),
+    Setting(
+        "upstream_user", Text("NAME", r"[^:\x00-\x1f\x7f]*", "a name without a colon"), "",
+        "The user that the CubeStore wants, where the URL names none.",
+    ),
+    Setting("upstream_password_file", Text("FILE"), "", "A file that holds the password of this user."),
+    Setting(
+        "upstream_tls_ca", Text("FILE"), "",
+        "Authorities in PEM form that sign the CubeStore's certificate; by default those of the system.",
+    ),
+    Setting(
+        "upstream_timeout", Duration(), 60 * SECOND_MS,
+        "How long a statement waits for a connection to the CubeStore; one that runs there has no limit here.",
+        minimum=100, maximum=3_600 * SECOND_MS,
+    ),
+    Setting(
+        "upstream_max_waiting", Integer(), 10_000, "Statements that wait for an answer of the CubeStore.",
+        minimum=1, maximum=1_000_000,
+    ),
+    Setting(
+        "upstream_max_waiting_size", Size(), 256 * MIB,
+        "Bytes kept of them, to send them again; beyond it those that run there fail with their connection.",
+        minimum=1 * MIB, maximum=64 * GIB, memory_percent=20,
+    ),
+    Setting(
+        "upstream_reply_max_size", Size(), 100 * MIB, "The largest answer of the CubeStore that is passed on.",
+        minimum=1 * MIB, maximum=1 * GIB,
+    ),
+    Setting(
+        "upstream_required", Boolean(), False, "Whether SELECT 1 and /readyz fail while the CubeStore is away.",
+    ),
+    Setting(
+        "upload_idle_timeout", Duration(), 60 * SECOND_MS,
+        "How long an upload to the CubeStore may pause while a side owes bytes of its body.",
+        minimum=100, maximum=3_600 * SECOND_MS,
+    ),
+    Setting("max_uploads", Integer(), 100, "Uploads at the same time.", minimum=1, maximum=10_000),
 )  # fmt: skip
 
 _METRICS = (
@@ -425,6 +479,7 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
     "queue": _QUEUE_SETTINGS,
     "cache": _CACHE_SETTINGS,
     "history and names of clients": _HISTORY_SETTINGS,
+    "a CubeStore behind": UPSTREAM,
     "metrics and slow statements": _METRICS,
     "process": _PROCESS,
     "shared store": _SHARED_STORE,

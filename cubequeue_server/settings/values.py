@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+from urllib.parse import unquote
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SECOND_MS = 1_000
@@ -175,6 +176,29 @@ class Text:
         return str(value) or "none"
 
 
+MAX_PATTERNS = 32
+_MAX_PATTERN_BYTES = 256
+
+
+@dataclass(slots=True, frozen=True)
+class Patterns:
+    """Texts with commas between them, in which `*` stands for any text; an empty one is none."""
+
+    placeholder: str = "PATTERNS"
+
+    def parse(self, text: str) -> tuple[bytes, ...]:
+        patterns = tuple(part.strip().encode(errors="surrogateescape") for part in text.split(","))
+        if patterns == (b"",):
+            return ()
+        if b"" in patterns or len(patterns) > MAX_PATTERNS or max(map(len, patterns)) > _MAX_PATTERN_BYTES:
+            raise ValueError(f"not up to {MAX_PATTERNS} patterns of {_MAX_PATTERN_BYTES} bytes, with commas between")
+        return patterns
+
+    def show(self, value: object) -> str:
+        assert isinstance(value, tuple)
+        return ",".join(pattern.decode(errors="replace") for pattern in value) or "none"
+
+
 @dataclass(slots=True, frozen=True)
 class Texts:
     """Any number of texts with commas between them; `pattern` and `form` are those of each, as in `Text`."""
@@ -251,3 +275,49 @@ class Address:
         assert isinstance(value, Endpoint)
         host = f"[{value.host}]" if ":" in value.host else value.host
         return f"{host}:{Port().show(value.port)}"
+
+
+@dataclass(slots=True, frozen=True)
+class UpstreamAddress:
+    """Where a CubeStore listens, and the credentials that its URL names; as text it has none."""
+
+    is_tls: bool
+    host: str
+    port: int
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return f"{'wss' if self.is_tls else 'ws'}://{Endpoint(self.host, self.port)}"
+
+
+_UPSTREAM_PORT = 3030
+_UPSTREAM_URL = re.compile(
+    r"(?P<scheme>wss?)://(?:(?P<user>[^:@/]*)(?::(?P<password>[^@]*))?@)?"
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]]+)(?::(?P<port>\d{1,5}))?(?:/|/ws)?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(slots=True, frozen=True)
+class UpstreamUrl:
+    """A `ws://` or `wss://` URL of a CubeStore, None for none. User and password are percent-encoded, as in any URL."""
+
+    placeholder: str = "URL"
+
+    def parse(self, text: str) -> UpstreamAddress:
+        match = _UPSTREAM_URL.fullmatch(text)
+        port = int(match["port"] or _UPSTREAM_PORT) if match is not None else 0
+        if match is None or not 0 < port <= 65_535:
+            raise ValueError("not ws:// or wss://[user:password@]host[:port]")
+        user, password = unquote(match["user"] or ""), unquote(match["password"] or "")
+        return UpstreamAddress(match["scheme"].lower() == "wss", match["host"].strip("[]"), port, user, password)
+
+    def show(self, value: object) -> str:
+        return str(value) if value else "none"
+
+
+def without_credentials(url: str) -> str:
+    """What may be shown of a URL, also of one that cannot be read: whatever stands ahead of its last `@` is hidden."""
+    before, at, rest = url.rpartition("@")
+    return f"{before.partition('://')[0]}://***@{rest}" if at and "://" in before else f"***@{rest}" if at else url

@@ -30,7 +30,8 @@ class Entry:
     """A cached value. It is live while `expires_ms`, on the wall clock, is later than now; NEVER without a TTL.
 
     `used_ms` (time of the last GET, INCR or SET), `uses` (the counter of LFU) and `slot` (the place in the list that
-    is sampled) are kept by the eviction policies that need them. `totals` counts the uses of all entries of the prefix.
+    is sampled) are kept by the eviction policies that need them. `is_kept` entries are evicted last. `totals` counts
+    the uses of all entries of the prefix.
 
     Entries refer to bytes and numbers only, never to each other or to an index: removing one frees it at once.
     """
@@ -41,6 +42,7 @@ class Entry:
     used_ms: int = 0
     uses: int = 0
     slot: int = 0
+    is_kept: bool = False
     totals: PrefixTotals = field(init=False, repr=False)  # set by the index of prefixes
 
 

@@ -52,9 +52,7 @@ class EvictionOrder(Protocol):
         """What holds the entries, for one who frees a dropped order in slices."""
 
 
-def eviction_order(
-    limits: CacheLimits, random: Callable[[], float], entries: dict[bytes, Entry], deadlines: DeadlineIndex[bytes]
-) -> EvictionOrder:
+def eviction_order(limits: CacheLimits, random: Callable[[], float]) -> EvictionOrder:
     """The order that the policy of `limits` names; `random` draws from [0, 1)."""
     counter = FrequencyCounter(limits, random)
     match limits.policy:
@@ -63,7 +61,7 @@ def eviction_order(
         case EvictionPolicy.ALLKEYS_LFU:
             return LfuOrder(counter)
         case EvictionPolicy.ALLKEYS_TTL:
-            return TtlOrder(entries, deadlines)
+            return TtlOrder()
         case EvictionPolicy.SAMPLED_LRU:
             return SampledOrder(random, lambda entry, _: entry.used_ms)
         case EvictionPolicy.SAMPLED_LFU:
@@ -186,32 +184,37 @@ class LfuOrder:
 class TtlOrder:
     """Soonest to expire first, to within the precision of `DeadlineIndex.soonest`.
 
-    What never expires goes when nothing else is left, longest unwritten first. The deadlines are the cache's own.
+    What never expires goes when nothing else is left, longest unwritten first.
     """
 
     __slots__ = ("_deadlines", "_entries", "_everlasting")
 
-    def __init__(self, entries: dict[bytes, Entry], deadlines: DeadlineIndex[bytes]) -> None:
-        self._entries = entries
-        self._deadlines = deadlines
+    def __init__(self) -> None:
+        self._entries: dict[bytes, Entry] = {}  # that expire
+        self._deadlines: DeadlineIndex[bytes] = DeadlineIndex()
         self._everlasting: OrderedDict[bytes, Entry] = OrderedDict()
 
     def add(self, entry: Entry, now_ms: int) -> None:
         if entry.expires_ms == NEVER:
             self._everlasting[entry.path] = entry
+        else:
+            self._entries[entry.path] = entry
+            self._deadlines.add(entry.path, entry.expires_ms)
 
     def use(self, entry: Entry, now_ms: int) -> None:
         """A read does not prolong a life."""
 
     def remove(self, entry: Entry) -> None:
-        self._everlasting.pop(entry.path, None)
+        if self._everlasting.pop(entry.path, None) is None:
+            del self._entries[entry.path]
+            self._deadlines.discard(entry.path, entry.expires_ms)
 
     def victim(self, now_ms: int) -> Entry | None:
         path = self._deadlines.soonest()
         return self._entries[path] if path is not None else next(iter(self._everlasting.values()), None)
 
     def containers(self) -> list[dict[Any, Any] | list[Any]]:
-        return [self._everlasting]
+        return [self._everlasting, self._entries, *self._deadlines.containers()]
 
 
 class SampledOrder:

@@ -14,14 +14,16 @@ Only `insert`, `_replace`, `_remove` and `clear` change rows, together with all 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from storage import vocabulary
 from storage.asking import Caller
 from storage.cache.deadlines import DeadlineIndex
+from storage.cache.drop_guard import MARKS, REFRESH_END, DropGuard
 from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, incremented, row_bytes
 from storage.cache.eviction import EvictionRun, eviction_order, hard_limit
+from storage.cache.keep import KeepPatterns
 from storage.cache.prefixes import PrefixIndex, prefix_of_argument
 from storage.errors import UserError
 from storage.keys import key_of, prefix_of
@@ -40,6 +42,9 @@ ABSENT = Result(VALUE_COLUMNS, ((None,),))
 # An insert into a full cache removes up to this many expired rows before it evicts live ones.
 _EXPIRED_SLICE = 64
 
+# Rows that one step of SYS CACHESTORE EVICTION removes: half a millisecond.
+_EVICTION_STEP = 128
+
 
 def too_large_to_set(path: Path, size_bytes: int, limits: CacheLimits) -> UserError:
     """The refusal of a SET of this many bytes."""
@@ -51,7 +56,7 @@ def too_large_to_set(path: Path, size_bytes: int, limits: CacheLimits) -> UserEr
 
 def eviction_rows(keys: int, size_bytes: int, removed_keys: int, removed_bytes: int) -> list[Row]:
     """The rows of SYS CACHESTORE EVICTION: what is left, and what was removed (commands.md §6)."""
-    skipped = b"rows that had gone before their turn; always 0: a pass runs between two statements"
+    skipped = b"rows that had gone before their turn; always 0: none is chosen ahead"
     return [
         (b"stats_total_keys", b"%d" % keys, None),
         (b"stats_total_raw_size", human_size(size_bytes).encode(), None),
@@ -82,6 +87,8 @@ class Cache:
         self._seen_ms = 0
         self._last_pass_ms: int | None = None
         self.totals = PrefixTotalsTable()
+        self._keep = KeepPatterns(limits.keep)
+        self.guard = DropGuard(limits.drop_guard_ms, self._on_guard_changed)
         self._evicted_keys = self._evicted_bytes = 0
         self._expired_keys = self._expired_bytes = 0
         self._begin_empty()
@@ -125,15 +132,28 @@ class Cache:
         if entry is None or entry.expires_ms <= now_ms:
             self.totals.of(prefix_of(statement.path)).misses += 1
             return ABSENT
+        if now_ms < self.guard.until_ms and entry.path.endswith(REFRESH_END):
+            entry.totals.misses += 1
+            return ABSENT
         entry.totals.hits += 1
-        self._use(entry, now_ms)
+        (self._use_kept if entry.is_kept else self._use)(entry, now_ms)
         return Result(VALUE_COLUMNS, ((entry.value,),))
 
     def _on_keys(self, statement: vocabulary.CacheKeys, caller: Caller, now_ms: int) -> Result:
         self.see(now_ms)
         prefix, index = prefix_of_argument(statement.prefix), self._prefixes
         paths = index.live_paths(prefix, now_ms) if self._deadlines.may_be_due(now_ms) else index.paths(prefix)
-        return Result(vocabulary.KEY_COLUMNS, listing(len(paths), lambda part: [(path,) for path in paths[part]]))
+
+        def rows_of(part: slice) -> list[Row]:
+            """Keys count as used when they are listed: marks of pre-aggregations are read by KEYS alone."""
+            entries, use_kept = self._entries, self._use_kept
+            for path in paths[part]:
+                entry = entries.get(path)
+                if entry is not None and entry.is_kept:
+                    use_kept(entry, now_ms)
+            return [(path,) for path in paths[part]]
+
+        return Result(vocabulary.KEY_COLUMNS, listing(len(paths), rows_of))
 
     def _on_incr(self, statement: vocabulary.CacheIncr, caller: Caller, now_ms: int) -> Result:
         self.see(now_ms)
@@ -169,8 +189,9 @@ class Cache:
         self._deadlines: DeadlineIndex[bytes] = DeadlineIndex()
         # Deadlines of large values only: the proactive rule evicts these values shortly before they expire.
         self._large_deadlines: DeadlineIndex[bytes] = DeadlineIndex()
-        self._order = eviction_order(self._limits, self._random, self._entries, self._deadlines)
-        self._use = self._order.use
+        self._order = eviction_order(self._limits, self._random)
+        self._kept_order = eviction_order(self._limits, self._random)
+        self._use, self._use_kept = self._order.use, self._kept_order.use
         self._bytes = 0
         self._row_sizes: dict[int, int] = {}  # how many rows have a size
 
@@ -179,7 +200,7 @@ class Cache:
         size = len(path) + len(value) + ROW_OVERHEAD_BYTES
         if len(self._entries) >= self._hard_keys or self._bytes + size > self._hard_bytes:
             self._make_room(1, size, now_ms)
-        entry = Entry(path, value, expires_ms)
+        entry = Entry(path, value, expires_ms, is_kept=self._keep.matches(path))
         self._entries[path] = entry
         self._prefixes.add(entry)
         self._enter(entry, size, now_ms)
@@ -210,12 +231,14 @@ class Cache:
         """Drop every row. O(prefixes + buckets of deadlines); `tick` frees the rows in slices."""
         recorder = self._recorder
         self._reclaimer.defer([self._entries], None if recorder is None else lambda row: recorder.entry_freed(row[1]))
-        self._reclaimer.defer([*self._prefixes.containers(), *self._order.containers()])
+        orders = [*self._order.containers(), *self._kept_order.containers()]
+        self._reclaimer.defer([*self._prefixes.containers(), *orders])
         self._reclaimer.defer([*self._deadlines.containers(), *self._large_deadlines.containers()])
         self._begin_empty()
         self._run.abandon()
         if recorder is not None:
             recorder.cache_cleared()
+        self.guard.begin(now_ms)
 
     def _enter(self, entry: Entry, size: int, now_ms: int) -> None:
         """Add an entry to the sizes, the deadlines and the order of eviction."""
@@ -226,7 +249,7 @@ class Cache:
             self._deadlines.add(entry.path, entry.expires_ms)
             if len(entry.value) > self._limits.proactive_size_bytes:
                 self._large_deadlines.add(entry.path, entry.expires_ms)
-        self._order.add(entry, now_ms)
+        (self._kept_order if entry.is_kept else self._order).add(entry, now_ms)
 
     def _leave(self, entry: Entry) -> None:
         """Undo `_enter`, before the entry changes or goes."""
@@ -241,7 +264,7 @@ class Cache:
             self._deadlines.discard(entry.path, entry.expires_ms)
             if len(entry.value) > self._limits.proactive_size_bytes:
                 self._large_deadlines.discard(entry.path, entry.expires_ms)
-        self._order.remove(entry)
+        (self._kept_order if entry.is_kept else self._order).remove(entry)
 
     # Expiry and eviction.
 
@@ -252,6 +275,7 @@ class Cache:
         start only removes expired rows.
         """
         self.see(now_ms)
+        self.guard.see(now_ms)
         budget = max_rows - self._reclaimer.free(max_rows)
         budget -= self._drop_expired(now_ms, budget)
         if self._is_pass_due(now_ms):
@@ -259,14 +283,30 @@ class Cache:
         self._go_on(now_ms, budget)
         return bool(self._reclaimer) or self._run.active or self._deadlines.may_be_due(now_ms)
 
-    def evict(self, now_ms: int) -> list[Row]:
-        """Do a whole eviction pass at once; returns the rows of SYS CACHESTORE EVICTION (§6). O(removed rows)."""
-        keys, size = len(self._entries), self._bytes
-        self._drop_all_expired(now_ms)
-        self._run.begin(len(self._entries), self._bytes)
-        while self._run.active:
-            self._go_on(now_ms, len(self._entries) + 1)
-        return eviction_rows(len(self._entries), self._bytes, keys - len(self._entries), size - self._bytes)
+    def evict(self, now_ms: int) -> Generator[None, None, Result]:
+        """Do a whole eviction pass in steps, for SYS CACHESTORE EVICTION (§6). O(removed rows), 3 µs each.
+
+        Other statements may run between two steps: what they write or take away does not count as removed.
+        """
+        removed_keys = removed_bytes = 0
+        is_begun = False
+        while True:
+            keys, size = len(self._entries), self._bytes
+            if self._deadlines.may_be_due(now_ms):
+                self._drop_expired(now_ms, _EVICTION_STEP)
+            elif not is_begun:
+                self._run.begin(keys, size)
+                is_begun = True
+            elif self._run.active:
+                self._go_on(now_ms, _EVICTION_STEP)
+            else:
+                break
+            removed_keys += keys - len(self._entries)
+            removed_bytes += size - self._bytes
+            if keys - len(self._entries) >= _EVICTION_STEP:
+                yield
+        rows = eviction_rows(len(self._entries), self._bytes, removed_keys, removed_bytes)
+        return Result(vocabulary.INFO_COLUMNS, rows)
 
     def see(self, now_ms: int) -> None:
         """Note the time. If the clock stepped back, rows that had expired before are removed: they must not come back.
@@ -286,10 +326,18 @@ class Cache:
         if self._deadlines.may_be_due(now_ms):
             self._drop_expired(now_ms, _EXPIRED_SLICE)
         while len(self._entries) + keys > self._hard_keys or self._bytes + size > self._hard_bytes:
-            victim = self._order.victim(now_ms)
+            victim = self._victim(now_ms)
             if victim is None:
                 break
             self._evict(victim, now_ms)
+
+    def _victim(self, now_ms: int) -> Entry | None:
+        """The entry to evict next: one that is kept only when there is no other."""
+        return self._order.victim(now_ms) or self._kept_order.victim(now_ms)
+
+    def _on_guard_changed(self, until_ms: int) -> None:
+        if self._recorder is not None:
+            self._recorder.guard_set(until_ms)
 
     def _is_pass_due(self, now_ms: int) -> bool:
         last_ms = self._last_pass_ms
@@ -308,7 +356,7 @@ class Cache:
         for _ in range(max_rows - len(about_to_expire)):
             if not self._run.wants_more(len(self._entries), self._bytes):
                 return
-            victim = self._order.victim(now_ms)
+            victim = self._victim(now_ms)
             if victim is None:
                 self._run.abandon()
                 return
@@ -337,6 +385,8 @@ class Cache:
         self._evicted_keys += 1
         self._evicted_bytes += row_bytes(entry.path, entry.value)
         self._remove(entry)
+        if MARKS in entry.path:
+            self.guard.begin(now_ms)
 
     # Readings.
 
@@ -359,6 +409,7 @@ class Cache:
             "cache_evicted_bytes": self._evicted_bytes,
             "cache_expired_keys": self._expired_keys,
             "cache_expired_bytes": self._expired_bytes,
+            "drop_guard_until_s": self.guard.until_s(),
         }
 
     def info(self, now_ms: int) -> list[Row]:

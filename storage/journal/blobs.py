@@ -39,8 +39,8 @@ class Blobs:
     def __len__(self) -> int:
         return len(self._by_identity)
 
-    def acquire(self, value: Cell) -> None:
-        """One more row names this text. Short texts stand in the rows themselves."""
+    def acquire(self, value: Cell, times: int = 1) -> None:
+        """So many more rows name this text. Short texts stand in the rows themselves."""
         if not isinstance(value, bytes) or len(value) <= INLINE_BYTES:
             return
         blob = self._by_identity.get(id(value))
@@ -48,7 +48,7 @@ class Blobs:
             blob = self._by_identity[id(value)] = Blob(value, self._next_number, is_written=False)
             self._next_number += 1
             self.new.append(blob)
-        blob.references += 1
+        blob.references += times
 
     def release(self, value: Cell) -> None:
         """One row less names it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from storage.asking import NewLater
+from storage.asking import NewLater, Turns, at_once
 from storage.journal.errors import JournalError
 
 # Runs the first function in a thread, then the second one in the event loop.
@@ -20,8 +20,8 @@ class Host:
     """An event loop, threads, clocks and random numbers.
 
     `call_soon` calls back in the next turn of the loop, `call_later` after a delay in ms. `batch` runs a function that
-    completes many requests, so that their answers are written together. `fail` ends the process: the content of the
-    disk is unknown.
+    completes many requests, so that their answers are written together; `turns` runs long work in steps. `fail` ends
+    the process: the content of the disk is unknown.
     """
 
     call_soon: Callable[[Callable[[], None]], object]
@@ -32,6 +32,7 @@ class Host:
     random: Callable[[], float]
     fail: Callable[[str], None]
     new_later: NewLater
+    turns: Turns = at_once
 
 
 class BackgroundJob:

@@ -182,6 +182,9 @@ class Recorder:
             self.blobs.release(entry.value)
         self.is_clean = False
 
+    def guard_set(self, until_ms: int) -> None:
+        self.note(rows.GUARD_KEY, rows.encode(until_ms))
+
     def minute_ended(self, minutes: MinuteRows) -> None:
         number = minutes[0][1].minute % KEPT_MINUTES
         self.note(rows.numbered(rows.MINUTE, number), rows.encode(minutes))
@@ -201,6 +204,15 @@ class Recorder:
                 self.blobs.acquire(cell)
         self.seq += 1
         self.is_clean = False
+        return group
+
+    def answers_kept(self, keys: list[RequestKey], result: Result, now_ms: int) -> AnswerGroup:
+        group = self.answer_kept(keys[0], result, now_ms)
+        more = keys[1:]
+        self._answers += [(key, result, now_ms) for key in more]
+        group.remaining += len(more)
+        for cell in _long_texts(result):
+            self.blobs.acquire(cell, len(more))
         return group
 
     def answer_dropped(self, group: AnswerGroup, result: Result) -> None:
@@ -315,12 +327,17 @@ class Recorder:
         if group is None or not group.remaining:
             return
         answers = []
+        last: Result | None = None  # one result may answer many
+        number, cells = 0, None
         for key, result, answered_ms in self._answers:
-            try:
-                cells = result.rows if result.columns in rows.WITHOUT_TEXTS else self._cells(result)
-            except KeyError:
-                continue  # kept for so short a time that it was dropped within this group, and its texts with it
-            answers.append((*key, answered_ms, rows.COLUMNS_NUMBERS[result.columns], cells))
+            if result is not last:
+                last, number = result, rows.COLUMNS_NUMBERS[result.columns]
+                try:
+                    cells = result.rows if result.columns in rows.WITHOUT_TEXTS else self._cells(result)
+                except KeyError:
+                    cells = None  # kept for so short a time that it was dropped, texts and all, within this group
+            if cells is not None:
+                answers.append((*key, answered_ms, number, cells))
         puts.append((rows.ANSWERS + group.number.to_bytes(8, "big"), rows.encode(answers)))
 
     def _cells(self, result: Result) -> list[list[rows.Stored]]:

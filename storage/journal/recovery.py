@@ -14,6 +14,7 @@ from storage.journal.blobs import RestoredBlobs
 from storage.journal.database import Database
 from storage.journal.errors import JournalError
 from storage.journal.recorder import Recorder
+from storage.limits import LARGE_TEXT_BYTES
 from storage.memory import MemoryStore
 from storage.minutes import KEPT_MINUTES, MINUTE_MS
 from storage.queue.items import Item, StoredResult
@@ -125,6 +126,13 @@ def _recover_cache(
     entries.sort(key=lambda entry: entry[1].written)
     for path, row in entries:
         store.cache.insert(path, rows.loaded(row.value, texts.get), row.expires_ms, now_ms)
+    guard = database.get(rows.GUARD_KEY)
+    if guard is not None:
+        store.cache.guard.restore(rows.decode_number(guard))
+    elif entries:  # of a server that knew of no guard
+        store.cache.guard.restore(0)
+    else:
+        store.cache.guard.see(now_ms)
     store.cache.see(now_ms)  # a clock that steps back from here brings nothing back that has expired by now
     recorder.writes_restored(entries[-1][1].written if entries else 0)
 
@@ -144,7 +152,12 @@ def _recover_answers(
         group = recorder.answers_restored(rows.number_of(key), [result for _, result in whole])
         for row, result in whole:
             request_key = (row.user, row.connection_id, row.message_id)
-            store.answers.keep(request_key, result, max(row.answered_ms, now_ms), group)
+            answers = store.answers
+            size_bytes = answers.keep(
+                request_key, result, max(row.answered_ms, now_ms), "", answers.pool_of(result), group
+            )
+            if size_bytes > LARGE_TEXT_BYTES:
+                store.count_payload_once(request_key, result)
             keys.append(request_key)
             times_ms.append(row.answered_ms)
     old_ms = _give_way_ms(times_ms, store.answers.longest_kept_ms)

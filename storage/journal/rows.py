@@ -2,7 +2,7 @@
 
 | key | value |
 | --- | --- |
-| `m` name | schema version, next id, what of the log was synced, when the server was up |
+| `m` name | schema version, next id, what of the log was synced, when the server was up, the guard |
 | `i` id | what an item is: fixed from ADD to its end |
 | `s` id | what an item's state is: claimed, heartbeat, extra; absent until it first changes |
 | `r` id | a result |
@@ -46,6 +46,8 @@ NEXT_ID_KEY: Final = META + b"next_id"
 # When the server was last known to be up, and when none was (`storage.journal.absences`).
 ALIVE_KEY: Final = META + b"alive"
 ABSENCES_KEY: Final = META + b"absences"
+# Until when the cache guards tables (`storage.cache.drop_guard`).
+GUARD_KEY: Final = META + b"guard"
 # Up to where the log was synced when a group was written (`storage.journal.log_files`).
 SYNCED_KEY: Final = META + b"synced"
 

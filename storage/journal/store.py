@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from storage.asking import Caller, Later, Outcome
+from storage.asking import Caller, Later, Outcome, at_once
 from storage.errors import SEEN_WAS_LOST, StatementError, UserError
 from storage.journal import rows
 from storage.journal.absences import Absence, Moved, decode_absences, encode_absences, with_new
@@ -137,6 +137,7 @@ class JournaledStore:
             recorder,
             recorder if self._with_cache else None,
             self._complete,
+            self._host.turns,
         )
         memory.queue.grace_until_ms = self._grace_until_ms
         moved = Moved(self._absences)
@@ -265,7 +266,7 @@ class JournaledStore:
         self._written_seq = seq
         if not self._waits_for_sync:
             self._gate.seq = seq
-            self._host.batch(self._gate.release)
+            self._host.batch(self._release)
         elif self._sync is not None:
             self._sync(seq)
 
@@ -280,10 +281,18 @@ class JournaledStore:
         if position != self._position:
             self._position = self._writer.mark = position
         self._persists.seq = max(self._persists.seq, seq)
-        self._persists.release()
+        while self._persists.release():
+            pass
         if self._waits_for_sync and seq > self._gate.seq:
             self._gate.seq = seq
-            self._host.batch(self._gate.release)
+            self._host.batch(self._release)
+
+    def _release(self) -> None:
+        """Let out what is durable; the rest of many in the next turns of the loop."""
+        gate = self._gate
+        if gate.release():
+            turns = at_once if self._is_closing else self._host.turns
+            turns(iter(gate.release, False))
 
     def _sync_if_due(self, now_ms: int) -> None:
         """Have what is written synced once a second, and at once when a PERSIST waits."""
@@ -341,7 +350,7 @@ class JournaledStore:
             return
         self.failure = None
         self._open_writer()
-        self._host.batch(self._gate.release)
+        self._host.batch(self._release)
         _log.info("the journal can be written again")
 
     # Looking after it.

@@ -177,7 +177,7 @@ class History:
             ended_by,
             item.external_id,
             payload_bytes,
-            head,
+            bytes(head),
             tail,
             result_bytes,
             error,

@@ -102,6 +102,11 @@ class TimeIndex(Generic[RowT]):
     def __len__(self) -> int:
         return len(self._list) + (len(self._late) if self._late else 0)
 
+    @property
+    def has_late(self) -> bool:
+        """Whether a row is in that came after one with a later time."""
+        return bool(self._late)
+
     def add(self, row: RowT, time_ms: int) -> None:
         """Take a row in at its time."""
         newest_ms = self._newest_ms
@@ -131,14 +136,14 @@ class TimeIndex(Generic[RowT]):
             self.remove(row)
             self.add(row, time_ms)
 
-    def before(self, limit_ms: int) -> list[RowT]:
-        """The rows whose time is before the limit, in no particular order. O(rows)."""
-        rows = self._list_before(limit_ms) if self._list else []
+    def before(self, limit_ms: int, enough: int = NEVER_MS) -> list[RowT]:
+        """The rows whose time is before the limit, in no particular order, or more than `enough` of them. O(rows)."""
+        rows = self._list_before(limit_ms, enough) if self._list else []
         if self._late:
             rows += [self._late[key] for key in self._late.irange(maximum=(limit_ms, -1))]
         return rows
 
-    def _list_before(self, limit_ms: int) -> list[RowT]:
+    def _list_before(self, limit_ms: int, enough: int) -> list[RowT]:
         """Those of the list, which is in order: in blocks that grow, each taken whole if its last row belongs to it."""
         time_of = self._time_of
         values = iter(self._list.values())
@@ -151,6 +156,8 @@ class TimeIndex(Generic[RowT]):
                 rows += takewhile(lambda row: time_of(row) < limit_ms, block)
                 break
             rows += block
+            if len(rows) > enough:
+                break
             size = min(2 * size, _LARGEST_BLOCK)
         return rows
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
+from typing import TypeAlias
 
 from storage.asking import Caller
-from storage.limits import QueueLimits
+from storage.limits import LARGE_TEXT_BYTES, QueueLimits
 from storage.queue.history import EXPIRED, History
 from storage.queue.indexes import NEVER_MS, TimeIndex
 from storage.queue.items import Item, PrefixQueue, expiry_ms
@@ -14,6 +15,9 @@ from storage.reclaim import Reclaimer
 from storage.recorder import Recorder
 from storage.stats import QueueStatsTable, info_rows
 from storage.vocabulary import KeyRef, Path, Row, Value
+
+# Called with the id of an item with a large payload that has gone; with None after CLEAR, for all of them.
+OnLargeGone: TypeAlias = Callable[[int | None], None]
 
 
 class ItemTable:
@@ -27,6 +31,7 @@ class ItemTable:
         "_history",
         "_idle",
         "_limits",
+        "_on_large_gone",
         "_queues_made",
         "_recorder",
         "_schedule",
@@ -40,10 +45,16 @@ class ItemTable:
     )
 
     def __init__(
-        self, limits: QueueLimits, recorder: Recorder | None, stats: QueueStatsTable, history: History
+        self,
+        limits: QueueLimits,
+        recorder: Recorder | None,
+        stats: QueueStatsTable,
+        history: History,
+        on_large_gone: OnLargeGone,
     ) -> None:
         self._limits = limits
         self._history = history
+        self._on_large_gone = on_large_gone
         self._recorder = recorder
         self._stats = stats
         self.by_id: dict[int, Item] = {}
@@ -115,7 +126,10 @@ class ItemTable:
         """Delete an item that is in. O(1), amortised."""
         del self.by_id[item.id]
         del self.by_path[item.path]
-        self.size_bytes -= len(item.payload)
+        payload_bytes = len(item.payload)
+        self.size_bytes -= payload_bytes
+        if payload_bytes > LARGE_TEXT_BYTES:
+            self._on_large_gone(item.id)
         if item.extra is not None:
             self.size_bytes -= len(item.extra)
         if item.active:

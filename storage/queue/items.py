@@ -19,6 +19,10 @@ from storage.vocabulary import Path, Value
 
 _id_of = attrgetter("id")
 
+# Above so many rows, and above so large a part of all, a reading goes through all.
+_MANY = 1_000
+_MANY_PART = 16
+
 
 @dataclass(slots=True, eq=False, repr=False)
 class Item:
@@ -238,12 +242,22 @@ class PrefixQueue:
         return [self._shared] if own is None else [self._shared, own]
 
     def stalled(self, now_ms: int, timeout_ms: int) -> list[Item]:
-        """Active items whose last heartbeat is longer ago than the timeout, in no particular order (§4.5)."""
-        return self._active.before(now_ms - timeout_ms)
+        """Active items whose last heartbeat is longer ago than the timeout, id rising (§4.5)."""
+        limit_ms = now_ms - timeout_ms
+        many = max(_MANY, self.active_count // _MANY_PART)
+        found = self._active.before(limit_ms, many)
+        if len(found) > many:  # found by id, as they lie in memory, they take a fifth of the time
+            actives = self.all_active()
+            return [item for item in actives if (beat_ms := item.heartbeat_ms) is not None and beat_ms < limit_ms]
+        found.sort(key=_id_of)
+        return found
 
     def orphaned(self, now_ms: int, timeout_ms: int) -> list[Item]:
-        """Pending items past their own ORPHANED time, or without one and older than the timeout (§4.5)."""
-        return self._orphanable.before(now_ms) + self._waiting.before(now_ms - timeout_ms)
+        """Pending items past their own ORPHANED time, or without one and older than the timeout, id rising (§4.5)."""
+        waiting, due = self._waiting.before(now_ms - timeout_ms), self._orphanable.before(now_ms)
+        if due or self._waiting.has_late:
+            return sorted(waiting + due, key=_id_of)
+        return waiting  # they came in the order of their ids, and never move
 
     def is_stalled(self, item: Item, now_ms: int) -> bool:
         """Whether `stalled` would name the item, with the timeout that was last asked for. O(1)."""

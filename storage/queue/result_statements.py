@@ -19,8 +19,9 @@ NO_RESULT = Result(RESULT_COLUMNS, ())
 _SUCCESS = b"success"
 _NOBODY: list[Later] = []
 
-# Called with the requests that an ACK releases, their answer, and the time.
-Wake: TypeAlias = Callable[[list[Later], Result, int], None]
+# Called with the requests that an ACK releases, their answer, and the time. False when the answer of one of them cannot
+# be kept: there is no room for it.
+Wake: TypeAlias = Callable[[list[Later], Result, int], bool]
 
 
 class Results:
@@ -41,23 +42,22 @@ class Results:
         """Store the result of an item that was just acknowledged and release all requests that wait for it.
 
         Without a value nothing is stored: requests that wait get NULL, later ones find nothing. A request that was
-        released by id leaves the result taken, one by path leaves none. O(requests released).
+        released by id leaves the result taken, one by path leaves none, unless its answer cannot be kept: then it finds
+        the result if it asks again. O(requests released), 0.5 µs each; many are answered later, in steps.
         """
         by_id = by_path = _NOBODY
         if self.waiters.count:
             by_id, by_path = self.waiters.pop(item.id), self.waiters.pop(item.path)
         if value is None:
-            answer = Result(RESULT_COLUMNS, ((None, _SUCCESS, b"%d" % item.id, None),))
-        else:
-            expire_ms = now_ms + self._limits.results_expire_ms
-            result = StoredResult(item.id, item.path, value, item.external_id, expire_ms)
+            self._wake(by_id + by_path, Result(RESULT_COLUMNS, ((None, _SUCCESS, b"%d" % item.id, None),)), now_ms)
+            return
+        expire_ms = now_ms + self._limits.results_expire_ms
+        result = StoredResult(item.id, item.path, value, item.external_id, expire_ms)
+        if not by_path:
             result.taken = bool(by_id)
-            if not by_path:
-                self.table.put(result)
-            if not by_id and not by_path:
-                return
-            answer = _table(result)
-        self._wake(by_id + by_path, answer, now_ms)
+            self.table.put(result)
+        if (by_id or by_path) and not self._wake(by_id + by_path, _table(result), now_ms) and by_path:
+            self.table.put(result)
 
     def result(self, ask: QueueResult, caller: Caller, now_ms: int) -> Result:
         """`QUEUE RESULT`. O(1)."""

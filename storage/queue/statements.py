@@ -19,7 +19,7 @@ from storage.listings import listing
 from storage.minutes import MINUTE_MS
 from storage.queue import history
 from storage.queue.history import History
-from storage.queue.item_table import ItemTable
+from storage.queue.item_table import ItemTable, OnLargeGone
 from storage.queue.items import Item
 from storage.queue.merge import merge_extra
 from storage.queue.result_statements import Results, Wake
@@ -57,8 +57,14 @@ class Queue:
     Before `grace_until_ms` no item counts as stalled: after a start, workers need a moment to reconnect.
     """
 
-    def __init__(
-        self, limits: QueueLimits, first_id: int, recorder: Recorder | None, new_later: NewLater, wake: Wake
+    def __init__(  # noqa: PLR0917  # each is of its own type
+        self,
+        limits: QueueLimits,
+        first_id: int,
+        recorder: Recorder | None,
+        new_later: NewLater,
+        wake: Wake,
+        on_large_gone: OnLargeGone,
     ) -> None:
         self.limits = limits
         self.next_id = first_id
@@ -68,7 +74,8 @@ class Queue:
         self.grace_until_ms = 0
         self.stats = QueueStatsTable()
         self.history = History(limits.history)
-        self.items = ItemTable(limits, recorder, self.stats, self.history)
+        self._on_large_gone = on_large_gone
+        self.items = ItemTable(limits, recorder, self.stats, self.history, on_large_gone)
         self.results = Results(limits, recorder, new_later, wake)
         self.handlers: Handlers = {
             vocabulary.QueueAdd: self.add,
@@ -294,11 +301,11 @@ class Queue:
         if stalled_after_ms is not None:
             queue.stalled_after_ms = stalled_after_ms
             if now_ms >= self.grace_until_ms:
-                items += queue.stalled(now_ms, stalled_after_ms)
+                items = queue.stalled(now_ms, stalled_after_ms)
         if orphaned_after_ms is not None:
             queue.orphaned_after_ms = orphaned_after_ms
-            items += queue.orphaned(now_ms, orphaned_after_ms)
-        items.sort(key=_id_of)
+            orphaned = queue.orphaned(now_ms, orphaned_after_ms)
+            items = sorted(items + orphaned, key=_id_of) if items and orphaned else items or orphaned
 
         def rows(part: slice) -> list[Row]:
             return [(key_of(item.path), b"%d" % item.id) for item in items[part]]
@@ -313,7 +320,8 @@ class Queue:
             self._recorder.queue_cleared()
         self.items.reclaim(self._reclaimer)
         self.results.clear().reclaim(self._reclaimer)
-        self.items = ItemTable(self.limits, self._recorder, self.stats, self.history)
+        self.items = ItemTable(self.limits, self._recorder, self.stats, self.history, self._on_large_gone)
+        self._on_large_gone(None)
         return EMPTY_RESULT
 
     def expire(self, now_ms: int) -> None:

@@ -80,6 +80,10 @@ class Running:
         return self.process.returncode, time.monotonic() - start, errors
 
 
+# The log line of a server whose cache begins empty.
+GUARD = "marks of pre-aggregations may be missing: Cube is kept from dropping tables"
+
+
 @contextmanager
 def serving(*arguments: str, command: Sequence[Any] = (ENTRY_POINT,), **variables: str) -> Iterator[Running]:
     """A server on 127.0.0.1 and chosen ports, unless the arguments say otherwise; killed at the end if it lives."""

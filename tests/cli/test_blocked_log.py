@@ -14,7 +14,7 @@ from pathlib import Path
 from websockets.sync.client import connect
 
 from protocol.client_codec import decode_reply, encode_query
-from tests.cli.running import ENTRY_POINT, Running, clean_environment, first_line, serving
+from tests.cli.running import ENTRY_POINT, GUARD, Running, clean_environment, first_line, serving
 
 FLAGS = ["--http-bind", "127.0.0.1:auto", "--status-bind", "127.0.0.1:auto", "--log-level", "trace"]
 
@@ -85,7 +85,7 @@ def test_stdout_and_stderr_in_one_file_are_in_order(tmp_path: Path) -> None:
     lines = (tmp_path / "log").read_text().splitlines()
     kinds = ["listening" if " listening ws=" in line else json.loads(line)["message"] for line in lines]
     assert "CUBESTORE_REMOTE_DIR" in kinds[0]
-    assert kinds[1:] == ["listening", "started", "stopping", "stopped"]
+    assert kinds[1:] == ["listening", "started", GUARD, "stopping", "stopped"]
 
 
 def test_without_stdout_and_stderr_it_serves() -> None:

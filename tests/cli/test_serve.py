@@ -16,7 +16,7 @@ import pytest
 from websockets.sync.client import connect
 
 from protocol.client_codec import ErrorReply, Rows, decode_reply, encode_query
-from tests.cli.running import ENTRY_POINT, clean_environment, first_line, run, serving
+from tests.cli.running import ENTRY_POINT, GUARD, clean_environment, first_line, run, serving
 from tests.needed import reason
 
 
@@ -85,8 +85,8 @@ def test_a_signal_stops_it_in_order(signal_number: int) -> None:
         client.close_socket()
     entries = [json.loads(line) for line in errors.splitlines()]
     messages = [entry["message"] for entry in entries]
-    assert messages == ["started", "client connected", "stopping", "connection ended", "stopped"]
-    assert entries[2]["signal"] == signal.Signals(signal_number).name
+    assert messages == ["started", GUARD, "client connected", "stopping", "connection ended", "stopped"]
+    assert entries[3]["signal"] == signal.Signals(signal_number).name
 
 
 def test_the_first_event_tells_of_the_start(tmp_path: Path) -> None:

@@ -177,8 +177,12 @@ class NodeProcess:
 
     def go_on(self) -> None:
         """Give it the line it waits for."""
+        self.say("")
+
+    def say(self, line: str) -> None:
+        """Give it a line."""
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from cubequeue_server.engines.upstream.counters import UpstreamCounters
 from cubequeue_server.observe.console import attention
 from cubequeue_server.observe.console.attention import Attention, duration
 from cubequeue_server.observe.limits import Limit
@@ -40,8 +42,9 @@ class Watch:
         monkeypatch.setattr(attention, "_FRESH_S", 0)
         self.scene = Scene()
         self.limits, self.clients = Limits(), Clients()
+        self.upstream = UpstreamCounters(is_up=1)
         self._attention = Attention(
-            self.scene.sources,
+            replace(self.scene.sources, upstream=self.upstream),
             self.scene.queues,
             self.clients,  # type: ignore[arg-type]  # all that is asked of them
             self.limits,  # type: ignore[arg-type]
@@ -104,6 +107,14 @@ async def test_refused_writes_come_first(watch: Watch) -> None:
         ("refused", "critical", "Writes are refused: the disk is full"),
         ("limit", "warning", "90% of items are used: 9 of 10 (CUBEQUEUE_QUEUE_MAX_ITEMS)"),
     ]
+
+
+async def test_a_cubestore_behind_that_is_away(watch: Watch) -> None:
+    watch.upstream.is_up, watch.upstream.waiting = 0, 3
+    text = "The CubeStore of CUBEQUEUE_UPSTREAM cannot be reached, 3 statements wait for it"
+    assert await watch.texts() == [("upstream", "critical", text)]
+    watch.upstream.is_up = 1
+    assert await watch.texts() == []
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def step_path(path: bytes, state: PathState, operation: Operation) -> Iterator[P
         case QueueResult():
             return _read_result(state, ask.key, rows[0] if rows else None)
         case QueueResultBlocking():
-            return _wait(state, ask.key, rows[0] if rows else None)
+            return _wait(state, ask, rows[0] if rows else None)
         case QueueList() | QueuePending() | QueueActive():
             return _listed(path, state, ask, rows)
     raise NotImplementedError(ask)
@@ -189,11 +189,12 @@ def _read_result(state: PathState, key: KeyRef, row: Row | None) -> Iterator[Pat
         yield state if isinstance(key, int) else _taken(state, found)
 
 
-def _wait(state: PathState, key: KeyRef, row: Row | None) -> Iterator[PathState]:
-    """It found what RESULT finds, and took it, by id too; or it waited already when the ACK came."""
+def _wait(state: PathState, ask: QueueResultBlocking, row: Row | None) -> Iterator[PathState]:
+    """It found what RESULT finds, and took it if it would have waited; or it waited already when the ACK came."""
+    key = ask.key
     for after in _read_result(state, key, row):
-        found = [result for result in state.results if row is not None and result.id == row[2]]
-        yield _taken(after, found[0])._replace(woken_by=after.woken_by) if found else after
+        found = [result for result in after.results if row is not None and result.id == row[2]]
+        yield _taken(after, found[0])._replace(woken_by=after.woken_by) if found and ask.timeout_ms else after
     if row is None or state.woken_by is None or (row[2], row[0]) != state.woken_by:
         return
     if not isinstance(key, int):  # one who waits by path takes the result along

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cubequeue_server.settings.resolve import Loaded, load_settings
 from tests.cli.running import serving
@@ -176,3 +177,24 @@ def test_kustomize_puts_the_manifests_together(tmp_path: Path) -> None:
     for kind in ("StatefulSet", "Service", "Secret", "NetworkPolicy"):
         assert f"kind: {kind}\n" in made
     assert re.search(r"image: registry\.example\.com/cubequeue:\d", made)
+
+
+def test_with_a_cubestore_behind_cube_still_knows_one_host() -> None:
+    overlay = yaml.safe_load((DEPLOY / "compose.pre-aggregations.yaml").read_text(encoding="utf-8"))
+    environment = overlay["services"]["cubequeue"]["environment"]
+    loaded = load({**compose_environment(), **environment})
+    assert loaded.warnings == ()
+    assert loaded.settings.upstream is not None
+    assert loaded.settings.upstream.address.host in overlay["services"]
+    assert not any("CUBEJS_CUBESTORE_HOST" in str(each) for each in overlay["services"].values())
+
+
+def test_the_manifests_with_a_cubestore_behind_let_cubequeue_reach_it() -> None:
+    made = yaml.safe_load((DEPLOY / "kubernetes/upstream/kustomization.yaml").read_text(encoding="utf-8"))
+    of_set, of_policy = (yaml.safe_load(patch["patch"]) for patch in made["patches"])
+    variable = of_set[0]["value"]
+    loaded = load({**kubernetes_environment(), "CUBEQUEUE_PASSWORD_FILE": "", variable["name"]: variable["value"]})
+    assert loaded.settings.upstream is not None
+    ports = {rule["port"] for each in of_policy[0]["value"] for rule in each["ports"]}
+    assert ports == {53, loaded.settings.upstream.address.port}
+    assert {patch["target"]["kind"] for patch in made["patches"]} == {"StatefulSet", "NetworkPolicy"}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cubequeue_server.arguments import COMMANDS
 from cubequeue_server.settings.table import FAMILIES_WITHOUT_EFFECT, TABLE
+from docs_site import rooms
 from docs_site.generate import GENERATED, page
 from docs_site.metrics import text as metrics_text
 from tests.docs.blocks import ROOT
@@ -44,3 +47,18 @@ def test_a_metric_of_no_section_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("docs_site.metrics.SECTIONS", {"Process": ("process",)})
     with pytest.raises(ValueError, match="SECTIONS"):
         metrics_text()
+
+
+def test_every_module_is_on_the_map() -> None:
+    page_text = written("rooms.md")
+    listed = [path for paths in rooms.modules().values() for path in paths]
+    assert len(listed) > 150
+    for path in listed:
+        assert f"## `{path.parent.relative_to(rooms.ROOT)}`" in page_text
+        assert f"| `{path.name}` |" in page_text
+
+
+def test_a_module_says_what_it_is_for(tmp_path: Path) -> None:
+    (tmp_path / "silent.py").write_text("x = 1\n")
+    with pytest.raises(ValueError, match="does not say what it is for"):
+        rooms.purpose(tmp_path / "silent.py")

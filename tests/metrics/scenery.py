@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from cubequeue_server.engines.upstream.counters import UpstreamCounters
 from cubequeue_server.observe.counters import Counters, new_histogram, observe
 from cubequeue_server.observe.metrics.sources import Sources
 from storage.asking import ANYBODY
@@ -54,7 +55,10 @@ class Scene:
         self.now_ms = START_MS
         self.store = Store(QueueLimits(), CacheLimits(), AnswerLimits(), 1, random.Random(7).random, Told)
         self.counters = Counters()
-        self.sources = Sources(self.store, self.counters, new_histogram(), lambda: 3, lambda: self.now_ms)
+        self.upstream = UpstreamCounters(version="1.6.60")
+        self.sources = Sources(
+            self.store, self.counters, new_histogram(), lambda: 3, lambda: self.now_ms, self.upstream
+        )
 
     def run(self, *statements: Statement, duration_ns: int = 5_000) -> None:
         """Execute as the dispatcher does."""
@@ -78,4 +82,8 @@ def busy_scene() -> Scene:
     for position, name in enumerate(sorted(scene.counters.__dataclass_fields__)):
         if name not in {"durations", "waits"}:
             setattr(scene.counters, name, 100 + position)
+    for position, name in enumerate(sorted(scene.upstream.__dataclass_fields__)):
+        if name not in {"seconds", "version"}:
+            setattr(scene.upstream, name, 1000 + position)
+    observe(scene.upstream.seconds, 7_000_000)
     return scene

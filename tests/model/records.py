@@ -108,10 +108,11 @@ class Entry:
 
 @dataclass
 class Answer:
-    """A kept answer (wire.md §3; decisions, "De-duplication")."""
+    """A kept answer (wire.md §3; decisions, "De-duplication"). `host` is the address that shares the room."""
 
     request_key: RequestKey
     result: Result
     answered_ms: int
+    host: str = ""
     confirmed: bool = False
     undelivered: bool = False

@@ -12,7 +12,7 @@ from protocol import large
 from protocol.client_codec import encode_query
 from protocol.commands import parse_statement
 from protocol.errors import DecodeError, ParserError, StatementSyntaxError
-from protocol.large import begin_large, read_large
+from protocol.large import LARGE_BYTES, begin_large, read_large
 from protocol.literals import ContentReader, read_quoted
 from storage.vocabulary import Binary, CacheSet, Cell, OtherSql, QueueAck, QueueAdd, QueueMergeExtra, Statement
 from tests.protocol.sql_writer import QUOTING, ansi, sqlstring
@@ -172,6 +172,39 @@ def test_what_is_not_utf8_is_refused_wherever_it_stands(at: int, is_parameter: b
     query, parameters = (b"QUEUE ACK 1 ?", (bytes(value),)) if is_parameter else (b"QUEUE ACK 1 '" + value + b"'", None)
     with pytest.raises(DecodeError, match="not UTF-8"):
         read(bytes(query), parameters)
+
+
+@pytest.mark.parametrize("size", [300_000, 2_000_000])
+@pytest.mark.parametrize(
+    ("before", "passes"),
+    [
+        (b"SELECT '", True),
+        (b"-- a comment\n /* another */ insert into t values ('", True),
+        (b"nonsense '", True),
+        (b"'", True),
+        (b"SELECT '\xc3", True),
+        (b"QUEUE ACK 1 '", False),
+        (b" /* a comment */ cache set 'k' '", False),
+        (b"SYS CACHESTORE '", False),
+        (b"SYS KILL '", False),
+        (b"CACHE '", False),
+        (b"/* a comment that does not end", False),
+        (b" " * 10_000, False),
+    ],
+)
+def test_of_a_statement_that_passes_only_the_head_is_read(before: bytes, passes: bool, size: int) -> None:
+    message = encode_query(7, before + b"x" * size + b"'", (b"a",), connection_id="c", response_format=1)
+    request = begin_large(memoryview(message), passes_on=True)
+    assert request.passes_on == passes
+    assert (request.message_id, request.connection_id, request.response_format) == (7, b"c", 1)
+    if passes:
+        assert request.query == (before + b"x" * size)[: len(request.query)]
+        assert len(request.query) <= 4096
+        assert request.parameters is None
+    else:
+        is_read = size < LARGE_BYTES
+        assert request.query == (before + b"x" * size + b"'" if is_read else b"")
+        assert request.parameters == (b"a",)
 
 
 def test_texts_that_share_their_bytes_cannot_multiply_memory() -> None:

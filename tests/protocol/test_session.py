@@ -14,7 +14,7 @@ from protocol.decode import decode_request
 from protocol.errors import DecodeError
 from protocol.messages import Request
 from protocol.plain_shape import MAX_HEAD_BYTES, NO_SHAPE
-from protocol.session import Session
+from protocol.session import MAX_CONNECTION_ID_BYTES, Session
 from storage.vocabulary import RequestKey
 from tests.protocol import strategies
 from tests.protocol.oracle import build_request
@@ -383,3 +383,15 @@ def test_each_answer_is_proved_once_by_the_pong_behind_it(steps: list[tuple[str,
         assert tested.is_ping_due(now_s, INTERVAL_S, PROOF_S) is is_due
         assert tested.is_silent(now_s, TIMEOUT_S) is (is_under_way and waited_s >= TIMEOUT_S)
     assert proved == [key(at) for at in range(1, len(proved) + 1)], "in order, and each once"
+
+
+@pytest.mark.parametrize("encode", [built, quick])
+def test_a_connection_id_has_a_bound(encode: Callable[[Request], bytes]) -> None:
+    """Kept answers and requests in flight hold it, and count it as nothing."""
+    session = Session(USER, 0.0)
+    longest = Request(1, b"c" * MAX_CONNECTION_ID_BYTES, b"SELECT 1")
+    assert session.receive(encode(longest)) is not None
+    with pytest.raises(DecodeError, match="1025 bytes") as caught:
+        session.receive(encode(Request(2, b"c" * (MAX_CONNECTION_ID_BYTES + 1), b"SELECT 1")))
+    assert caught.value.message_id == 2
+    assert session.receive(encode(Request(2, longest.connection_id, b"SELECT 1"))) is not None

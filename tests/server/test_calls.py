@@ -121,7 +121,7 @@ class CountedServer:
         settings = load_settings({}, self._environ).settings
         self._loop = asyncio.get_running_loop()
         outbox = Outbox(self._loop)
-        opened = await open_store(settings, now_ms, outbox)
+        opened = open_store(settings, now_ms, outbox)
         options = replace(server_options(settings, Sockets(10, 10)), host="127.0.0.1", port=0)
         server = Server(options, Router(opened.store, SqlEngine(Ask, opened.store)), outbox, time.time_ns)
         try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from base64 import b64encode
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from cubequeue_server.access import credentials as auth
-from cubequeue_server.access.credentials import Credentials
+from cubequeue_server.access.credentials import Credentials, Verdict
 from cubequeue_server.access.passwords import parse_secret
 from protocol.client_codec import Rows, encode_query
 from tests.auth.test_passwords import RFC_7914
@@ -178,11 +180,19 @@ async def test_a_client_that_leaves_during_the_check_leaves_nothing() -> None:
         await until(lambda: not server._credentials._checks)
 
 
+class HeldCredentials(Credentials):
+    """Whose checks end when the test says so."""
+
+    def check(self, user: bytes, password: bytes, on_verdict: Callable[[Verdict], None]) -> None:
+        self.go_on = partial(super().check, user, password, on_verdict)
+
+
 async def test_a_timeout_during_the_check() -> None:
-    slow = Credentials({b"hash": parse_secret(RFC_7914.replace(b"p=16", b"p=8"))})
-    async with serving(credentials=slow, handshake_timeout_s=0.001) as server, raw(server.address) as client:
+    slow = HeldCredentials({b"hash": parse_secret(RFC_7914.replace(b"p=16", b"p=8"))})
+    async with serving(credentials=slow, handshake_timeout_s=2) as server, raw(server.address) as client:
         await client.send(request(changes={"Authorization": basic("hash", "password")}))
         assert (await read_refusal(client))[0] == 408
+        slow.go_on()
         await until(lambda: not server._credentials._checks)
         await until(lambda: not server._fronts)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from tests.server.client import BINARY, connected, frame, raw
 from tests.server.harness import SlowDurableStore, WatchedStore, serving, until
 
 MIB = 1 << 20
+NO_PINGS: dict[str, Any] = {"ping_interval_s": 600, "proof_interval_s": 600}
 VALUE = b'it\'s \\"quoted\\" \xc3\xa4 ' * (2 * MIB // 20)
 
 
@@ -38,7 +40,7 @@ def bound(message_id: int, key: str, value: bytes = VALUE) -> bytes:
 @pytest.mark.parametrize("size", [LARGE_BYTES, 2 * MIB, 5 * MIB + 1])
 async def test_a_value_arrives_as_it_is(message: Callable[..., bytes], size: int) -> None:
     value = (VALUE * 3)[: size - size % 20]
-    async with serving() as server, raw(server.address) as client:
+    async with serving(**NO_PINGS) as server, raw(server.address) as client:
         await client.upgrade()
         await client.send(frame(BINARY, message(1, "k", value)))
         assert await client.read_reply() == Rows(1, ("success",), [(b"true",)])
@@ -50,7 +52,7 @@ async def test_a_value_arrives_as_it_is(message: Callable[..., bytes], size: int
 
 async def test_what_follows_on_the_same_connection_waits_and_others_do_not() -> None:
     store = WatchedStore()
-    async with serving(store) as server, raw(server.address) as client, connected(server.address) as other:
+    async with serving(store, **NO_PINGS) as server, raw(server.address) as client, connected(server.address) as other:
         await client.upgrade()
         small = [frame(BINARY, encode_query(number, f"CACHE GET 'g{number}'")) for number in range(2, 30)]
         await client.send(frame(BINARY, literal(1, "k")) + b"".join(small))
@@ -66,7 +68,7 @@ async def test_what_follows_on_the_same_connection_waits_and_others_do_not() -> 
 
 
 async def test_a_message_in_fragments() -> None:
-    async with serving() as server, raw(server.address) as client:
+    async with serving(**NO_PINGS) as server, raw(server.address) as client:
         await client.upgrade()
         message = bound(1, "k")
         parts = [message[at : at + 300_000] for at in range(0, len(message), 300_000)]
@@ -89,7 +91,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("message", "text"), REFUSED.values(), ids=REFUSED)
 async def test_one_that_is_refused_takes_nothing_with_it(message: bytes, text: str) -> None:
-    async with serving() as server, raw(server.address) as client:
+    async with serving(**NO_PINGS) as server, raw(server.address) as client:
         await client.upgrade()
         await client.send(frame(BINARY, message) + frame(BINARY, encode_query(8, "CACHE GET 'k'")))
         refused = await client.read_reply()
@@ -103,7 +105,7 @@ async def test_one_that_is_refused_takes_nothing_with_it(message: bytes, text: s
 async def test_sent_again_on_another_connection_it_is_executed_once() -> None:
     store = WatchedStore()
     message = encode_query(1, "QUEUE ADD 'q:a' ?", [VALUE], connection_id="c")
-    async with serving(store) as server, raw(server.address) as one, raw(server.address) as two:
+    async with serving(store, **NO_PINGS) as server, raw(server.address) as one, raw(server.address) as two:
         for each in (one, two):
             await each.upgrade()
             await each.send(frame(BINARY, message))
@@ -114,7 +116,7 @@ async def test_sent_again_on_another_connection_it_is_executed_once() -> None:
 
 
 async def test_a_client_that_goes_meanwhile_leaves_nothing_behind() -> None:
-    async with serving() as server, raw(server.address) as client, connected(server.address) as other:
+    async with serving(**NO_PINGS) as server, raw(server.address) as client, connected(server.address) as other:
         await client.upgrade()
         await client.send(frame(BINARY, literal(1, "k")))
         await until(lambda: server.counters.messages_in)
@@ -127,7 +129,7 @@ async def test_a_client_that_goes_meanwhile_leaves_nothing_behind() -> None:
 
 async def test_it_is_written_ahead_of_its_statement() -> None:
     store = SlowDurableStore()
-    async with serving(store) as server, raw(server.address) as client, connected(server.address) as other:
+    async with serving(store, **NO_PINGS) as server, raw(server.address) as client, connected(server.address) as other:
         await client.upgrade()
         await client.send(frame(BINARY, bound(1, "k")))
         await until(lambda: store._writer._ahead)
@@ -143,7 +145,7 @@ async def test_it_is_written_ahead_of_its_statement() -> None:
 
 
 async def test_a_stop_in_the_middle() -> None:
-    async with serving() as server, raw(server.address) as client:
+    async with serving(**NO_PINGS) as server, raw(server.address) as client:
         await client.upgrade()
         await client.send(frame(BINARY, literal(1, "k")))
         await until(lambda: server.counters.messages_in)
@@ -172,7 +174,7 @@ async def test_a_read_ends_with_a_large_frame(step: int, monkeypatch: pytest.Mon
         return kept[-1]
 
     monkeypatch.setattr(framing.Framing, "keep_buffer", keep_buffer)
-    async with serving() as server, raw(server.address) as client:
+    async with serving(**NO_PINGS) as server, raw(server.address) as client:
         await client.upgrade()
         for round_ in range(3):
             data = frame(BINARY, bound(2 * round_ + 1, f"k{round_}")) + frame(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,7 @@ async def test_a_repeat_of_a_long_statement_on_another_connection_joins_it() -> 
 
 LIMIT = 2 * 100 * COUNT  # of bytes that are begun: two of these answers
 KEYS = "CACHE KEYS 'c:'"
+NO_PINGS: dict[str, Any] = {"ping_interval_s": 600, "proof_interval_s": 600}
 
 
 def together(*queries: str) -> bytes:
@@ -94,7 +96,7 @@ def together(*queries: str) -> bytes:
 
 async def test_answers_that_nobody_reads_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 200
-    async with serving(FilledStore(), max_begun_bytes=LIMIT) as server, raw(server.address) as client:
+    async with serving(FilledStore(), max_begun_bytes=LIMIT, **NO_PINGS) as server, raw(server.address) as client:
         most = 0
         begun = WebSocket.begin_answer
 
@@ -117,7 +119,7 @@ async def test_answers_that_nobody_reads_are_not_made(monkeypatch: pytest.Monkey
 async def test_lists_that_wait_to_be_durable_are_not_read_without_end() -> None:
     store = FilledStore()
     asked = 1_000
-    async with serving(store) as server, raw(server.address) as client:
+    async with serving(store, **NO_PINGS) as server, raw(server.address) as client:
         await client.upgrade()
         await client.send(together("CACHE SET 'c:new' 'v'", *[KEYS] * asked))
         most = 2 * MIB // (128 << 10) + 1
@@ -132,7 +134,7 @@ async def test_lists_that_wait_to_be_durable_are_not_read_without_end() -> None:
 
 async def test_past_the_limit_of_all_connections_a_list_is_refused() -> None:
     async with (
-        serving(FilledStore(), max_all_begun_bytes=LIMIT) as server,
+        serving(FilledStore(), max_all_begun_bytes=LIMIT, **NO_PINGS) as server,
         raw(server.address) as client,
         raw(server.address) as other,
     ):

@@ -78,17 +78,27 @@ def test_a_little_is_not_worth_it(process: Process, freed: int, is_due: bool) ->
     assert process.look() is is_due
 
 
-@pytest.mark.parametrize(("taken", "is_due"), [(64 * MIB - 1, False), (64 * MIB, True)])
+@pytest.mark.parametrize(("taken", "is_due"), [(32 * MIB - 1, False), (32 * MIB, True)])
 def test_what_is_taken_and_not_held_is_trimmed(process: Process, taken: int, is_due: bool) -> None:
     process.taken += taken
-    assert process.look() is is_due
+    assert [process.look() for _ in range(5)] == [False] * 4 + [is_due]
+
+
+def test_what_messages_under_way_take_for_a_moment_is_not(process: Process) -> None:
+    for _ in range(10):
+        process.taken += 200 * MIB
+        assert not any(process.look() for _ in range(4))
+        process.taken -= 200 * MIB
+        assert not process.look()
 
 
 def test_a_long_trim_is_followed_by_a_long_rest(process: Process) -> None:
     process.takes_s = 0.5
-    process.taken += 100 * MIB
+    process.grow(200 * MIB)
+    process.look()
+    process.drop(100 * MIB)
     assert process.look()
-    process.taken += 100 * MIB
+    process.drop(100 * MIB)
     assert not any(process.look() for _ in range(49))
     assert process.look()
 

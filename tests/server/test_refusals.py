@@ -128,6 +128,29 @@ async def test_undecodable_and_oversized_messages_leave_nothing() -> None:
         assert described(garbage) == []
 
 
+async def test_large_messages_that_are_refused_leave_nothing() -> None:
+    """More than a megabyte, which is read in steps: no statement, no UTF-8, refused when it was executed."""
+    large = b"x" * (2 * MIB)
+    async with serving() as server, raw(server.address) as client:
+        await client.upgrade()
+
+        async def refused() -> None:
+            for text in (
+                b"CACHE SET 'k' '%s' y" % large,
+                b"CACHE SET 'k' '\xff%s'" % large,
+                b"QUEUE ACK 'k' '%s" % large,
+            ):
+                await client.send(frame(BINARY, encode_query(next(_IDS), text)))
+                await client.read_frame()
+
+        await refused()
+        with collected() as garbage:
+            for _ in range(3):
+                await refused()
+        assert described(garbage) == []
+        assert len(garbage) < 20
+
+
 @pytest.mark.parametrize("end", ["quits", "goes", "is out of order", "sends too much", "is refused its statement"])
 async def test_clients_of_the_mysql_port_leave_nothing(end: str) -> None:
     async def come_and_go(both: Ports) -> None:
@@ -185,6 +208,7 @@ async def test_refused_requests_of_the_status_port_leave_nothing(line: str) -> N
             may_cancel=lambda: may_cancel,
             settings=load_settings({}, {}).settings,
             failure=lambda: None,
+            upstream=None,
         )
         routes = {**pages.routes, "/fails": fails_here}
         status = StatusServer(Endpoint("127.0.0.1", 0), routes, actions=pages.actions)

@@ -11,8 +11,9 @@ import pytest
 from cubequeue_server.settings.help import effective_lines
 from cubequeue_server.settings.resolve import Loaded, SettingsError, StoreSettings, load_settings
 from cubequeue_server.settings.store_address import Kind, StoreAddress
-from cubequeue_server.settings.table import BY_NAME, TABLE, Setting
-from cubequeue_server.settings.values import GIB, MIB, Endpoint
+from cubequeue_server.settings.table import BY_NAME, TABLE, UPSTREAM, Setting
+from cubequeue_server.settings.upstream import UpstreamSettings
+from cubequeue_server.settings.values import GIB, MIB, Endpoint, UpstreamAddress
 from storage.limits import AnswerLimits, CacheLimits, EvictionPolicy, HistoryLimits, QueueLimits
 
 
@@ -76,6 +77,8 @@ OTHER: dict[str, tuple[str, Any]] = {
     "cache_eviction_proactive_ttl_threshold": ("0", 0),
     "cache_lfu_log_factor": ("11", 11),
     "cache_lfu_decay_time": ("61", 61_000),
+    "cache_keep": ("a*, b:*", (b"a*", b"b:*")),
+    "drop_guard": ("0", 0),
     "metrics_format": ("dogstatsd", "dogstatsd"),
     "metrics_address": ("statsd.internal", "statsd.internal"),
     "metrics_port": ("8126", 8126),
@@ -99,6 +102,17 @@ OTHER: dict[str, tuple[str, Any]] = {
     "store_replicas": ("2", 2),
     "store_timeout": ("10", 10_000),
     "store_late": ("200ms", 200),
+    "upstream": ("wss://cubestore", UpstreamAddress(True, "cubestore", 3030)),
+    "upstream_user": ("bob", "bob"),
+    "upstream_password_file": ("/q", "/q"),
+    "upstream_tls_ca": ("/ca", "/ca"),
+    "upstream_timeout": ("5", 5_000),
+    "upstream_max_waiting": ("3", 3),
+    "upstream_max_waiting_size": ("2MiB", 2 * MIB),
+    "upstream_reply_max_size": ("3MiB", 3 * MIB),
+    "upstream_required": ("true", True),
+    "upload_idle_timeout": ("7", 7_000),
+    "max_uploads": ("4", 4),
 }
 SHARED = {name for name in OTHER if name == "store" or name.startswith("store_")}
 EFFECTIVE = [setting for setting in TABLE if setting.no_effect is None]
@@ -116,7 +130,11 @@ def test_each_variable_flag_and_key_sets_it(setting: Setting, tmp_path: Path) ->
         loaded = load(None, None, **{variable: text})
         assert loaded.values[setting.name] == value
         assert loaded.origins[setting.name].label == variable
-        assert loaded.warnings == ()
+        needs_upstream = setting in UPSTREAM and setting.name != "upstream"
+        without = (f"{variable} has no effect: CUBEQUEUE_UPSTREAM is not set",)
+        assert loaded.warnings == (without if needs_upstream else ())
+        if needs_upstream:
+            assert load(None, None, CUBEQUEUE_UPSTREAM="ws://cubestore", **{variable: text}).warnings == ()
     assert load({setting.name: text}).values[setting.name] == value
     file = tmp_path / "settings.toml"
     file.write_text(f'{setting.name} = "{text}"\n')
@@ -182,8 +200,13 @@ def test_values_reach_the_limits() -> None:
         proactive_ttl_ms=0,
         lfu_log_factor=11,
         lfu_decay_ms=61_000,
+        keep=(b"a*", b"b:*"),
+        drop_guard_ms=0,
     )
     assert settings.answers == AnswerLimits(max_bytes=GIB, keep_ms=600_000, keep_undelivered_ms=20_000)
+    assert settings.upstream == UpstreamSettings(
+        UpstreamAddress(True, "cubestore", 3030), "bob", "/q", "/ca", 5_000, 3, 2 * MIB, 3 * MIB, True, 7_000, 4
+    )
     assert settings.max_connections == 5
     assert settings.max_connections_per_user == 7
     assert settings.join_in_flight_ms == 120_000
@@ -248,6 +271,48 @@ def test_what_is_no_shared_store(flags: dict[str, str], reason: str) -> None:
     text = refusal(flags)
     assert reason in text
     assert "secret" not in text
+
+
+URLS = [
+    ("ws://cubestore:3031", UpstreamAddress(False, "cubestore", 3031)),
+    ("WS://cubestore/", UpstreamAddress(False, "cubestore", 3030)),
+    ("ws://[::1]:1/ws", UpstreamAddress(False, "::1", 1)),
+    ("wss://cube:p%40ss:w%2Frd@h:1", UpstreamAddress(True, "h", 1, "cube", "p@ss:w/rd")),
+    ("ws://cube@h", UpstreamAddress(False, "h", 3030, "cube", "")),
+]
+
+
+@pytest.mark.parametrize(("text", "address"), URLS)
+def test_where_a_cubestore_is(text: str, address: UpstreamAddress) -> None:
+    settings = load(None, None, CUBEQUEUE_UPSTREAM=text).settings.upstream
+    assert settings is not None
+    assert settings.address == address
+    assert address.password == "" or address.password not in repr(settings) + str(settings)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cube:s3cret@h", "http://cube:s3cret@h", "ws://cube:s3cret@", "ws://cube:s3cret@h:0", "ws://cube:s3cret@h:65536",
+        "ws://cube:s3cret@h/other", "ws://cube:s3cret@h?x=1", "ws://cube:s3@cret@h", "ws://",
+    ],
+)  # fmt: skip
+def test_a_url_of_another_form_is_refused_without_what_is_secret(text: str) -> None:
+    said = refusal(None, None, CUBEQUEUE_UPSTREAM=text)
+    assert "not ws:// or wss://[user:password@]host[:port]" in said
+    assert "cret" not in said
+
+
+def test_credentials_in_a_flag_are_refused() -> None:
+    assert refusal({"upstream": "ws://cube:s3cret@h"}) == (
+        "--upstream=ws://***@h: everyone can read command lines: set CUBEQUEUE_UPSTREAM, or a user and _PASSWORD_FILE"
+    )
+
+
+def test_the_effective_settings_show_no_credentials() -> None:
+    lines = "\n".join(effective_lines(load(None, None, CUBEQUEUE_UPSTREAM="ws://cube:s3cret@h")))
+    assert "ws://h:3030" in lines
+    assert "s3cret" not in lines
 
 
 def test_settings_are_frozen() -> None:

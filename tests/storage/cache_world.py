@@ -19,6 +19,7 @@ from storage.vocabulary import (
     CacheSet,
     Cell,
     Result,
+    Row,
     Statement,
 )
 
@@ -53,6 +54,16 @@ class World:
         result = self.run(CacheKeys(prefix))
         assert result.columns.names == ("key",)
         return [key for (key,) in result.rows]
+
+    def evict(self) -> list[Row]:
+        """A whole pass of SYS CACHESTORE EVICTION."""
+        steps = self.cache.evict(self.now_ms)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: Result = end.value
+                return list(result.rows)
 
     def remove(self, path: bytes) -> None:
         assert self.run(CacheRemove(path)) == EMPTY_RESULT

@@ -22,7 +22,6 @@ from storage.vocabulary import (
     QueueStalled,
     Statement,
 )
-from tests.audit import audit
 from tests.storage.queue_world import SECOND_MS, World, request
 
 PATH = b"p:k"
@@ -123,7 +122,7 @@ def test_asking_again_does_not_prolong() -> None:
 
 
 def test_confirmed_answers_make_room_oldest_first() -> None:
-    world = World(answers=AnswerLimits(max_bytes=3 * ANSWER_OVERHEAD_BYTES))
+    world = World(answers=AnswerLimits(max_bytes=4 * 6 * ANSWER_OVERHEAD_BYTES))
     for number in range(3):
         world.run(CacheRemove(b"c:n"), key=request(number))
     world.store.confirm_delivered([request(0), request(1)])
@@ -134,11 +133,12 @@ def test_confirmed_answers_make_room_oldest_first() -> None:
 
 
 def test_unconfirmed_answers_stay_and_new_writes_are_refused() -> None:
-    world = World(answers=AnswerLimits(max_bytes=2 * ANSWER_OVERHEAD_BYTES))
+    world = World(answers=AnswerLimits(max_bytes=4 * 3 * ANSWER_OVERHEAD_BYTES))
     for number in range(2):
         world.run(CacheRemove(b"c:none"), key=request(number))
     with pytest.raises(UserError, match="CUBEQUEUE_ANSWERS_MAX_SIZE"):
         world.run(QueueAdd(PATH, b"{}"), key=request(2))
+    world.check()
     assert world.gauge("queue_items") == 0
     assert world.run(CacheRemove(b"c:none"), key=request(0)) == []  # a kept answer needs no room
     assert world.run(QueueGet(PATH), key=request(3)) == []
@@ -189,20 +189,41 @@ def test_two_waits_under_one_key_keep_the_first_answer() -> None:
     world.check()
 
 
-def test_one_result_that_wakes_many_counts_once() -> None:
-    room = 8 * ANSWER_OVERHEAD_BYTES + 2_000
-    world = World(answers=AnswerLimits(max_bytes=room))
+def woken(count: int, text_bytes: int = 1_000) -> World:
+    """A world in which one result answered so many requests."""
+    world = World()
     id_ = world.add(PATH)
-    for number in range(4):
-        world.wait(id_, request_key=request(number))
-    world.ack(PATH, b"x" * 1_000)
-    assert 4 * ANSWER_OVERHEAD_BYTES + 900 < world.store.gauges()["answer_bytes"] < 4 * ANSWER_OVERHEAD_BYTES + 1_100
-    assert world.run(CacheIncr(b"c:n"), key=request(9)) == [(b"1",)]
-    audit(world.store)
+    waits = [world.wait(id_, request_key=request(number)) for number in range(count)]
+    world.ack(PATH, b"x" * text_bytes)
+    assert all(len(wait.outcomes) == 1 for wait in waits)
+    return world
+
+
+@pytest.mark.parametrize("count", [4, 40], ids=["a few", "many, which are answered in steps"])
+def test_one_result_that_wakes_many_counts_once(count: int) -> None:
+    world = woken(count)
+    assert 0 <= count * ANSWER_OVERHEAD_BYTES + 1_000 + 8 - world.gauge("answer_bytes") < count
+    world.check()
+
+
+@pytest.mark.parametrize("count", [4, 40])
+def test_the_last_of_many_that_share_a_result_counts_all_of_it(count: int) -> None:
+    """Else a client would have results of any size kept for next to nothing, beside many that confirm theirs."""
+    world = woken(count)
+    answers = world.store.answers
+    for number in range(count - 1):
+        answers.confirm([request(number)])
+        answers.texts.give_way_bytes = answers.texts.size_bytes
+        answers.make_room(answers.texts)
+        world.check()
+        left = count - 1 - number
+        assert len(answers) == left
+        assert answers.size_bytes - left * ANSWER_OVERHEAD_BYTES > 1_008 // 2 - left, "half of it at least"
+    assert answers.size_bytes == ANSWER_OVERHEAD_BYTES + 1_000 + len(b"success1")
 
 
 def test_confirmed_answers_give_way_early_and_unconfirmed_ones_have_more_room() -> None:
-    room = AnswerLimits(give_way_bytes=2 * ANSWER_OVERHEAD_BYTES, max_bytes=6 * ANSWER_OVERHEAD_BYTES)
+    room = AnswerLimits(give_way_bytes=4 * 2 * ANSWER_OVERHEAD_BYTES, max_bytes=4 * 8 * ANSWER_OVERHEAD_BYTES)
     world = World(answers=room)
     for number in range(4):
         world.run(CacheIncr(b"c:n"), key=request(number))

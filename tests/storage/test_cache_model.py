@@ -174,7 +174,7 @@ class UnderPressure(CacheMachine):
 
     @rule()
     def sys_eviction(self) -> None:
-        self.world.cache.evict(self.world.now_ms)
+        self.world.evict()
         assert self.world.gauge("keys") <= 4
         assert self.world.gauge("bytes") <= 2_500
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.cache.deadlines import DeadlineIndex
 from storage.cache.entry import NEVER, ROW_OVERHEAD_BYTES, Entry, row_bytes
 from storage.cache.eviction import (
     INITIAL_USES,
@@ -25,7 +24,7 @@ from storage.cache.eviction import (
 )
 from storage.limits import CacheLimits, EvictionPolicy
 from storage.stats import human_size
-from tests.audit import audit, audit_order, audited_deadlines
+from tests.audit import audit, audit_order
 from tests.storage.cache_world import START_MS, World
 
 POLICIES = list(EvictionPolicy)
@@ -176,14 +175,12 @@ class TestOrder:
         self, policy: EvictionPolicy, moves: list[tuple[str, int, int]], seed: int
     ) -> None:
         entries: dict[bytes, Entry] = {}
-        deadlines: DeadlineIndex[bytes] = DeadlineIndex()
-        order = eviction_order(CacheLimits(policy=policy), random.Random(seed).random, entries, deadlines)
+        order = eviction_order(CacheLimits(policy=policy), random.Random(seed).random)
         sequence: dict[bytes, int] = {}
         now_ms = START_MS
 
         def drop(entry: Entry) -> None:
             order.remove(entry)
-            deadlines.discard(entry.path, entry.expires_ms)
             del entries[entry.path]
 
         for step, (move, number, amount) in enumerate(moves):
@@ -195,8 +192,6 @@ class TestOrder:
                 if entry:
                     drop(entry)
                 entry = entries[path] = Entry(path, b"", now_ms + amount if amount % 3 else NEVER)
-                if entry.expires_ms != NEVER:
-                    deadlines.add(path, entry.expires_ms)
                 order.add(entry, now_ms)
                 sequence[path] = step
             elif move == "use" and entry:
@@ -213,7 +208,6 @@ class TestOrder:
                     assert naive_weight(policy, victim, now_ms, sequence) == min(weights)
                     drop(victim)
             audit_order(order, entries)
-            audited_deadlines(deadlines)
 
     def test_a_sample_is_six_draws_and_the_lowest_goes(self) -> None:
         draws = iter([0.95, 0.5, 0.25, 0.99, 0.0, 0.75])
@@ -504,7 +498,7 @@ class TestSysEviction:
         world.pass_ms(1_000)
         row = 6 + 100 + ROW_OVERHEAD_BYTES
         left = level_after_run(1_100, 1_000)
-        rows = world.cache.evict(world.now_ms)
+        rows = world.evict()
         assert [(name, value) for name, value, _ in rows] == [
             (b"stats_total_keys", b"%d" % left),
             (b"stats_total_raw_size", human_size(left * row).encode()),
@@ -520,11 +514,11 @@ class TestSysEviction:
         world = World(CacheLimits(max_keys=1_000))
         for number in range(1_251):
             world.set(b"p:%d" % number, b"")
-        world.cache.evict(world.now_ms)
+        world.evict()
         assert world.gauge("keys") == 963
 
     def test_of_an_empty_cache(self) -> None:
-        rows = World().cache.evict(START_MS)
+        rows = World().evict()
         assert [value for _, value, _ in rows] == [b"0", b"0 B", b"0", b"0 B", b"0"]
 
 
@@ -557,11 +551,7 @@ class TestInfo:
 
 
 def test_the_orders_are_those_of_the_table() -> None:
-    entries: dict[bytes, Entry] = {}
-    deadlines: DeadlineIndex[bytes] = DeadlineIndex()
-    kinds = {
-        policy: type(eviction_order(CacheLimits(policy=policy), lambda: 0.0, entries, deadlines)) for policy in POLICIES
-    }
+    kinds = {policy: type(eviction_order(CacheLimits(policy=policy), lambda: 0.0)) for policy in POLICIES}
     assert kinds[EvictionPolicy.ALLKEYS_LRU] is LruOrder
     assert kinds[EvictionPolicy.ALLKEYS_LFU] is LfuOrder
     assert all(issubclass(kind, SampledOrder) is policy.value.startswith("sampled-") for policy, kind in kinds.items())

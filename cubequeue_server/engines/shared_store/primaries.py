@@ -252,8 +252,9 @@ class Primaries:
             if each is node:
                 self.of_shard[shard] = None
                 self._lost_s.setdefault(shard, self._loop.time())
-        self.figures.losses += 1
-        self._note(f"{node}: {node.hot.reason}")
+        if not self._is_closed:
+            self.figures.losses += 1
+            self._note(f"{node}: {node.hot.reason}")
         self._on_calls_lost([taker for taker in unanswered if isinstance(taker, Call) and not taker.is_over])
         self._refresh_wanted.set()
 

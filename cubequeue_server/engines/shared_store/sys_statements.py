@@ -61,7 +61,12 @@ class SysStatements:
                 return self._info()
             case CachestoreAction.EVICTION:
                 return self._eviction()
-            case CachestoreAction.COMPACTION | CachestoreAction.HEALTHCHECK | CachestoreAction.PERSIST:
+            case (
+                CachestoreAction.COMPACTION
+                | CachestoreAction.END_DROP_GUARD  # it never begins here
+                | CachestoreAction.HEALTHCHECK
+                | CachestoreAction.PERSIST
+            ):
                 later = self._core.new_later(None)
                 self.sweep_all(partial(later.done, EMPTY_RESULT))  # an answer of each shard: it is there
                 return later

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from cubequeue_server.engines.sql.tables import TABLES
+from cubequeue_server.engines.sql.tables import OWN_TABLES, TABLES
 from storage.errors import InternalError, UserError
 from storage.vocabulary import EMPTY_RESULT, Columns, ColumnType, OtherSql, Result
 
@@ -19,7 +19,7 @@ _PURPOSE: Final = (
     "pre-aggregations use a real CubeStore, or define them with `external: false` to keep them in the data source"
 )
 _QUOTED_TEXT_CHARACTERS: Final = 200
-_OWN_TABLES: Final = tuple(name.removeprefix("system.") for name in TABLES if name.startswith("system."))
+_OWN_TABLES: Final = tuple(name.removeprefix("system.") for name in OWN_TABLES)
 _ALIKE: Final = 0.75
 
 
@@ -64,7 +64,7 @@ _FOREIGN_FIRST_WORDS: Final = frozenset(
 _SCHEMA_WORDS: Final = frozenset({"SCHEMA", "DATABASE"})
 
 _ONE: Final = re.compile(rb"\s*select\s+1\s*;?\s*", re.IGNORECASE)
-_ONE_RESULT: Final = Result(Columns(("Int64(1)", ColumnType.INT)), [(1,)])
+ONE_RESULT: Final = Result(Columns(("Int64(1)", ColumnType.INT)), [(1,)])
 # FLOOR((±offset + UNIX_TIMESTAMP() ± shift) / interval) AS name; at most 15 digits a number, so sums stay exact.
 _REFRESH_KEY: Final = re.compile(
     rb"\s*select\s+floor\s*\(\s*\(\s*(?:(-?)\s*(\d{1,15})\s*\+\s*)?unix_timestamp\s*\(\s*\)"
@@ -108,10 +108,15 @@ def answer_known(text: bytes, now_ms: int) -> Result | None:
     if len(text) > _MAX_BYTES:
         return None
     if _ONE.fullmatch(text):
-        return _ONE_RESULT
+        return ONE_RESULT
     match = _REFRESH_KEY.fullmatch(text)
     if match is not None:
         return _refresh_key(match, now_ms // 1000)
+    return answer_startup(text)
+
+
+def answer_startup(text: bytes) -> Result | None:
+    """The answer to a text of a client's start; None for any other text."""
     whole = text.decode().strip().rstrip(";").rstrip()
     return _STARTUP_EXACT.get(whole) or _STARTUP.get(whole.lower())
 
@@ -172,10 +177,15 @@ def answer_by_words(words: list[str], text: bytes) -> Result:
     raise UserError(f"Unsupported SQL: '{shown}'")
 
 
+def described_table(text: bytes) -> str | None:
+    """The table that a DESCRIBE or SHOW COLUMNS is about, in lower case; None for other texts."""
+    match = _DESCRIBE.fullmatch(text) if len(text) <= _MAX_BYTES else None
+    return None if match is None else b".".join(match.groups()).decode(errors="replace").lower()
+
+
 def _describe(text: bytes) -> Result | None:
     """The answer to DESCRIBE and SHOW COLUMNS of a table, in MySQL's columns; None for other texts and tables."""
-    match = _DESCRIBE.fullmatch(text) if len(text) <= _MAX_BYTES else None
-    columns = None if match is None else TABLES.get(b".".join(match.groups()).decode(errors="replace").lower())
+    columns = TABLES.get(described_table(text) or "")
     if columns is None:
         return None
     rows = [(name.encode(), _MYSQL_TYPES[type_], b"YES", b"", None, b"") for name, type_ in columns.items()]

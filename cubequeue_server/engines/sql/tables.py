@@ -30,5 +30,8 @@ TABLES: Final[Mapping[str, Mapping[str, ColumnType]]] = {
     },
 }
 
+# Those that are not empty here, but tell of this server.
+OWN_TABLES: Final = tuple(name for name in TABLES if name.startswith("system."))
+
 # Columns of the store's tables that hold large values.
 LARGE_COLUMNS: Final = frozenset({"value", "extra", "value_tail"})

@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from cubequeue_server.client_names import ClientNames
+from cubequeue_server.engines.upstream.counters import UpstreamCounters
 from cubequeue_server.observe.console import lists
 from cubequeue_server.observe.console.clients import Clients
 from cubequeue_server.observe.console.queues import Queues, QueueView
@@ -60,6 +61,7 @@ class Attention:
         async with self._turn:
             if time.monotonic() - self._found_s >= _FRESH_S:
                 troubles = [*_refused(refusal), *(await self._of_queues())]
+                troubles += _away(self._sources.upstream)
                 troubles += _near(await self._limits.measure())
                 troubles += self._of_clients(await self._clients.rows())
                 troubles.sort(key=lambda trouble: trouble.severity != CRITICAL)
@@ -121,6 +123,14 @@ def _number(cell: object) -> int:
 def _refused(refusal: str | None) -> Iterator[Trouble]:
     if refusal is not None:
         yield Trouble("refused", CRITICAL, f"Writes are {refusal}", "#/queues")
+
+
+def _away(upstream: UpstreamCounters | None) -> Iterator[Trouble]:
+    if upstream is not None and not upstream.is_up:
+        waiting = upstream.waiting
+        wait = "1 statement waits" if waiting == 1 else f"{waiting} statements wait"
+        text = f"The CubeStore of CUBEQUEUE_UPSTREAM cannot be reached, {wait} for it"
+        yield Trouble("upstream", CRITICAL, text, "#/clients")
 
 
 def _stalled(view: QueueView, owners: list[str]) -> Trouble:

@@ -84,9 +84,21 @@ class Exposition(Collector):
         loop = HistogramMetricFamily("cubequeue_loop_lag_seconds", "Lag of the event loop, measured 4 times a second.")
         _add_histogram(loop, [], sources.loop_lags, _WAIT_BITS)
         yield loop
+        yield from self._of_upstream()
         yield from self._limits_and_readiness()
         yield from self._queue_figures()
         yield from self._queue_totals()
+
+    def _of_upstream(self) -> Iterator[Metric]:
+        upstream = self._sources.upstream
+        if upstream is not None:
+            help_ = "The version that the upstream CubeStore announces, always 1."
+            yield InfoMetricFamily("cubequeue_upstream", help_, {"version": upstream.version})
+            seconds = HistogramMetricFamily(
+                "cubequeue_upstream_seconds", "Time to the answers of the upstream CubeStore, waits included."
+            )
+            _add_histogram(seconds, [], upstream.seconds, _WAIT_BITS)
+            yield seconds
 
     def _limits_and_readiness(self) -> Iterator[Metric]:
         limits = Gauge("cubequeue_limit", "Limits, in bytes or in things.", labels=["limit"])

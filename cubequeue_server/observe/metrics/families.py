@@ -66,6 +66,7 @@ TOTALS: Final = (
         {"repeats_joined": "joined", "repeats_dropped": "dropped"},
     ),
     Family("cubequeue_answers_confirmed_total", "Kept answers known to have arrived.", "answers_confirmed"),
+    Family("cubequeue_answers_refused_total", "Answers for which there was no room.", "answers_refused"),
     Family("cubequeue_answers_undelivered_total", "Answers whose clients had all gone.", "answers_undelivered"),
     *_labelled(
         "cubequeue_errors_total", "Requests answered with an error, by kind.", "kind",
@@ -91,6 +92,41 @@ TOTALS: Final = (
             "select_ended_failed": "failed",
         },
     ),
+    *_labelled(
+        "cubequeue_upstream_statements_total", "Statements for the upstream CubeStore that ended, by outcome.",
+        "outcome",
+        {
+            "upstream_statements_answered": "answered",
+            "upstream_statements_unreachable": "unreachable",
+            "upstream_statements_declined": "declined",
+            "upstream_statements_lost": "lost",
+            "upstream_statements_refused": "refused",
+            "upstream_statements_oversized": "oversized",
+            "upstream_statements_abandoned": "abandoned",
+        },
+    ),
+    *_labelled(
+        "cubequeue_upstream_bytes_total", "Bytes of messages to and from the upstream CubeStore.", "direction",
+        {"upstream_bytes_sent": "sent", "upstream_bytes_received": "received"},
+    ),
+    Family("cubequeue_upstream_reconnects_total", "Lost upstream connections opened again.", "upstream_reconnects"),
+    Family("cubequeue_upstream_resent_total", "Statements sent again after a lost connection.", "upstream_resent"),
+    Family(
+        "cubequeue_upstream_replies_dropped_total", "Upstream replies that nobody waited for.",
+        "upstream_replies_unknown",
+    ),
+    *_labelled(
+        "cubequeue_uploads_total", "Uploads that ended, by outcome.", "outcome",
+        {
+            "upstream_uploads_done": "done",
+            "upstream_uploads_declined": "declined",
+            "upstream_uploads_unreachable": "unreachable",
+            "upstream_uploads_refused": "refused",
+            "upstream_uploads_idle": "idle",
+            "upstream_uploads_broken": "broken",
+        },
+    ),
+    Family("cubequeue_upload_bytes_total", "Bytes of the bodies of uploads.", "upstream_upload_bytes"),
     Family("cubequeue_log_lines_dropped_total", "Log lines that could not be written.", "log_lines_dropped"),
     Family("cubequeue_cache_hits_total", "CACHE GET that found a live entry.", "cache_hits"),
     Family("cubequeue_cache_misses_total", "CACHE GET that found none.", "cache_misses"),
@@ -119,6 +155,18 @@ GAUGES: Final = (
     Family("cubequeue_unread_answer_bytes", "Bytes of answers that slow clients have not read.", "unread_bytes"),
     Family("cubequeue_begun_answer_bytes", "Bytes of long answers that are being made, estimated.", "begun_bytes"),
     Family("cubequeue_largest_message_bytes", "The largest message since the start.", "largest_message_bytes"),
+    Family(
+        "cubequeue_upstream_up", "Whether the last attempt to reach the upstream CubeStore succeeded.", "upstream_is_up"
+    ),
+    Family("cubequeue_upstream_connections", "Open connections to the upstream CubeStore.", "upstream_connections"),
+    Family("cubequeue_upstream_waiting", "Statements that wait for the upstream CubeStore.", "upstream_waiting"),
+    Family("cubequeue_upstream_waiting_bytes", "Bytes kept of such statements.", "upstream_waiting_bytes"),
+    Family("cubequeue_uploads", "Uploads that run.", "upstream_uploads"),
+    Family(
+        "cubequeue_upload_held_peak_bytes",
+        "The most bytes that one upload has held.",
+        "upstream_upload_held_peak_bytes",
+    ),
     Family("cubequeue_requests_in_flight", "Requests received and not answered yet.", "in_flight"),
     Family("cubequeue_queues", "Queues that hold an item, or did a moment ago.", "queues"),
     Family("cubequeue_queue_bytes", "Bytes of payloads and extras of all items.", "queue_bytes"),
@@ -128,8 +176,24 @@ GAUGES: Final = (
     Family("cubequeue_kept_answers", "Answers kept for clients that ask again.", "answers"),
     Family("cubequeue_kept_answers_unconfirmed", "Kept answers not known to have arrived.", "answers_unconfirmed"),
     Family("cubequeue_kept_answer_bytes", "Bytes of all kept answers.", "answer_bytes"),
+    *_labelled(
+        "cubequeue_kept_answer_pool_bytes",
+        "The same, with payloads or results (texts) and without (small).",
+        "pool",
+        {"answer_bytes_texts": "texts", "answer_bytes_small": "small"},
+    ),
+    Family(
+        "cubequeue_kept_answer_owners_refused",
+        "Users and addresses that used up their share of the room, and still hold answers.",
+        "answer_owners_refused",
+    ),
     Family("cubequeue_cache_keys", "Cache entries.", "cache_keys"),
     Family("cubequeue_cache_bytes", "Bytes of all cache entries.", "cache_bytes"),
+    Family(
+        "cubequeue_drop_guard_until_seconds",
+        "Unix time at which the guard of tables ends; 0 when it is off.",
+        "drop_guard_until_s",
+    ),
     Family("cubequeue_journal_bytes", "Bytes of the journal on the disk.", "journal_bytes"),
     Family(
         "cubequeue_store_primaries", "Primaries of the shared store that this server is linked to.", "store_primaries"

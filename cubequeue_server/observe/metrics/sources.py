@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
+from cubequeue_server.engines.upstream.counters import UpstreamCounters
 from cubequeue_server.observe.counters import Counters, Histogram
 from cubequeue_server.observe.logs import dropped_lines
 from storage.engine import Store
@@ -18,26 +19,30 @@ MAX_DEEPEST_QUEUES: Final = 100  # named queues, those with the most items; all 
 OTHER: Final = "other"
 
 _NUMBERS: Final = [each.name for each in fields(Counters) if each.name not in {"durations", "waits"}]
+_OF_UPSTREAM: Final = [each.name for each in fields(UpstreamCounters) if each.name not in {"seconds", "version"}]
 _MAX_LABEL: Final = 200
 
 
 @dataclass(slots=True, frozen=True)
 class Sources:
-    """Where the numbers are. To be read on the loop."""
+    """Where the numbers are. To be read on the loop. `upstream` is None without an upstream CubeStore."""
 
     store: Store
     counters: Counters
     loop_lags: Histogram
     in_flight: Callable[[], int]
     now_ms: Callable[[], int]
+    upstream: UpstreamCounters | None = None
 
     def values(self) -> dict[str, float]:
-        """Every simple number by name: fields of `Counters`, gauges of the store, and four more. O(1)."""
+        """Every simple number by name: fields of both counters, gauges of the store, and four more. O(1)."""
+        upstream = self.upstream
         return {
             **{name: getattr(self.counters, name) for name in _NUMBERS},
             "in_flight": self.in_flight(),
             "log_lines_dropped": dropped_lines(),
             "journal_lag": 0,  # of a store without a journal
+            **({} if upstream is None else {f"upstream_{name}": getattr(upstream, name) for name in _OF_UPSTREAM}),
             **(gauges := self.store.gauges()),
             "journal_lag_s": gauges.get("journal_lag_ms", 0) / 1000,
         }

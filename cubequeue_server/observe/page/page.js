@@ -140,6 +140,9 @@ function showTotals(overview) {
     "Kept answers": size(gauges.answer_bytes),
     "Cache": size(gauges.cache_bytes),
     "Journal lag": count(overview.journal_lag),
+    ...(overview.gauges.drop_guard_until_s
+      ? { "Tables are guarded until": new Date(overview.gauges.drop_guard_until_s * 1000).toLocaleString() }
+      : {}),
   };
   const shown = Object.entries(totals).map(([name, text]) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, text)));

@@ -77,7 +77,8 @@ class Lives:
     """Server after server on one journal, and a client whose statements must not run twice."""
 
     def __init__(self, *, give_way: int, most: int) -> None:
-        self._limits = AnswerLimits(give_way * ROOM, most * ROOM, keep_ms=MINUTE_MS, keep_undelivered_ms=2 * MINUTE_MS)
+        give_way_bytes, most_bytes = 4 * give_way * ROOM, 4 * most * ROOM  # a quarter is for answers without texts
+        self._limits = AnswerLimits(give_way_bytes, most_bytes, MINUTE_MS, 2 * MINUTE_MS)
         self._database, self._turns = RowsEngine(), Turns()
         self._last_id = 0
         self.now_ms = START_MS
