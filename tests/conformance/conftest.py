@@ -52,6 +52,13 @@ def exact_limits(way: tuple[Candidate, bool]) -> None:
 
 
 @pytest.fixture
+def two_rooms(way: tuple[Candidate, bool]) -> None:
+    """For tests that fill the room of one kind of answers, and use that of the other."""
+    if not way[0].two_rooms:
+        pytest.skip("all its kept answers have one room")
+
+
+@pytest.fixture
 def exact_eviction(way: tuple[Candidate, bool]) -> None:
     """For tests that tell which entries are evicted, and when."""
     if not way[0].exact_eviction:

@@ -65,7 +65,8 @@ class Candidate:
 
     Ids rise in any engine; where they `ids_go_by_one` from FIRST_ID, a statement may name an id that is to come. An
     engine with `exact_limits` refuses the very first statement beyond a bound, with `counts_waiters` also the first
-    one too many that waits; one with `exact_eviction` knows of every use of a cache entry and is never above its hard
+    one too many that waits; one with `two_rooms` keeps answers with texts apart from others, and gives each client a
+    share; one with `exact_eviction` knows of every use of a cache entry and is never above its hard
     limits. `answers_at_once` where no statement takes a turn; one that `keeps_order` executes statements in the order
     in which they were sent, unanswered ones too.
     Where time may not fall, a clock that steps back stands still for the engine until it has come there again.
@@ -77,6 +78,7 @@ class Candidate:
     ids_go_by_one: bool = True
     exact_limits: bool = True
     counts_waiters: bool = True
+    two_rooms: bool = True
     exact_eviction: bool = True
     answers_at_once: bool = True
     keeps_order: bool = True
@@ -145,6 +147,7 @@ REDIS, VALKEY, SHARDED = (
         _shared(product, shards),
         ids_go_by_one=False,
         exact_limits=shards == 1,
+        two_rooms=False,
         exact_eviction=False,
         answers_at_once=False,
         time_may_fall=False,
@@ -163,6 +166,7 @@ THREE_SERVERS, THREE_ON_A_CLUSTER = (
         ids_go_by_one=False,
         exact_limits=False,
         counts_waiters=False,
+        two_rooms=False,
         exact_eviction=False,
         answers_at_once=False,
         keeps_order=False,

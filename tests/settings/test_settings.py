@@ -273,6 +273,16 @@ def test_what_is_no_shared_store(flags: dict[str, str], reason: str) -> None:
     assert "secret" not in text
 
 
+def test_what_has_no_effect_with_a_shared_store() -> None:
+    own = {"cache_keep": "a*", "drop_guard": "60"}
+    assert load(own).warnings == ()
+    assert load({**own, "store": "valkey://h"}).warnings == (
+        "--cache-keep has no effect with a shared store",
+        "--drop-guard has no effect with a shared store",
+    )
+    assert load({"store": "valkey://h", "drop_guard": "0"}).warnings == ()
+
+
 URLS = [
     ("ws://cubestore:3031", UpstreamAddress(False, "cubestore", 3031)),
     ("WS://cubestore/", UpstreamAddress(False, "cubestore", 3030)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import time
@@ -10,10 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from protocol.client_codec import Rows
 from tests.cli.running import Running, run, serving
 from tests.needed import require
+from tests.server.client import connected
 from tests.shared_store import nodes
 from tests.shared_store.nodes import EngineProcess, free_port, running
+from tests.upstream.harness import InThread
+from tests.upstream.stand_in import StandIn
+
+PASSES = "SELECT * FROM prod.orders"
 
 
 @pytest.fixture
@@ -59,6 +66,24 @@ def test_two_servers_from_start_to_stop(engine: EngineProcess) -> None:
             code, _, errors = server.end(signal.SIGTERM)
             assert code == 0, errors
             assert "Traceback" not in errors
+            assert "cannot be used" not in errors
+
+
+def test_a_shared_store_goes_with_an_upstream_cubestore(engine: EngineProcess) -> None:
+    async def ask(server: Running) -> list[object]:
+        async with connected(server.ws) as client:
+            return [await client.ask(text) for text in (PASSES, "CACHE SET 'q:c' 'value'", "CACHE GET 'q:c'")]
+
+    with InThread(StandIn("1.7.43")) as stand_in:
+        upstream = f"ws://127.0.0.1:{stand_in.port}"
+        with serving(CUBEQUEUE_STORE=engine.url, CUBEQUEUE_UPSTREAM=upstream) as server:
+            passed, _, cached = asyncio.run(ask(server))
+            code, _, errors = server.end(signal.SIGTERM)
+    assert isinstance(passed, Rows)
+    assert isinstance(cached, Rows)
+    assert list(cached.rows) == [(b"value",)]
+    assert code == 0, errors
+    assert "the cache is in a shared store" in errors
 
 
 def test_a_store_that_is_away_is_told_by_the_probe() -> None:
