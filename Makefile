@@ -91,6 +91,9 @@ lint-deploy: $(VENV)/.ready-deploy $(TOOLS)/.ready ## Dockerfile, compose file, 
 	CUBEQUEUE_PASSWORD=x CUBEJS_API_SECRET=x $(BIN)/docker-compose --file deploy/compose.yaml config --quiet
 	CUBEQUEUE_PASSWORD=x CUBEJS_API_SECRET=x $(BIN)/docker-compose --file deploy/compose.yaml \
 	  --file deploy/compose.pre-aggregations.yaml config --quiet
+	CUBEQUEUE_PASSWORD=x $(BIN)/docker-compose --file deploy/shared-store/compose.yaml config --quiet
+	$(BIN)/kubernetes-validate --strict --quiet \
+	  $(filter-out %/kustomization.yaml,$(wildcard deploy/shared-store/kubernetes/*.yaml))
 	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml)) \
 	  deploy/kubernetes/backup/cronjob.yaml
 	mkdir -p build/chart

@@ -23,6 +23,7 @@ from cubequeue_server.access.browsers import AllowedHosts
 from cubequeue_server.access.reloading import Access, AccessError
 from cubequeue_server.client_names import ClientNames
 from cubequeue_server.connections import Connections
+from cubequeue_server.engines.shared_store.opening import open_shared_store
 from cubequeue_server.engines.sql.engine import SqlEngine
 from cubequeue_server.engines.stores import CannotOpenError, JournalFailedError, OpenStore, open_store
 from cubequeue_server.engines.upstream.opening import OpenUpstream, open_upstream
@@ -115,7 +116,10 @@ async def _run(settings: Settings, sockets: Sockets) -> int:
         return EXIT_BAD_SETTING
     try:
         outbox = Outbox(asyncio.get_running_loop())
-        opened = open_store(settings, now_ms, outbox)
+        if settings.store is None:
+            opened = open_store(settings, now_ms, outbox)
+        else:
+            opened = await open_shared_store(settings, settings.store, outbox)
     except CannotOpenError as error:
         _complain(error)
         return EXIT_CANNOT_OPEN
@@ -301,7 +305,7 @@ class _Process:
             "recovered_items": gauges["queue_items"],
             "recovered_results": gauges["queue_results"],
             "recovered_cache_keys": gauges["cache_keys"],
-            "recovered_answers": gauges["answers"],
+            "recovered_answers": gauges.get("answers", 0),
             "opened_ms": self._opened.opened_ms,
         }
 

@@ -33,6 +33,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "mysql",
     ),
     "Journal": ("journal",),
+    "Shared store": ("store",),
     "SELECT": ("select",),
     "Upstream CubeStore": ("upstream", "upload"),
     "History": ("history",),

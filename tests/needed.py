@@ -17,6 +17,7 @@ import pytest
 # From a program to the Debian package that brings it.
 DEBIAN_PACKAGES: Final = {
     "Chromium": "chromium",
+    "haproxy": "haproxy",
     "kubectl": "kubernetes-client",
     "mariadb": "mariadb-client",
     "npm": "nodejs npm",

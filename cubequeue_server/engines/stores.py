@@ -29,7 +29,7 @@ _log = logging.getLogger("cubequeue")
 
 
 class CannotOpenError(Exception):
-    """A journal that cannot be used; the text is the line that the start ends with."""
+    """A journal or a shared store that cannot be used; the text is the line that the start ends with."""
 
 
 class JournalFailedError(Exception):

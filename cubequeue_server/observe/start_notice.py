@@ -41,6 +41,8 @@ def _reachable(endpoint: Endpoint) -> Endpoint:
 
 
 def _state(settings: Settings) -> str:
+    if settings.store is not None:
+        return f"in the store at {settings.store.address}, shared, durability {settings.store.durability}"
     if settings.durability == "memory":
         return "in memory: a restart empties queue and cache (CUBESTORE_DATA_DIR keeps them)"
     return f"kept in {settings.data_dir}, durability {settings.durability}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cubequeue_server.settings.store_address import StoreAddress, parse_address
 from cubequeue_server.settings.table import (
     BY_NAME,
     CLIENT_VARIABLES,
@@ -66,6 +67,23 @@ class StatsdTarget:
 
 
 @dataclass(slots=True, frozen=True)
+class StoreSettings:
+    """The store that servers share; an empty text is what was not given."""
+
+    address: StoreAddress
+    user: str
+    password_file: str
+    sentinel_password_file: str
+    tls_ca: str
+    name: str
+    shards: int
+    durability: str  # relaxed or replicated
+    replicas: int
+    timeout_ms: int
+    late_ms: int
+
+
+@dataclass(slots=True, frozen=True)
 class Settings:
     """Everything that can be set, under the names of the table (settings_table.py).
 
@@ -98,6 +116,7 @@ class Settings:
     upstream: UpstreamSettings | None
     client_names: Mapping[str, str]  # by process id or address
     client_dns: bool
+    store: StoreSettings | None
     queue: QueueLimits
     cache: CacheLimits
     answers: AnswerLimits
@@ -273,6 +292,7 @@ def _assemble(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Setti
         status_cancel=values["status_cancel"],
         statsd=_statsd(values, origins),
         data_dir=values["data_dir"],
+        store=_store(values, origins),
         durability=_durability(values, origins),
         cache_durability=values["cache_durability"],
         upstream=upstream_settings(values),
@@ -325,6 +345,31 @@ def _durability(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> str
     return mode
 
 
+def _store(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> StoreSettings | None:
+    if not values["store"]:
+        return None
+    for name in ("data_dir", "durability", "cache_durability"):
+        if origins[name].explicit and values[name]:
+            raise origins[name].complain(f"the state is in the store that {origins['store'].label} names")
+    if values["store_late"] >= values["store_timeout"]:
+        raise origins["store_late"].complain("it must be below CUBEQUEUE_STORE_TIMEOUT")
+    try:
+        address = parse_address(values["store"])
+    except ValueError as error:
+        raise SettingsError(f"{origins['store'].label}: {error}") from None  # its text may hold a password
+    own = {each: values[f"store_{each}"] for each in ("user", "password_file", "sentinel_password_file", "tls_ca")}
+    return StoreSettings(
+        address,
+        **own,
+        name=values["store_name"],
+        shards=values["store_shards"],
+        durability=values["store_durability"],
+        replicas=values["store_replicas"],
+        timeout_ms=values["store_timeout"],
+        late_ms=values["store_late"],
+    )
+
+
 def _endpoint(listener: str, values: Mapping[str, Any], origins: Mapping[str, Origin]) -> Endpoint | None:
     """Host and port of a listener from its address and its port setting; None when it is off.
 
@@ -356,8 +401,11 @@ def _ineffective(values: Mapping[str, Any], origins: Mapping[str, Origin]) -> It
             yield f"{origin.label} has no effect: {setting.no_effect}"
         if setting.name in _NEED_UPSTREAM and origin.explicit and values["upstream"] is None:
             yield f"{origin.label} has no effect: CUBEQUEUE_UPSTREAM is not set"
+        if setting.name in _NOT_SHARED and origin.explicit and values["store"] and not _is_off(values[setting.name]):
+            yield f"{origin.label} has no effect with a shared store"
 
 
+_NOT_SHARED = frozenset({"cache_keep", "drop_guard"})
 _NEED_UPSTREAM = frozenset(setting.name for setting in UPSTREAM if setting.name != "upstream")
 
 

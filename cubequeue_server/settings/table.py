@@ -400,6 +400,43 @@ _PROCESS = (
     ),
 )  # fmt: skip
 
+_SHARED_STORE = (
+    Setting(
+        "store", Text("URL"), "",
+        "A Valkey or Redis that any number of servers share, such as valkey://host:6379, valkeys:// for TLS,"
+        " valkey+sentinel://host,host/name or valkey+cluster://host,host; without it each server has its own state.",
+    ),
+    Setting("store_user", Text("NAME"), "", "The user that this server is there."),
+    Setting("store_password_file", Text("FILE"), "", "A file that holds the user's password."),
+    Setting("store_sentinel_password_file", Text("FILE"), "", "A file that holds the password of the Sentinels."),
+    Setting(
+        "store_tls_ca", Text("FILE"), "", "The certificates in PEM form to trust over TLS; else those of the system.",
+    ),
+    Setting(
+        "store_name", Text("NAME", r"[0-9A-Za-z._-]{1,64}", "1 to 64 letters, digits, dots, dashes"), "cq",
+        "What its keys begin with; servers of one name share their state.",
+    ),
+    Setting(
+        "store_shards", Integer(), 64, "How many parts the state has; the first start decides.", minimum=1, maximum=256,
+    ),
+    Setting(
+        "store_durability", Choice(("relaxed", "replicated"), "MODE"), "relaxed",
+        "When an answer leaves: relaxed at once, replicated when replicas have what it rests on.",
+    ),
+    Setting(
+        "store_replicas", Integer(), 1, "How many replicas those are.", minimum=1, maximum=8,
+    ),
+    Setting(
+        "store_timeout", Duration(), 30 * SECOND_MS, "How long a statement waits for the store.",
+        minimum=1 * SECOND_MS, maximum=600 * SECOND_MS,
+    ),
+    Setting(
+        "store_late", Duration(), 500,
+        "A reply that took longer is not believed before the primary has been confirmed.",
+        minimum=10, maximum=60 * SECOND_MS,
+    ),
+)  # fmt: skip
+
 _NO_SNAPSHOTS = "the journal is one local database without snapshots"
 _NO_REMOTE = "there is no remote storage here"
 _NO_GAUGES = "metrics are sent once a second"
@@ -448,6 +485,7 @@ GROUPS: Mapping[str, tuple[Setting, ...]] = {
     "a CubeStore behind": UPSTREAM,
     "metrics and slow statements": _METRICS,
     "process": _PROCESS,
+    "shared store": _SHARED_STORE,
     "understood, without effect in this version": _WITHOUT_EFFECT,
 }
 TABLE: tuple[Setting, ...] = tuple(setting for group in GROUPS.values() for setting in group)

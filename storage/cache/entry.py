@@ -19,10 +19,10 @@ _I64_MAX = (1 << 63) - 1
 # More digits than any 64-bit number has, without leading zeros.
 _MAX_DIGITS = 19
 
-_EMPTY = "cannot parse integer from empty string"
-_INVALID = "invalid digit found in string"
-_TOO_LARGE = "number too large to fit in target type"
-_TOO_SMALL = "number too small to fit in target type"
+EMPTY = "cannot parse integer from empty string"
+INVALID = "invalid digit found in string"
+TOO_LARGE = "number too large to fit in target type"
+TOO_SMALL = "number too small to fit in target type"
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +51,11 @@ def row_bytes(path: Path, value: Value) -> int:
     return len(path) + len(value) + ROW_OVERHEAD_BYTES
 
 
+def is_binary_text(path: Path) -> str:
+    """Why a binary value is not incremented."""
+    return f'Unable to increment cache item "{path.decode(errors="replace")}": value is binary'
+
+
 def incremented(path: Path, value: Value) -> bytes:
     """The text of `value` plus one. O(length): a long run of digits is never converted.
 
@@ -58,18 +63,18 @@ def incremented(path: Path, value: Value) -> bytes:
     and both numbers are 64-bit.
     """
     if isinstance(value, Binary):
-        raise UserError(f'Unable to increment cache item "{path.decode(errors="replace")}": value is binary')
+        raise UserError(is_binary_text(path))
     if not value:
-        raise InternalError(_EMPTY)
+        raise InternalError(EMPTY)
     negative = value.startswith(b"-")
     digits = value[1:] if negative or value.startswith(b"+") else value
     if not digits.isdigit():
-        raise InternalError(_INVALID)
+        raise InternalError(INVALID)
     digits = digits.lstrip(b"0") or b"0"
     number = int(digits) if len(digits) <= _MAX_DIGITS else _I64_MAX + 2
     number = -number if negative else number
     if number >= _I64_MAX:
-        raise InternalError(_TOO_LARGE)
+        raise InternalError(TOO_LARGE)
     if number < -_I64_MAX - 1:
-        raise InternalError(_TOO_SMALL)
+        raise InternalError(TOO_SMALL)
     return b"%d" % (number + 1)

@@ -46,6 +46,26 @@ _EXPIRED_SLICE = 64
 _EVICTION_STEP = 128
 
 
+def too_large_to_set(path: Path, size_bytes: int, limits: CacheLimits) -> UserError:
+    """The refusal of a SET of this many bytes."""
+    return UserError(
+        f"Unable to SET cache with '{key_of(path).decode(errors='replace')}' key, exceeds maximum allowed size"
+        f" for payload: {human_size(size_bytes)}, max allowed: {human_size(limits.max_entry_bytes)}"
+    )
+
+
+def eviction_rows(keys: int, size_bytes: int, removed_keys: int, removed_bytes: int) -> list[Row]:
+    """The rows of SYS CACHESTORE EVICTION: what is left, and what was removed (commands.md §6)."""
+    skipped = b"rows that had gone before their turn; always 0: none is chosen ahead"
+    return [
+        (b"stats_total_keys", b"%d" % keys, None),
+        (b"stats_total_raw_size", human_size(size_bytes).encode(), None),
+        (b"total_keys_removed", b"%d" % removed_keys, None),
+        (b"total_size_removed", human_size(removed_bytes).encode(), None),
+        (b"total_delete_skipped", b"0", skipped),
+    ]
+
+
 class Cache:
     """Values by path, within limits. `random` draws from [0, 1); only LFU and the sampled policies use it.
 
@@ -89,10 +109,7 @@ class Cache:
         self._seen_ms = now_ms
         path, value = statement.path, statement.value
         if len(value) >= self._limits.max_entry_bytes:
-            raise UserError(
-                f"Unable to SET cache with '{key_of(path).decode(errors='replace')}' key, exceeds maximum allowed size"
-                f" for payload: {human_size(len(value))}, max allowed: {human_size(self._limits.max_entry_bytes)}"
-            )
+            raise too_large_to_set(path, len(value), self._limits)
         ttl_s = statement.ttl_s
         expires_ms = NEVER if ttl_s is None else min(now_ms + ttl_s * SECOND_MS, NEVER)
         entry = self._entries.get(path)
@@ -288,14 +305,7 @@ class Cache:
             removed_bytes += size - self._bytes
             if keys - len(self._entries) >= _EVICTION_STEP:
                 yield
-        skipped = b"rows that had gone before their turn; always 0: none is chosen ahead"
-        rows: list[Row] = [
-            (b"stats_total_keys", b"%d" % len(self._entries), None),
-            (b"stats_total_raw_size", human_size(self._bytes).encode(), None),
-            (b"total_keys_removed", b"%d" % removed_keys, None),
-            (b"total_size_removed", human_size(removed_bytes).encode(), None),
-            (b"total_delete_skipped", b"0", skipped),
-        ]
+        rows = eviction_rows(len(self._entries), self._bytes, removed_keys, removed_bytes)
         return Result(vocabulary.INFO_COLUMNS, rows)
 
     def see(self, now_ms: int) -> None:

@@ -84,7 +84,7 @@ class Results:
         if result is None:
             return NO_RESULT
         if external_id is not None and external_id != result.external_id:
-            raise UserError(_mismatch(id_, external_id, result.external_id))
+            raise UserError(mismatch(id_, external_id, result.external_id))
         return _table(result)
 
     def result_blocking(self, ask: QueueResultBlocking, caller: Caller, now_ms: int) -> Result | Later:
@@ -106,10 +106,7 @@ class Results:
         if found is not NO_RESULT or ask.timeout_ms == 0:
             return found
         if self.waiters.count >= self._limits.max_waiters:
-            raise UserError(
-                f"QUEUE RESULT_BLOCKING refused: {self._limits.max_waiters} statements wait for a result already,"
-                " which is as many as CUBEQUEUE_QUEUE_MAX_WAITERS allows"
-            )
+            raise too_many_waiters(self._limits)
         later = self._new_later(ask.timeout_ms)
         self.waiters.add(later, key)
         return later
@@ -120,11 +117,19 @@ class Results:
         return old
 
 
+def too_many_waiters(limits: QueueLimits) -> UserError:
+    """The refusal of a RESULT_BLOCKING that would have to wait."""
+    return UserError(
+        f"QUEUE RESULT_BLOCKING refused: {limits.max_waiters} statements wait for a result already,"
+        " which is as many as CUBEQUEUE_QUEUE_MAX_WAITERS allows"
+    )
+
+
 def _table(result: StoredResult) -> Result:
     return Result(RESULT_COLUMNS, ((result.value, _SUCCESS, b"%d" % result.id, result.external_id),))
 
 
-def _mismatch(id_: int, expected: bytes, actual: bytes | None) -> str:
+def mismatch(id_: int, expected: bytes, actual: bytes | None) -> str:
     got = "None"
     if actual is not None:
         quoted = actual.decode(errors="replace").replace("\\", "\\\\").replace('"', '\\"')

@@ -45,8 +45,8 @@ _NOT_ACKNOWLEDGED = Result(vocabulary.SUCCESS_COLUMNS, ((False,),))
 _NO_ITEM = Result(vocabulary.PAYLOAD_COLUMNS, ())
 _NOTHING_TO_CANCEL = Result(vocabulary.TO_CANCEL_COLUMNS, ())
 
-_OWNER_NEEDED_TO_ADD = "QUEUE {} EXCLUSIVE requires a process_id in the connection context (x-process-id header)"
-_OWNER_NEEDED_TO_CLAIM = (
+OWNER_NEEDED_TO_ADD = "QUEUE {} EXCLUSIVE requires a process_id in the connection context (x-process-id header)"
+OWNER_NEEDED_TO_CLAIM = (
     "Claiming an exclusive queue item requires a process_id in the connection context (x-process-id header)"
 )
 
@@ -102,7 +102,7 @@ class Queue:
     def add(self, statement: vocabulary.QueueAdd, caller: Caller, now_ms: int) -> Result:
         """`QUEUE ADD` (§4.1). O(1); O(log n) with ORPHANED."""
         if statement.exclusive and caller.process_id is None:
-            raise UserError(_OWNER_NEEDED_TO_ADD.format("ADD"))
+            raise UserError(OWNER_NEEDED_TO_ADD.format("ADD"))
         item = self.items.by_path.get(statement.path)
         added = item is None
         if item is None:
@@ -112,7 +112,7 @@ class Queue:
     def add_and_retrieve(self, statement: vocabulary.QueueAddAndRetrieve, caller: Caller, now_ms: int) -> Result:
         """`QUEUE ADD_AND_RETRIEVE` (§4.2). As ADD, and O(active items of the prefix)."""
         if statement.exclusive and caller.process_id is None:
-            raise UserError(_OWNER_NEEDED_TO_ADD.format("ADD_AND_RETRIEVE"))
+            raise UserError(OWNER_NEEDED_TO_ADD.format("ADD_AND_RETRIEVE"))
         item = self.items.by_path.get(statement.path)
         added = item is None
         if item is None:
@@ -401,7 +401,7 @@ def _may_claim(item: Item, caller: Caller) -> bool:
     if not item.exclusive or item.added_by.process_id == caller.process_id:
         return True
     if caller.process_id is None:
-        raise UserError(_OWNER_NEEDED_TO_CLAIM)
+        raise UserError(OWNER_NEEDED_TO_CLAIM)
     return False
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.processes import Cubequeue, NodeProcess
+from tests.clients.processes import Cubequeue, Listener, NodeProcess
 
 pytestmark = pytest.mark.node
 
@@ -19,7 +19,7 @@ PROCESSES = 4
 LIMIT_S = 90
 
 
-def run_workers(server: Cubequeue, packages: Path, folder: Path, work: list[dict[str, Any]]) -> Counter[str]:
+def run_workers(server: Listener, packages: Path, folder: Path, work: list[dict[str, Any]]) -> Counter[str]:
     """Let the processes begin together; gives how often each query was executed."""
     executions = folder / "executions"
     executions.touch()

@@ -101,7 +101,7 @@ class Client:
         self.ids = Ids(go_by_one=engine.ids_go_by_one)
         self.store = self._opened.store
         self.settle: Callable[[], None] = self._opened.settle
-        self.close: Callable[[], None] = self._opened.close
+        self.close: Callable[[], object] = self._opened.close
 
     def send(self, statement: Statement, caller: Caller, key: RequestKey | None, now_ms: int) -> Asked:
         """Execute a statement; its answer may be on its way."""

@@ -12,7 +12,8 @@ from tests.conformance.script import Session
 Opener = Callable[[Limits], Session]
 
 # An engine that answers later is also asked several things at once.
-_WAYS = [(engine, False) for engine in ENGINES] + [(engine, True) for engine in ENGINES if not engine.answers_at_once]
+_WAYS = [(engine, False) for engine in ENGINES]
+_WAYS += [(engine, True) for engine in ENGINES if not engine.answers_at_once and engine.keeps_order]
 
 
 @pytest.fixture(params=_WAYS, ids=[f"{engine}{', all at once' * at_once}" for engine, at_once in _WAYS])
@@ -48,6 +49,13 @@ def exact_limits(way: tuple[Candidate, bool]) -> None:
     """For tests that meet a bound exactly."""
     if not way[0].exact_limits:
         pytest.skip("its limits are approximate")
+
+
+@pytest.fixture
+def two_rooms(way: tuple[Candidate, bool]) -> None:
+    """For tests that fill the room of one kind of answers, and use that of the other."""
+    if not way[0].two_rooms:
+        pytest.skip("all its kept answers have one room")
 
 
 @pytest.fixture

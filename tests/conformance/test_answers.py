@@ -201,6 +201,15 @@ def test_reads_go_on_when_there_is_no_room_for_answers(open_session: Opener) -> 
     session = open_session(Limits(answers=AnswerLimits(max_bytes=100)))
     session.rows(add("p:a", "x" * 2_000))
     session.rows(cancel("p:a"), key=KEY)
+    assert isinstance(session.refusal(cancel("p:b"), key=(b"", b"connection", 4)), UserError)
+    assert session.rows(get("p:a"), key=(b"", b"connection", 3)) == []
+
+
+@pytest.mark.usefixtures("two_rooms")
+def test_answers_with_texts_and_without_do_not_fill_each_others_room(open_session: Opener) -> None:
+    session = open_session(Limits(answers=AnswerLimits(max_bytes=100)))
+    session.rows(add("p:a", "x" * 2_000))
+    session.rows(cancel("p:a"), key=KEY)
     session.rows(incr("p:n"), key=(b"", b"connection", 2))
     for statement in (incr("p:n"), cancel("p:b")):
         assert isinstance(session.refusal(statement, key=(b"", b"connection", 4)), UserError)

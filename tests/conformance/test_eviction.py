@@ -198,7 +198,13 @@ def test_the_rows_of_info(session: Session) -> None:
 
 
 @pytest.mark.parametrize(
-    "action", [CachestoreAction.COMPACTION, CachestoreAction.HEALTHCHECK, CachestoreAction.PERSIST]
+    "action",
+    [
+        CachestoreAction.COMPACTION,
+        CachestoreAction.END_DROP_GUARD,
+        CachestoreAction.HEALTHCHECK,
+        CachestoreAction.PERSIST,
+    ],
 )
 def test_actions_without_rows_change_nothing(session: Session, action: CachestoreAction) -> None:
     session.rows(add("p:a", "1"))

@@ -57,12 +57,13 @@ LISTS = [
         Do(pending("p"), [(b"b", nth(2), b"pending", None), (b"a", nth(1), b"pending", None)]),
     ),
     Script(
-        "ACTIVE by id, whatever the priority and the order of the claims",
+        "ACTIVE by id, whatever the priority and the order of the claims; LIST of them by priority",
         Do(add("p:a", priority=1), [(nth(1), True, 1)]),
         Do(add("p:b", priority=9), [(nth(2), True, 2)]),
         Do(retrieve("p:b", 9), [(b"{}", None, 1, b"b", nth(2))]),
         Do(retrieve("p:a", 9), [(b"{}", None, 0, b"b,a", nth(1))]),
         Do(active("p"), [(b"a", nth(1), b"active", None), (b"b", nth(2), b"active", None)]),
+        Do(list_all("p"), [(b"b", nth(2), b"active", None), (b"a", nth(1), b"active", None)]),
     ),
     Script(
         "WITH_PAYLOAD adds the payload at the end, extra is given always",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from random import Random
 
@@ -19,11 +20,12 @@ CONNECT_S = 5.0
 
 
 class Driver:
-    """Any number of statements at once, on one connection at a time. `connection_id` is its own for ever."""
+    """Any number of statements at once, on one connection at a time, to any of the addresses. Its connection id is its
+    own for ever."""
 
-    def __init__(self, address: Address, name: str, history: History, random: Random) -> None:
+    def __init__(self, addresses: Sequence[Address], name: str, history: History, random: Random) -> None:
         self.name = name
-        self._address = address
+        self._addresses = addresses
         self._history = history
         self._random = random
         self._client: Client | None = None
@@ -73,7 +75,9 @@ class Driver:
                 try:
                     await self._ends.aclose()
                     async with asyncio.timeout(CONNECT_S):
-                        self._client = await self._ends.enter_async_context(connected(self._address, self.name))
+                        self._client = await self._ends.enter_async_context(
+                            connected(self._random.choice(self._addresses), self.name)
+                        )
                 except (OSError, EOFError, WebSocketException):
                     await asyncio.sleep(RETRY_S * self._random.random())
             return self._client

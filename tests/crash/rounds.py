@@ -168,7 +168,7 @@ class Rounds:
         self._round += 1
         history = History()
         names = [f"r{self._round}c{number}" for number in range(CLIENTS)]
-        drivers = [Driver(self._reign.address, name, history, self._drawn_by(name, "driver")) for name in names]
+        drivers = [Driver([self._reign.address], name, history, self._drawn_by(name, "driver")) for name in names]
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for name, driver in zip(names, drivers, strict=True):
@@ -185,7 +185,7 @@ class Rounds:
         await self._reign.start()
         await self._reign.listening()
         name = f"r{self._round}reader"
-        reader = Driver(self._reign.address, name, history, self._drawn_by(name, "driver"))
+        reader = Driver([self._reign.address], name, history, self._drawn_by(name, "driver"))
         lost_later = await self._read_everything(reader, history)
         await self._reign.end()
         self.tally.kills += 1
@@ -239,7 +239,7 @@ class Rounds:
             *map(QueueGet, paths),
             *(CacheGet(b"n%d:%s" % (self._round, name)) for name in (b"a", b"b")),
         ]
-        self._left += zip(lasting, await _answers(reader, lasting), strict=True)
+        self._left += zip(lasting, await answers_to(reader, lasting), strict=True)
         once: list[Statement] = [
             *map(QueueResult, paths_of_ids(history.operations)),
             *map(QueueResult, paths),
@@ -247,17 +247,17 @@ class Rounds:
             CacheKeys(cache),
             OtherSql(HEARTBEATS_QUERY),
         ]
-        await _answers(reader, once)
+        await answers_to(reader, once)
         found = []
         some = self._random.sample(self._left, min(READ_AGAIN, len(self._left)))
-        answers = await _answers(reader, [statement for statement, _ in some])
+        answers = await answers_to(reader, [statement for statement, _ in some])
         for (statement, expected), answer in zip(some, answers, strict=True):
             if answer != expected:
                 found.append(Violation("lost later", f"{statement} gave {expected!r} when its round ended: {answer!r}"))
         return found
 
 
-async def _answers(reader: Driver, statements: Sequence[Statement]) -> list[Answer]:
+async def answers_to(reader: Driver, statements: Sequence[Statement]) -> list[Answer]:
     """To all of them, a few at a time."""
     answers: list[Answer] = []
     for start in range(0, len(statements), READS_AT_ONCE):

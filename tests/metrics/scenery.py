@@ -25,13 +25,27 @@ from tests.asking import Told
 START_MS = 1_700_000_000_000
 
 JOURNAL = {"journal_bytes": 5, "journal_groups": 4, "journal_rows": 3, "journal_failures": 2, "journal_lag": 1}
+SHARED_STORE = {
+    "store_primaries": 3,
+    "store_memory_bytes": 70,
+    "store_max_memory_bytes": 100,
+    "store_calls": 60,
+    "store_calls_waiting": 6,
+    "store_calls_repeated": 5,
+    "store_calls_unknown": 4,
+    "store_late_replies": 3,
+    "store_connects": 2,
+    "store_link_losses": 1,
+    "store_large_bytes_put": 8,
+    "store_large_bytes_read": 9,
+}
 
 
 class Store(MemoryStore):
-    """A store in memory that speaks of a journal too."""
+    """A store in memory that speaks of a journal too, and of a store that servers share."""
 
     def gauges(self) -> dict[str, int]:
-        return {**super().gauges(), **JOURNAL}
+        return {**super().gauges(), **JOURNAL, **SHARED_STORE}
 
 
 class Scene:

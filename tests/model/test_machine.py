@@ -6,10 +6,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.conformance.engines import EXAMPLE, MEMORY, Candidate
+from tests.conformance.engines import EXAMPLE, MEMORY, REDIS, THREE_SERVERS, VALKEY, Candidate
 from tests.model.machine import StoreMachine
 
-ENGINES = pytest.mark.parametrize(("engine", "share"), [(MEMORY, 1), (EXAMPLE, 0.2)], ids=["memory", "example"])
+ENGINES = pytest.mark.parametrize(
+    ("engine", "share"), [(MEMORY, 1), (EXAMPLE, 0.2), (REDIS, 0.03), (VALKEY, 0.03), (THREE_SERVERS, 0.03)], ids=str
+)
 QUICK = settings(
     deadline=None,
     print_blob=True,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TypeAlias
 
 from storage.asking import Caller
 from storage.errors import StatementError
+from storage.limits import QueueLimits
 from storage.queue.statements import RESULT_OVERHEAD_BYTES
 from storage.vocabulary import (
     CacheGet,
@@ -69,9 +70,11 @@ class Twins:
     """The model and the store. Any difference is an AssertionError."""
 
     def __init__(self, engine: Candidate, limits: Limits, queue_paths: list[bytes], cache_paths: list[bytes]) -> None:
+        if not engine.counts_waiters:
+            limits = replace(limits, queue=replace(limits.queue, max_waiters=QueueLimits().max_waiters))
         self.model = NaiveStore(limits.queue, limits.cache, limits.answers, FIRST_ID, evicts=False)
         self.model.queue.result_overhead_bytes = RESULT_OVERHEAD_BYTES
-        self.ids_go_by_one = engine.ids_go_by_one
+        self.engine = engine
         self.client = Client(engine, limits)
         self.store = self.client.store
         self.queue_paths, self.cache_paths = queue_paths, cache_paths
@@ -181,13 +184,15 @@ class Twins:
                 break
         else:
             raise AssertionError("tick finds no end")
-        assert self.client.gauges()["cache_keys"] == len(self.model.cache.entries)
+        gauges = self.client.gauges()
+        assert gauges["cache_keys"] == len(self.model.cache.entries)
+        self.is_within_hard_limits(gauges)
 
     def key(self, key: Key) -> KeyRef:
         """The next id to come is no id at all for an engine whose ids cannot be known ahead."""
         if not isinstance(key, ById):
             return self.queue_path(key)
-        if key.ago == 0 and not self.ids_go_by_one:
+        if key.ago == 0 and not self.engine.ids_go_by_one:
             return 1
         return max(self.model.queue.next_id - key.ago, 1)
 
@@ -204,7 +209,7 @@ class Twins:
             now_ms = self.now_ms + pause
         else:
             now_ms = min((end for end in self.ends() if end >= self.now_ms), default=self.now_ms) + pause.off_by_ms
-        self.now_ms = max(now_ms, self.may_not_go_before_ms)
+        self.now_ms = max(now_ms, self.may_not_go_before_ms if self.engine.time_may_fall else self.now_ms)
         over = [end for end in self.ends_of_answers() if end <= self.now_ms]
         self.may_not_go_before_ms = max([self.may_not_go_before_ms, *over])
 
@@ -239,14 +244,21 @@ class Twins:
         shown = {row[0] for prefix in self.cache_prefixes for row in self.keys_of_store(prefix)}
         victims = [entry for entry in cache.entries if entry.path not in shown]
         gauges = self.client.gauges()
-        if victims:
+        if victims and not self.engine.exact_eviction:
+            cache.drop([victim.path for victim in victims])
+        elif victims:
             assert may_evict, f"gone: {victims}"
             survivors = [entry for entry in cache.entries if entry not in victims and entry.path != written]
             held = gauges["cache_keys"], gauges["cache_bytes"]
             assert_allowed_victims(cache, victims, survivors, held, self.now_ms)
             cache.drop([victim.path for victim in victims])
-        assert gauges["cache_keys"] <= cache.limits.max_keys * 1.25
-        assert gauges["cache_bytes"] <= cache.limits.max_bytes * 1.25
+        if self.engine.exact_eviction:
+            self.is_within_hard_limits(gauges)
+
+    def is_within_hard_limits(self, gauges: dict[str, int]) -> None:
+        limits = self.model.cache.limits
+        assert gauges["cache_keys"] <= limits.max_keys * 1.25
+        assert gauges["cache_bytes"] <= limits.max_bytes * 1.25
 
     def keys_of_store(self, prefix: bytes) -> list[tuple[object, ...]]:
         answer = self.client.answer(self.client.send(CacheKeys(prefix + b":"), Caller(), None, self.now_ms))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from cubequeue_server.settings.help import effective_lines
-from cubequeue_server.settings.resolve import Loaded, SettingsError, load_settings
+from cubequeue_server.settings.resolve import Loaded, SettingsError, StoreSettings, load_settings
+from cubequeue_server.settings.store_address import Kind, StoreAddress
 from cubequeue_server.settings.table import BY_NAME, TABLE, UPSTREAM, Setting
 from cubequeue_server.settings.upstream import UpstreamSettings
 from cubequeue_server.settings.values import GIB, MIB, Endpoint, UpstreamAddress
@@ -90,6 +91,17 @@ OTHER: dict[str, tuple[str, Any]] = {
     "data_dir": ("/d", "/d"),
     "durability": ("memory", "memory"),
     "cache_durability": ("memory", "memory"),
+    "store": ("valkey://store:6400", "valkey://store:6400"),
+    "store_user": ("cube", "cube"),
+    "store_password_file": ("/s", "/s"),
+    "store_sentinel_password_file": ("/t", "/t"),
+    "store_tls_ca": ("/a", "/a"),
+    "store_name": ("staging", "staging"),
+    "store_shards": ("16", 16),
+    "store_durability": ("replicated", "replicated"),
+    "store_replicas": ("2", 2),
+    "store_timeout": ("10", 10_000),
+    "store_late": ("200ms", 200),
     "upstream": ("wss://cubestore", UpstreamAddress(True, "cubestore", 3030)),
     "upstream_user": ("bob", "bob"),
     "upstream_password_file": ("/q", "/q"),
@@ -102,6 +114,7 @@ OTHER: dict[str, tuple[str, Any]] = {
     "upload_idle_timeout": ("7", 7_000),
     "max_uploads": ("4", 4),
 }
+SHARED = {name for name in OTHER if name == "store" or name.startswith("store_")}
 EFFECTIVE = [setting for setting in TABLE if setting.no_effect is None]
 INEFFECTIVE = [setting for setting in TABLE if setting.no_effect is not None]
 
@@ -166,7 +179,7 @@ def test_defaults_are_the_limits_defaults() -> None:
 
 
 def test_values_reach_the_limits() -> None:
-    settings = load({name: text for name, (text, _) in OTHER.items()}).settings
+    settings = load({name: text for name, (text, _) in OTHER.items() if name not in SHARED}).settings
     assert settings.queue == QueueLimits(
         max_items=7,
         max_bytes=2 * GIB,
@@ -199,6 +212,75 @@ def test_values_reach_the_limits() -> None:
     assert settings.join_in_flight_ms == 120_000
     assert settings.transport_max_message_size == 128 * MIB
     assert settings.transport_max_frame_size == 5_000_000
+
+
+def test_a_shared_store() -> None:
+    assert load().settings.store is None
+    store = load({name: OTHER[name][0] for name in SHARED}).settings.store
+    assert store == StoreSettings(
+        StoreAddress(Kind.SINGLE, (("store", 6400),), has_tls=False),
+        user="cube",
+        password_file="/s",
+        sentinel_password_file="/t",
+        tls_ca="/a",
+        name="staging",
+        shards=16,
+        durability="replicated",
+        replicas=2,
+        timeout_ms=10_000,
+        late_ms=200,
+    )
+
+
+STORE_ADDRESSES = [
+    ("valkey://h", Kind.SINGLE, (("h", 6379),), False, "", 0),
+    ("rediss://h:6400/3", Kind.SINGLE, (("h", 6400),), True, "", 3),
+    ("valkeys://[::1]:6400", Kind.SINGLE, (("::1", 6400),), True, "", 0),
+    ("redis+sentinel://a,b:5/cube", Kind.SENTINEL, (("a", 26379), ("b", 5)), False, "cube", 0),
+    ("valkeys+cluster://a,b,c:7000", Kind.CLUSTER, (("a", 6379), ("b", 6379), ("c", 7000)), True, "", 0),
+]
+
+
+@pytest.mark.parametrize(("text", "kind", "hosts", "has_tls", "master_name", "database"), STORE_ADDRESSES)
+def test_the_address_of_a_store(
+    text: str, kind: Kind, hosts: tuple[tuple[str, int], ...], has_tls: bool, master_name: str, database: int
+) -> None:
+    store = load({"store": text}).settings.store
+    assert store is not None
+    assert store.address == StoreAddress(kind, hosts, has_tls, master_name, database)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ({"store": "http://h"}, "an address is wanted such as valkey://host:6379"),
+        ({"store": "valkey+twins://h"}, "an address is wanted such as"),
+        ({"store": "valkey://"}, "an address is wanted such as"),
+        ({"store": "valkey://me:secret@h"}, "no credentials belong here"),
+        ({"store": "valkey://a,b"}, "one host is wanted"),
+        ({"store": "valkey://h:99999"}, "Port out of range"),
+        ({"store": "valkey://h/name"}, "is no number of a database"),
+        ({"store": "valkey+cluster://h/1"}, "is no number of a database"),
+        ({"store": "valkey+sentinel://h"}, "the name that the sentinels have for the primary is missing"),
+        ({"store": "valkey://h", "data_dir": "/d"}, "--data-dir=/d: the state is in the store that --store names"),
+        ({"store": "valkey://h", "durability": "relaxed"}, "--durability=relaxed: the state is in the store"),
+        ({"store": "valkey://h", "store_late": "30s"}, "--store-late=30s: it must be below CUBEQUEUE_STORE_TIMEOUT"),
+    ],
+)
+def test_what_is_no_shared_store(flags: dict[str, str], reason: str) -> None:
+    text = refusal(flags)
+    assert reason in text
+    assert "secret" not in text
+
+
+def test_what_has_no_effect_with_a_shared_store() -> None:
+    own = {"cache_keep": "a*", "drop_guard": "60"}
+    assert load(own).warnings == ()
+    assert load({**own, "store": "valkey://h"}).warnings == (
+        "--cache-keep has no effect with a shared store",
+        "--drop-guard has no effect with a shared store",
+    )
+    assert load({"store": "valkey://h", "drop_guard": "0"}).warnings == ()
 
 
 URLS = [

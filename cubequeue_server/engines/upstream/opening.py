@@ -38,7 +38,12 @@ def open_upstream(settings: Settings) -> OpenUpstream | None:
     behind = make_target(settings.upstream, has_own_users=settings.access.demands_credentials)
     for warning in warnings_of(behind):
         _log.warning("%s", warning)
-    if settings.durability == "memory" or settings.cache_durability == "memory":
+    if settings.store is not None:
+        _log.warning(
+            "the cache is in a shared store: if that loses the marks of pre-aggregations, Cube drops their tables;"
+            " CUBEQUEUE_CACHE_KEEP and CUBEQUEUE_DROP_GUARD have no effect there"
+        )
+    elif settings.durability == "memory" or settings.cache_durability == "memory":
         _log.warning(
             "the cache ends with this process, and with it the marks that keep Cube from dropping tables of"
             " pre-aggregations: CUBESTORE_DATA_DIR keeps it"

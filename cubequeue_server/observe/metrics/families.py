@@ -137,6 +137,14 @@ TOTALS: Final = (
     Family("cubequeue_journal_groups_total", "Groups of changes written to the journal.", "journal_groups"),
     Family("cubequeue_journal_rows_total", "Rows written to the journal.", "journal_rows"),
     Family("cubequeue_journal_failures_total", "Writes of the journal that failed.", "journal_failures"),
+    Family("cubequeue_store_calls_total", "Calls of this server to the shared store.", "store_calls"),
+    Family("cubequeue_store_calls_repeated_total", "Calls sent again after a link was lost.", "store_calls_repeated"),
+    Family("cubequeue_store_calls_unknown_total", "Calls of which nobody knows what came.", "store_calls_unknown"),
+    Family("cubequeue_store_late_replies_total", "Times that a primary had to be confirmed.", "store_late_replies"),
+    Family("cubequeue_store_connects_total", "Links made to primaries.", "store_connects"),
+    Family("cubequeue_store_losses_total", "Links lost to primaries.", "store_link_losses"),
+    Family("cubequeue_store_put_bytes_total", "Bytes of values written in pieces.", "store_large_bytes_put"),
+    Family("cubequeue_store_read_bytes_total", "Bytes of values read in pieces.", "store_large_bytes_read"),
 )  # fmt: skip
 
 # Numbers that may fall.
@@ -187,6 +195,14 @@ GAUGES: Final = (
         "drop_guard_until_s",
     ),
     Family("cubequeue_journal_bytes", "Bytes of the journal on the disk.", "journal_bytes"),
+    Family(
+        "cubequeue_store_primaries", "Primaries of the shared store that this server is linked to.", "store_primaries"
+    ),
+    Family("cubequeue_store_calls_waiting", "Calls to the shared store without an outcome.", "store_calls_waiting"),
+    Family(
+        "cubequeue_store_memory_bytes", "Memory of the primaries that is used, at the last look.", "store_memory_bytes"
+    ),
+    Family("cubequeue_store_max_memory_bytes", "Their maxmemory together; 0 without.", "store_max_memory_bytes"),
     Family("cubequeue_journal_lag", "Changes applied and not yet as durable as the mode promises.", "journal_lag"),
     Family("cubequeue_journal_lag_seconds", "For how long at least the oldest of them waits.", "journal_lag_s"),
     Family("cubequeue_history_items", "Ended items that are remembered.", "history_items"),
