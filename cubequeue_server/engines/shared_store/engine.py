@@ -241,11 +241,11 @@ class SharedStore:
             self.core.see(now_ms)
         return self._readings.queue_figures()
 
-    async def waited_prefixes(self) -> AsyncIterator[list[Path | None]]:
-        """The queue that each RESULT_BLOCKING of this server waits for, None when that is not known, in slices."""
+    async def waited_paths(self) -> AsyncIterator[list[Path | None]]:
+        """The path of the item that each RESULT_BLOCKING of this server waits for, None if it is not known, in slices."""
         keys = list(self._waits.keys())
         for first in range(0, len(keys), _SWEPT_ON_DEMAND):
-            yield await self._readings.prefixes_of(keys[first : first + _SWEPT_ON_DEMAND])
+            yield await self._readings.paths_of(keys[first : first + _SWEPT_ON_DEMAND])
 
     async def cache_totals(self) -> PrefixTotalsTable:
         """What CACHE GET of this server found by prefix since its start; to be read only."""

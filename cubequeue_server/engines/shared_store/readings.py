@@ -13,7 +13,6 @@ from cubequeue_server.engines.shared_store.rows import LargeValue, read_item, re
 from cubequeue_server.engines.shared_store.scripts import FIGURES, Script
 from cubequeue_server.engines.shared_store.shards import lane_of
 from storage.errors import StatementError
-from storage.keys import prefix_of
 from storage.stats import QueueFigures
 from storage.system_tables import SystemTable
 from storage.vocabulary import KeyRef, Path, Row, Value
@@ -148,7 +147,7 @@ class Readings:
         fields = [field for id8, _ in page for field in (id8, id8 + b"x")]
         texts = await self.ask(shard, "HMGET", key, *fields)
         rows: list[Row | None] = []
-        for (_, row), text, extra in zip(page, texts[::2], texts[1::2], strict=True):
+        for (id8, row), text, extra in zip(page, texts[::2], texts[1::2], strict=True):
             value = None if text is None else await self._value(shard, text)
             if value is None:
                 rows.append(None)
@@ -170,6 +169,9 @@ class Readings:
                 item.external_id,
                 item.claimed_by,
                 item.claimed_peer or None,
+                int.from_bytes(id8, "big"),
+                None,  # the store has no time of the claim, nor the peer that added the item
+                None,
             ))  # fmt: skip
         return rows
 
@@ -222,8 +224,8 @@ class Readings:
             )
         ]
 
-    async def prefixes_of(self, keys: list[KeyRef]) -> list[Path | None]:
-        """The queue that each key is in; None for the id of an item that is not there."""
+    async def paths_of(self, keys: list[KeyRef]) -> list[Path | None]:
+        """The path of the item of each key; None for the id of an item that is not there."""
         core = self._core
         ids: dict[int, list[int]] = {}
         for key in keys:
@@ -233,8 +235,8 @@ class Readings:
         for shard, mine in ids.items():
             fields = [id_.to_bytes(8, "big") for id_ in mine]
             rows = await self.ask(shard, "HMGET", core.shards.key(shard, "d"), *fields)
-            by_id.update((id_, read_item(row).prefix) for id_, row in zip(mine, rows, strict=True) if row is not None)
-        return [by_id.get(key) if isinstance(key, int) else prefix_of(key) for key in keys]
+            by_id.update((id_, read_item(row).path) for id_, row in zip(mine, rows, strict=True) if row is not None)
+        return [by_id.get(key) if isinstance(key, int) else key for key in keys]
 
 
 class Woken:
