@@ -70,7 +70,7 @@ class Candidate:
     limits. `answers_at_once` where no statement takes a turn; one that `keeps_order` executes statements in the order
     in which they were sent, unanswered ones too.
     Where time may not fall, a clock that steps back stands still for the engine until it has come there again.
-    `is_store` where people can look into it (`storage.engine.Inspectable`).
+    One that `keeps_claims` knows when an item was claimed. `is_store` where people can look into it (`storage.engine.Inspectable`).
     """
 
     name: str
@@ -84,6 +84,7 @@ class Candidate:
     keeps_order: bool = True
     time_may_fall: bool = True
     is_store: bool = True
+    keeps_claims: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -151,6 +152,7 @@ REDIS, VALKEY, SHARDED = (
         exact_eviction=False,
         answers_at_once=False,
         time_may_fall=False,
+        keeps_claims=False,
     )
     for name, product, shards in (
         ("redis", nodes.REDIS, 1),

@@ -107,6 +107,7 @@ class Session:
     """
 
     def __init__(self, engine: Candidate, limits: Limits, *, at_once: bool = False) -> None:
+        self.engine = engine
         self.client = Client(engine, limits)
         self.store = self.client.store
         self.close = self.client.close

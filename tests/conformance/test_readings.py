@@ -104,7 +104,7 @@ def test_the_rows_of_system_queue(looking: Looking) -> None:
         "external_id": b"e",
         "claimed_by": b"one",
         "number": active["number"],
-        "claimed": begun_ms + 5,
+        "claimed": begun_ms + 5 if session.engine.keeps_claims else None,
     }
     assert active == pending | changed
 

@@ -56,7 +56,7 @@ def test_two_servers_from_start_to_stop(engine: EngineProcess) -> None:
         for server in (one, two):
             until_status(server, "/readyz", 200)
             until_status(server, "/", 200)
-            for path in ("/metrics", "/api/overview"):
+            for path in ("/metrics", "/api/queues"):
                 status, body = server.get(path)
                 assert status == 200, (path, body)
             text = server.get("/metrics")[1].decode()

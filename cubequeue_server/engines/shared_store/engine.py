@@ -242,7 +242,7 @@ class SharedStore:
         return self._readings.queue_figures()
 
     async def waited_paths(self) -> AsyncIterator[list[Path | None]]:
-        """The path of the item that each RESULT_BLOCKING of this server waits for, None if it is not known, in slices."""
+        """The path of the item that each RESULT_BLOCKING of this server waits for, None if not known, in slices."""
         keys = list(self._waits.keys())
         for first in range(0, len(keys), _SWEPT_ON_DEMAND):
             yield await self._readings.paths_of(keys[first : first + _SWEPT_ON_DEMAND])
