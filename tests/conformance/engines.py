@@ -70,7 +70,8 @@ class Candidate:
     limits. `answers_at_once` where no statement takes a turn; one that `keeps_order` executes statements in the order
     in which they were sent, unanswered ones too.
     Where time may not fall, a clock that steps back stands still for the engine until it has come there again.
-    One that `keeps_claims` knows when an item was claimed. `is_store` where people can look into it (`storage.engine.Inspectable`).
+    One that `keeps_claims` knows when an item was claimed. `is_store` where people can look into it
+    (`storage.engine.Inspectable`).
     """
 
     name: str
