@@ -25,7 +25,7 @@ Wake: TypeAlias = Callable[[list[Later], Result, int], bool]
 
 
 class Results:
-    """Stored results and the requests that wait for one. `takes` counts the results that were read by path."""
+    """Stored results and the requests that wait for one. `takes` counts the results that were taken by a reader."""
 
     __slots__ = ("_limits", "_new_later", "_recorder", "_wake", "table", "takes", "waiters")
 
@@ -98,6 +98,7 @@ class Results:
             result = self.table.by_id.get(key)
             if result is not None:
                 if ask.timeout_ms and not result.taken:
+                    self.takes += 1
                     self.table.take(result)
                 return _table(result)
             found = NO_RESULT

@@ -101,6 +101,14 @@ ANSWERS = [
         Do(result_blocking(id_of(1)), [(None, b"success", nth(1), None)], key=KEY),
     ),
     Script(
+        "RESULT_BLOCKING by id that took a result, also when that has expired",
+        ADDED,
+        Do(ack("p:a", "r"), [(True,)]),
+        Do(result_blocking(id_of(1)), [(b"r", b"success", nth(1), None)], key=KEY),
+        Later(2 * MINUTE_MS),
+        Do(result_blocking(id_of(1)), [(b"r", b"success", nth(1), None)], key=KEY),
+    ),
+    Script(
         "reads are executed again",
         Do(get("p:a"), [], key=KEY),
         ADDED,

@@ -45,6 +45,7 @@ def filled() -> World:
         (QueueAck(b"p:unknown", b"v"), (False,)),
         (QueueCancel(PATH), (b"{}", None)),
         (QueueResult(b"p:acked"), (b"v", b"success", b"2", None)),
+        (QueueResultBlocking(2, 1_000), (b"v", b"success", b"2", None)),
         (CacheIncr(b"c:n"), (b"1",)),
     ],
 )
@@ -59,7 +60,7 @@ def test_what_had_effects_is_answered_again_not_done_again(statement: Statement,
 
 @pytest.mark.parametrize(
     "statement",
-    [QueueRetrieve(PATH, 0), QueueResult(PATH), QueueResult(2), QueueResultBlocking(2, 1_000), QueueGet(PATH)],
+    [QueueRetrieve(PATH, 0), QueueResult(PATH), QueueResult(2), QueueResultBlocking(2, 0), QueueGet(PATH)],
     ids=["failed claim", "no result", "by id", "blocking by id", "reading"],
 )
 def test_what_changed_nothing_is_not_kept(statement: Statement) -> None:
