@@ -12,7 +12,7 @@ from tests.model.mutants import MUTANTS, Mutant
 
 # Several times what the best hidden of them ever needed. The shortest example is not looked for.
 HUNT = settings(
-    max_examples=2_000,
+    max_examples=6_000,
     stateful_step_count=50,
     deadline=None,
     database=None,
