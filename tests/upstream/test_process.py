@@ -58,7 +58,7 @@ def test_tls_with_an_authority_of_ones_own_and_no_secret_anywhere(certificate: C
         }
         with serving(**variables) as server:
             assert isinstance(with_client(server, lambda client: client.ask(PASSES)), Rows)
-            password_in_memory = [server.get(path)[1] for path in ("/metrics", "/api/overview", "/")]
+            password_in_memory = [server.get(path)[1] for path in ("/metrics", "/api/server", "/")]
             command = Path(f"/proc/{server.process.pid}/cmdline").read_bytes()
             metrics = password_in_memory[0].decode()
             assert 'cubequeue_upstream_info{version="1.7.43"} 1.0' in metrics
@@ -164,7 +164,7 @@ def test_a_slow_reader_of_60_mb_delays_no_heartbeat() -> None:
 
 def test_a_start_says_what_is_risky_and_hides_what_is_secret() -> None:
     with serving(CUBEQUEUE_UPSTREAM=f"ws://cube:{SECRET}@cubestore.invalid:3030") as server:
-        _, settings = server.get("/api/overview")
+        _, settings = server.get("/api/server")
         json.loads(settings)
         _, _, log = server.end(15)
     assert "credentials travel to ws://cubestore.invalid:3030 in the clear" in log
