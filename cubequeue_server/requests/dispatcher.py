@@ -106,7 +106,7 @@ class Dispatcher:
         self._wheel = TimingWheel(loop, self._give_up)
         self._is_stopping = False
         self._turns = Turns(outbox)
-        self._long_answers = LongAnswers(loop, self._on_encoded, counters, options.max_all_begun_bytes)
+        self._long_answers = LongAnswers(self._turns, self._on_encoded, counters, options.max_all_begun_bytes)
         self._large_messages = LargeMessages(loop, self, router.store)
 
     def watch(self, *, is_on: bool) -> None:
@@ -369,7 +369,7 @@ class Dispatcher:
         """Answer a request with its outcome. Raises nothing."""
         if ask.tick:
             self._wheel.cancel(ask)
-        if ask.statement in _LISTS and ask.client is not None:
+        if ask.statement in _LISTS and ask.tell is None and ask.client is not None:
             ask.client.websocket.end_answer(_LIST_BYTES)
         if type(outcome) is Result:
             if ask.tell is None and len(outcome.rows) > STEP_ROWS:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from protocol.client_codec import ErrorReply, Rows
+from storage.asking import ANYBODY, Outcome
+from storage.vocabulary import QueueList, Result
 from tests.server.client import connected
 from tests.server.harness import FIRST_ID, SlowDurableStore, serving, until
 
@@ -32,6 +34,22 @@ async def test_a_read_of_what_is_not_durable_waits_too() -> None:
         assert not two.replies[7]
         store.sync()
         assert await two.reply(7) == Rows(7, ("value",), [(b"x",)])
+
+
+async def test_a_list_for_a_caller_in_the_process_waits_too() -> None:
+    """The MySQL port and the pages have no connection that could be read less from."""
+    store = SlowDurableStore()
+    async with serving(store) as server, connected(server.address) as client:
+        told: list[Outcome] = []
+        await client.send("QUEUE ADD 'q:a' 'p'")
+        await until(lambda: server.in_flight == 1)
+        assert server.call(QueueList(b"q"), ANYBODY, told.append) is not None
+        store.sync()
+        await until(lambda: told)
+        (outcome,) = told
+        assert isinstance(outcome, Result)
+        assert len(outcome.rows) == 1
+        assert server.in_flight == 0
 
 
 async def test_an_error_about_what_is_not_durable_waits_too() -> None:
