@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -73,19 +74,24 @@ def failing(pid: int, calls: str, error: str, journal: Path | None = None) -> It
         _until_traced(pid, tracer)
         yield
     finally:
-        tracer.send_signal(signal.SIGINT)
-        tracer.communicate(timeout=TIMEOUT_S)
+        if tracer.poll() is None:
+            tracer.send_signal(signal.SIGINT)
+            tracer.communicate(timeout=TIMEOUT_S)
 
 
 def _until_traced(pid: int, tracer: subprocess.Popen[str]) -> None:
+    """Wait until all threads of a process are traced, or it has ended of a call that failed already."""
     deadline = time.monotonic() + TIMEOUT_S
     tasks = Path(f"/proc/{pid}/task")
     while time.monotonic() < deadline:
         if tracer.poll() is not None:
-            require(False, f"the right to trace: {tracer.communicate()[1]}")
-        statuses = [(task / "status").read_text() for task in tasks.iterdir()]
-        if all(f"TracerPid:\t{tracer.pid}\n" in status for status in statuses):
+            complaint = tracer.communicate()[1]
+            require(not complaint, f"the right to trace: {complaint}")
             return
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread has ended, or all have
+            statuses = [(task / "status").read_text() for task in tasks.iterdir()]
+            if all(f"TracerPid:\t{tracer.pid}\n" in status for status in statuses):
+                return
         time.sleep(0.02)
     raise AssertionError("strace does not attach")
 
